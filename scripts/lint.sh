@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Everything that can be said about the code without running it. Runs all checks, then fails if one did.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+FAILED=()
+
+# check NAME COMMAND …
+check() {
+  local name=$1 start
+  shift
+  say "$name"
+  start=$(now)
+  if "$@"; then
+    note "${GREEN}ok${RESET} in $(elapsed "$start") s"
+  else
+    note "${RED}failed${RESET}"
+    FAILED+=("$name")
+  fi
+}
+
+rustdoc() { RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items "$@"; }
+
+# Nothing is looked up online: dependencies are there once the lock file is fetched, and advisories are
+# checked when somebody has put a database where cargo-deny looks for it.
+deny() {
+  local checks=(licenses bans sources)
+  cargo fetch --quiet --locked || return
+  ! compgen -G "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs/*" >/dev/null || checks+=(advisories)
+  cargo deny --offline check "${checks[@]}"
+}
+
+scripts() {
+  local file
+  local -a files=()
+  while IFS= read -r file; do
+    ! head -n 2 "$file" | grep -qE '^#!.*\b(ba)?sh$|shellcheck shell=' || files+=("$file")
+  done < <(find scripts benches tests .ci -type f)
+  note "${files[*]}"
+  shellcheck -x "${files[@]}"
+}
+
+# Compiles for every other PostgreSQL whose headers are here: the code must not drift away from them.
+other_versions() {
+  local pg_config major status=0
+  for pg_config in /usr/lib/postgresql/*/bin/pg_config; do
+    [[ -x $pg_config && -r $("$pg_config" --includedir-server)/postgres.h ]] || continue
+    major=$(pg_major "$pg_config")
+    [[ $major != "$PG_MAJOR" ]] || continue
+    grep -q "^pg$major *=" Cargo.toml || continue
+    note "PostgreSQL $major"
+    # A directory of its own: the bindings of one version would evict those of another.
+    PGRX_PG_CONFIG_PATH=$pg_config CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/pg$major \
+      cargo check --quiet --no-default-features --features "pg$major" || status=1
+  done
+  return "$status"
+}
+
+main() {
+  require_postgres
+  use_configured_pgrx
+  cd "$ROOT"
+  local features=(--no-default-features --features "pg$PG_MAJOR")
+  local with_tests=(--no-default-features --features "pg$PG_MAJOR,pg_test")
+  check rustfmt cargo fmt --check
+  check clippy cargo clippy --all-targets "${features[@]}" -- -D warnings
+  check 'clippy, with the tests inside the server' cargo clippy --all-targets "${with_tests[@]}" -- -D warnings
+  check rustdoc rustdoc "${features[@]}"
+  check 'other PostgreSQL versions' other_versions
+  check 'licences, bans, sources' deny
+  check shellcheck scripts
+  ((${#FAILED[@]} == 0)) || die "failed: $(printf '%s; ' "${FAILED[@]}")"
+}
+
+main "$@"

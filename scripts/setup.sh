@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# Installs what the build needs, each step only when it is missing; quick when all is there.
+#
+#   setup.sh [build]   PostgreSQL server and headers, compilers, cargo-pgrx and its configuration
+#   setup.sh lint      the same, and the linters
+#
+# PG_CONFIG picks the PostgreSQL; its packages are installed when it names a version that is not there
+# yet (PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config). Works on Debian 12 and later and on Ubuntu, as
+# root or with sudo; elsewhere it says what is missing and stops.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+readonly CARGO_PGRX_VERSION=0.18.1
+readonly CARGO_DENY_VERSION=0.20.2
+
+PACKAGES=() # Debian packages to install
+REASONS=()  # what is missing, for people
+
+# missing PACKAGE WHAT: to be installed from the distribution.
+missing() {
+  PACKAGES+=("$1")
+  REASONS+=("$2 (Debian and Ubuntu: package $1)")
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# --- what is missing ----------------------------------------------------------------------------
+
+have_libclang() {
+  compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
+    { [[ -n ${LIBCLANG_PATH:-} ]] && compgen -G "$LIBCLANG_PATH*/libclang*.so*" >/dev/null; } ||
+    { have ldconfig && grep -q libclang <<<"$(ldconfig -p)"; }
+}
+
+# The major version to build for, also before PostgreSQL is there.
+wanted_major() {
+  local found
+  found=$(find_pg_config)
+  if [[ -n $found ]]; then
+    pg_major "$found"
+  elif [[ ${PG_CONFIG:-} =~ /postgresql/([0-9]+)/ ]]; then
+    echo "${BASH_REMATCH[1]}"
+  elif [[ -n ${PG_CONFIG:-} ]]; then
+    die "PG_CONFIG=$PG_CONFIG does not exist, and its path does not tell a version to install"
+  elif have apt-cache; then
+    apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: postgresql-\([0-9]\{1,\}\)$/\1/p' | head -n 1
+  fi
+}
+
+check_postgres() {
+  local found bin='' major
+  found=$(find_pg_config)
+  [[ -z $found ]] || bin=$("$found" --bindir)
+  if [[ -z $found || ! -x $bin/postgres || ! -x $bin/initdb || ! -x $bin/pgbench ]] ||
+    [[ ! -r $("$found" --includedir-server)/postgres.h ]]; then
+    major=$(wanted_major)
+    # An empty list of packages knows no default version: fetch it and ask again.
+    if [[ -z $major ]] && can_apt; then
+      apt_update
+      major=$(wanted_major)
+    fi
+    [[ -x $bin/postgres && -x $bin/pgbench ]] || missing "postgresql-${major:-N}" "a PostgreSQL server with pgbench"
+    missing "postgresql-server-dev-${major:-N}" "the headers of the PostgreSQL server"
+  fi
+}
+
+check_tools() {
+  have gcc || missing gcc 'a C compiler'
+  [[ -r /usr/include/stdio.h ]] || missing libc6-dev 'the headers of the C library'
+  have make || missing make make
+  have pkg-config || missing pkg-config pkg-config
+  have clang || missing clang 'clang'
+  have_libclang || missing libclang-dev 'libclang, for bindgen'
+  have ps || missing procps ps
+  # Tests inside the server switch to user postgres through it; others need it to install.
+  have sudo || missing sudo sudo
+  cargo_pgrx_present || [[ -r /usr/include/openssl/ssl.h ]] || missing libssl-dev 'the headers of OpenSSL, for cargo-pgrx'
+}
+
+check_rust() {
+  { have cargo && have rustc; } || die "no Rust here: install it with rustup, then run this again"
+  local wanted found
+  wanted=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1)
+  found=$(rustc --version | awk '{ print $2 }')
+  [[ -z $wanted || $(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1) == "$wanted" ]] ||
+    die "Rust $found is too old: this crate needs $wanted"
+}
+
+# --- installing ---------------------------------------------------------------------------------
+
+can_apt() { [[ -r /etc/debian_version ]] && have apt-get && { is_root || have sudo; }; }
+
+# Asks for a password only when somebody is there to give it.
+as_root() {
+  if is_root; then
+    "$@"
+  elif [[ -t 0 ]]; then
+    sudo "$@"
+  else
+    sudo -n "$@" || die "sudo wants a password and nobody is here to type it: run this in a terminal, or as root"
+  fi
+}
+
+apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq -y "$@" </dev/null; }
+
+apt_update() {
+  [[ -n ${APT_UPDATED:-} ]] || apt_get update
+  APT_UPDATED=yes
+}
+
+# The server packages would create and start a cluster, which nobody here wants: we only start our own.
+# The file goes away again, so that a later install by hand behaves as it always does.
+install_packages() {
+  ((${#PACKAGES[@]})) || return 0
+  if ! can_apt || [[ ${PACKAGES[*]} == *postgresql*-N* ]]; then
+    warn 'missing here, and not something this script can install:'
+    printf '  - %s\n' "${REASONS[@]}" >&2
+    exit 1
+  fi
+  say "installing ${PACKAGES[*]}"
+  apt_update
+  local guard=/etc/postgresql-common/createcluster.d/partition_router.conf log
+  log=$(mktemp)
+  as_root mkdir -p "${guard%/*}"
+  as_root sh -c "echo 'create_main_cluster = false' >$guard"
+  if ! apt_get install --no-install-recommends "${PACKAGES[@]}" >"$log" 2>&1; then
+    as_root rm -f "$guard"
+    tail -n 30 "$log" >&2
+    die "apt-get install failed: the whole output is in $log"
+  fi
+  as_root rm -f "$guard"
+  rm -f "$log"
+}
+
+cargo_pgrx_present() { [[ $(cargo pgrx --version 2>/dev/null) == *" $CARGO_PGRX_VERSION" ]]; }
+
+install_cargo_pgrx() {
+  cargo_pgrx_present && return
+  say "installing cargo-pgrx $CARGO_PGRX_VERSION (some minutes)"
+  cargo install --quiet --locked cargo-pgrx --version "$CARGO_PGRX_VERSION"
+}
+
+# `cargo pgrx init` writes its whole configuration anew: what it holds for other versions goes along.
+init_pgrx() {
+  local config=${PGRX_HOME:-$HOME/.pgrx}/config.toml label path
+  local -a arguments=("--pg$PG_MAJOR" "$PG_CONFIG")
+  if [[ -r $config ]]; then
+    while IFS=$'\t' read -r label path; do
+      if [[ $label != "pg$PG_MAJOR" && -x $path ]]; then
+        arguments+=("--$label" "$path")
+      elif [[ $label == "pg$PG_MAJOR" && -x $path && $(pg_major "$path") == "$PG_MAJOR" ]]; then
+        return
+      fi
+    done < <(sed -n 's/^\(pg[0-9]*\) *= *"\(.*\)"/\1\t\2/p' "$config")
+  fi
+  say "cargo pgrx init ${arguments[*]}"
+  cargo pgrx init --no-run "${arguments[@]}"
+}
+
+# --- linters ------------------------------------------------------------------------------------
+
+check_linters() {
+  have shellcheck || missing shellcheck shellcheck
+}
+
+install_linters() {
+  local component
+  for component in clippy rustfmt; do
+    cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
+      die "cargo has no $component: install it with the Rust toolchain"
+  done
+  cargo deny --version >/dev/null 2>&1 && return
+  say "installing cargo-deny $CARGO_DENY_VERSION (some minutes)"
+  cargo install --quiet --locked cargo-deny --version "$CARGO_DENY_VERSION"
+}
+
+main() {
+  local mode=${1:-build}
+  [[ $mode == build || $mode == lint ]] || die "usage: setup.sh [build|lint]"
+  check_rust
+  check_postgres
+  check_tools
+  [[ $mode != lint ]] || check_linters
+  install_packages
+  require_postgres
+  install_cargo_pgrx
+  init_pgrx
+  [[ $mode != lint ]] || install_linters
+  note "PostgreSQL $PG_MAJOR ($PG_CONFIG), $(rustc --version | cut -d' ' -f1,2), $(cargo pgrx --version)"
+}
+
+main "$@"

@@ -1,0 +1,35 @@
+-- What the sync triggers need of pair $1, as one jsonb; no row when a table of the pair is gone.
+SELECT pg_catalog.jsonb_build_object(
+    'legacy', l.oid::bigint,
+    'owner', l.relowner::bigint,
+    'twin', t.oid::bigint,
+    'twin_key', (
+        SELECT pg_catalog.jsonb_agg(k.attname ORDER BY k.ord)
+        FROM (SELECT a.attname, x.ord
+              FROM pg_catalog.pg_index i
+              CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS x(attnum, ord)
+              JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = x.attnum
+              WHERE i.indrelid = l.oid AND i.indisprimary AND x.ord <= i.indnkeyatts
+              UNION ALL
+              SELECT p.partition_key, 1000
+              WHERE NOT EXISTS (
+                  SELECT FROM pg_catalog.pg_index i
+                  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+                  WHERE i.indrelid = l.oid AND i.indisprimary AND a.attname = p.partition_key)) k),
+    'partitions', (SELECT COALESCE(pg_catalog.jsonb_agg(x.relid::oid::bigint), '[]')
+                   FROM pg_catalog.pg_partition_tree(t.oid) x WHERE x.level > 0),
+    'log', (SELECT c.oid::bigint FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'partition_router' AND c.relname = 'change_log_' || p.id),
+    'has_expressions',
+        EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid IN (l.oid, t.oid) AND k.contype = 'c')
+        OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid IN (l.oid, t.oid) AND a.attgenerated <> '')
+        OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid IN (l.oid, t.oid)
+                   AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+        OR EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+                   WHERE a.attrelid = l.oid AND y.typtype = 'd')
+)
+FROM partition_router.pair p
+JOIN pg_catalog.pg_class l ON l.oid = p.legacy
+JOIN pg_catalog.pg_class t ON t.oid = p.twin
+WHERE p.id = $1

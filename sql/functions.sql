@@ -1,0 +1,140 @@
+-- The SQL surface: one declaration, comment and grant a function. search_path is pinned in each.
+
+CREATE FUNCTION partition_router.sync() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sync_trigger';
+COMMENT ON FUNCTION partition_router.sync() IS 'trigger function of the dual write; installed by start_sync()';
+REVOKE ALL ON FUNCTION partition_router.sync() FROM PUBLIC;
+
+CREATE FUNCTION partition_router.is_replication_worker() RETURNS boolean
+     LANGUAGE c STRICT STABLE PARALLEL SAFE
+     AS 'MODULE_PATHNAME', 'is_replication_worker_wrapper';
+COMMENT ON FUNCTION partition_router.is_replication_worker() IS 'whether this backend is a worker of logical replication: its row triggers carry the changes';
+
+CREATE FUNCTION partition_router.preflight(legacy regclass, partition_key name, strategy text DEFAULT 'range') RETURNS TABLE (severity text, code text, message text, hint text)
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'preflight_wrapper';
+COMMENT ON FUNCTION partition_router.preflight(regclass, name, text) IS 'what would stop or surprise a migration of this table; changes nothing';
+REVOKE ALL ON FUNCTION partition_router.preflight(regclass, name, text) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.create_twin(
+     legacy regclass,
+     partition_key name,
+     strategy text DEFAULT 'range',
+     partition_interval text DEFAULT '1 month',
+     partitions int DEFAULT 16,
+     premake int DEFAULT 3,
+     twin name DEFAULT NULL,
+     dry_run boolean DEFAULT false
+) RETURNS TABLE (step int, action text, statement text)
+     LANGUAGE c SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'create_twin_wrapper';
+COMMENT ON FUNCTION partition_router.create_twin(regclass, name, text, text, int, int, name, boolean) IS 'makes the partitioned twin of a table, empty, and returns the steps; a dry run only says how';
+REVOKE ALL ON FUNCTION partition_router.create_twin(regclass, name, text, text, int, int, name, boolean) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.start_sync(relation regclass) RETURNS void
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'start_sync_wrapper';
+COMMENT ON FUNCTION partition_router.start_sync(regclass) IS 'installs the sync triggers: from now on changes are captured; an empty legacy goes live at once';
+REVOKE ALL ON FUNCTION partition_router.start_sync(regclass) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.verify(relation regclass, level text DEFAULT 'checksum') RETURNS TABLE (
+     partition regclass,
+     legacy_rows bigint,
+     twin_rows bigint,
+     legacy_checksum text,
+     twin_checksum text,
+     matches boolean
+)
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'verify_wrapper';
+COMMENT ON FUNCTION partition_router.verify(regclass, text) IS 'compares both sides in one snapshot, by counts, checksum or rows, and records the result';
+REVOKE ALL ON FUNCTION partition_router.verify(regclass, text) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.mismatches(relation regclass, max_rows int DEFAULT 100) RETURNS TABLE (kind text, key jsonb, legacy jsonb, twin jsonb)
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'mismatches_wrapper';
+COMMENT ON FUNCTION partition_router.mismatches(regclass, int) IS 'the rows that differ: missing or extra on the twin, or different';
+REVOKE ALL ON FUNCTION partition_router.mismatches(regclass, int) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.repair(relation regclass, dry_run boolean DEFAULT false) RETURNS TABLE (inserted bigint, updated bigint, deleted bigint)
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'repair_wrapper';
+COMMENT ON FUNCTION partition_router.repair(regclass, boolean) IS 'makes the side that is not authoritative equal again, row by row under lock';
+REVOKE ALL ON FUNCTION partition_router.repair(regclass, boolean) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.route(relation regclass, tenant text DEFAULT NULL, use_partitioned boolean DEFAULT NULL) RETURNS regclass
+     LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'route_wrapper';
+COMMENT ON FUNCTION partition_router.route(regclass, text, boolean) IS 'the table to read now, for this tenant; use_partitioned overrides rollout and setting';
+
+CREATE FUNCTION partition_router.explain_route(relation regclass, tenant text DEFAULT NULL) RETURNS TABLE (target regclass, reason text)
+     LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'explain_route_wrapper';
+COMMENT ON FUNCTION partition_router.explain_route(regclass, text) IS 'the table to read now, for this tenant, and why';
+
+CREATE FUNCTION partition_router.set_rollout(
+     relation regclass,
+     percent int DEFAULT NULL,
+     pilots text[] DEFAULT NULL,
+     excluded text[] DEFAULT NULL
+) RETURNS void
+     LANGUAGE c SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'set_rollout_wrapper';
+COMMENT ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[]) IS 'who reads the twin: pilots, then a stable share of tenants; NULL keeps a value';
+REVOKE ALL ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[]) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.abandon(relation regclass, dry_run boolean DEFAULT false) RETURNS void
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'abandon_wrapper';
+COMMENT ON FUNCTION partition_router.abandon(regclass, boolean) IS 'ends the migration and goes back to the legacy alone: drops the twin and every trigger';
+REVOKE ALL ON FUNCTION partition_router.abandon(regclass, boolean) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.plan(operation text, relation regclass) RETURNS TABLE (step int, action text, statement text)
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'plan_wrapper';
+COMMENT ON FUNCTION partition_router.plan(text, regclass) IS 'the plan of an operation as rows; changes nothing';
+REVOKE ALL ON FUNCTION partition_router.plan(text, regclass) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.metrics() RETURNS jsonb
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'metrics_wrapper';
+COMMENT ON FUNCTION partition_router.metrics() IS 'counts, deltas and triggers of every pair, for machines';
+REVOKE ALL ON FUNCTION partition_router.metrics() FROM PUBLIC;
+
+CREATE FUNCTION partition_router.verify_partitions() RETURNS jsonb
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'verify_partitions_wrapper';
+COMMENT ON FUNCTION partition_router.verify_partitions() IS 'the checks of the view health, for machines';
+REVOKE ALL ON FUNCTION partition_router.verify_partitions() FROM PUBLIC;
+
+CREATE FUNCTION partition_router.migrate_check(legacy regclass) RETURNS void
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'migrate_check_wrapper';
+COMMENT ON FUNCTION partition_router.migrate_check(regclass) IS 'internal: refuses a table that is migrated already';
+REVOKE ALL ON FUNCTION partition_router.migrate_check(regclass) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.migrate_step(
+     legacy regclass,
+     partition_key name,
+     strategy text,
+     partition_interval text,
+     partitions int,
+     premake int,
+     twin name
+) RETURNS boolean
+     LANGUAGE c SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'migrate_step_wrapper';
+COMMENT ON FUNCTION partition_router.migrate_step(regclass, name, text, text, int, int, name) IS 'internal: the next step of migrate(); false when there is none';
+REVOKE ALL ON FUNCTION partition_router.migrate_step(regclass, name, text, text, int, int, name) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.backfill_step(relation regclass, batch_rows int) RETURNS boolean
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'backfill_step_wrapper';
+COMMENT ON FUNCTION partition_router.backfill_step(regclass, int) IS 'internal: the next step of backfill(); false when there is none';
+REVOKE ALL ON FUNCTION partition_router.backfill_step(regclass, int) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.health_checks() RETURNS TABLE (relation text, "check" text, status text, message text, mend text)
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'health_checks_wrapper';
+COMMENT ON FUNCTION partition_router.health_checks() IS 'internal: the rows of the view health';
+REVOKE ALL ON FUNCTION partition_router.health_checks() FROM PUBLIC;

@@ -1,0 +1,60 @@
+-- Procedures commit between steps, so they cannot have a SET clause: they use no operator, and name every function with
+-- its schema. The steps themselves run with a pinned search_path.
+
+CREATE PROCEDURE partition_router.migrate(
+    legacy regclass,
+    partition_key name,
+    strategy text DEFAULT 'range',
+    partition_interval text DEFAULT '1 month',
+    partitions int DEFAULT 16,
+    premake int DEFAULT 3,
+    twin name DEFAULT NULL,
+    dry_run boolean DEFAULT false
+) LANGUAGE plpgsql AS $$
+DECLARE
+    more boolean;
+BEGIN
+    PERFORM partition_router.migrate_check(legacy);
+    IF dry_run THEN
+        PERFORM partition_router.create_twin(
+            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, true);
+        RETURN;
+    END IF;
+    LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        more := partition_router.migrate_step(
+            legacy, partition_key, strategy, partition_interval, partitions, premake, twin);
+        EXIT WHEN NOT more;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean) IS
+    'the main job in one call: twin, sync, copy, parity; ends live and proven equal, reads still on the legacy';
+REVOKE ALL ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean) FROM PUBLIC;
+
+CREATE PROCEDURE partition_router.backfill(
+    relation regclass,
+    batch_rows int DEFAULT 50000,
+    pause interval DEFAULT '0',
+    max_duration interval DEFAULT NULL
+) LANGUAGE plpgsql AS $$
+DECLARE
+    more boolean;
+    started timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        more := partition_router.backfill_step(relation, batch_rows);
+        EXIT WHEN NOT more;
+        COMMIT;
+        EXIT WHEN pg_catalog.interval_ge(
+            pg_catalog.timestamptz_mi(pg_catalog.clock_timestamp(), started), max_duration);
+        PERFORM pg_catalog.pg_sleep_for(pause);
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE partition_router.backfill(regclass, int, interval, interval) IS
+    'copies the rows that were there before sync began, in batches of about batch_rows with a pause after each; call it again to go on';
+REVOKE ALL ON PROCEDURE partition_router.backfill(regclass, int, interval, interval) FROM PUBLIC;

@@ -1,0 +1,89 @@
+-- What people and exporters read. The views show names, numbers and states, no rows of a user's table.
+
+CREATE VIEW partition_router.status AS
+SELECT p.legacy,
+       p.twin,
+       p.phase,
+       p.strategy,
+       p.partition_key,
+       p.partition_interval,
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(p.twin) t WHERE t.isleaf) AS partitions,
+       p.created_at,
+       p.live_at,
+       p.verified_at,
+       p.verified_level,
+       COALESCE(r.percent, 0) AS rollout_percent,
+       COALESCE(r.pilots, '{}') AS pilots,
+       COALESCE(r.excluded, '{}') AS excluded,
+       y.premake,
+       y.retention,
+       y.retention_action
+FROM partition_router.pair p
+LEFT JOIN partition_router.rollout r ON r.pair_id OPERATOR(pg_catalog.=) p.id
+LEFT JOIN partition_router.policy y ON y.parent OPERATOR(pg_catalog.=) p.twin;
+COMMENT ON VIEW partition_router.status IS 'each pair: phase, proof, rollout and policy';
+
+CREATE VIEW partition_router.partitions AS
+SELECT m.parent,
+       c.oid::pg_catalog.regclass AS partition,
+       pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bounds,
+       pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) 'DEFAULT' AS is_default,
+       GREATEST(c.reltuples, 0)::bigint AS estimated_rows,
+       pg_catalog.pg_total_relation_size(c.oid) AS total_bytes,
+       pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size(c.oid)) AS total_size
+FROM (SELECT p.twin AS parent FROM partition_router.pair p
+      UNION
+      SELECT y.parent FROM partition_router.policy y) m
+CROSS JOIN LATERAL pg_catalog.pg_partition_tree(m.parent) t
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relid::oid
+WHERE t.isleaf AND t.level OPERATOR(pg_catalog.>) 0;
+COMMENT ON VIEW partition_router.partitions IS 'each partition of a twin or of a table under maintenance, with bounds and size';
+
+CREATE VIEW partition_router.progress AS
+SELECT p.legacy,
+       p.twin,
+       p.phase,
+       s.stage,
+       s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged AS rows_done,
+       e.rows_total,
+       CASE WHEN s.stage OPERATOR(pg_catalog.=) 'copy'
+            THEN pg_catalog.round(100.0 OPERATOR(pg_catalog.*) s.next_block OPERATOR(pg_catalog./) GREATEST(s.blocks, 1), 1)
+            ELSE 100.0 END AS percent,
+       CASE WHEN EXTRACT(epoch FROM s.busy) OPERATOR(pg_catalog.>) 0
+            THEN pg_catalog.round((s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged)
+                 OPERATOR(pg_catalog./) EXTRACT(epoch FROM s.busy)) END AS rows_per_second,
+       CASE WHEN s.stage OPERATOR(pg_catalog.=) 'copy' AND s.next_block OPERATOR(pg_catalog.>) 0
+            THEN (s.updated_at OPERATOR(pg_catalog.-) s.started_at)
+                 OPERATOR(pg_catalog.*) ((s.blocks OPERATOR(pg_catalog.-) s.next_block)::double precision
+                 OPERATOR(pg_catalog./) s.next_block) END AS eta,
+       s.rows_drained,
+       s.started_at,
+       s.updated_at,
+       (SELECT pg_catalog.string_agg(DISTINCT b.pid::text, ', ')
+        FROM pg_catalog.pg_locks l
+        CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(l.pid)) AS b(pid)
+        WHERE NOT l.granted AND l.relation OPERATOR(pg_catalog.=) ANY (ARRAY[p.legacy::oid, p.twin::oid])
+          AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareRowExclusiveLock', 'AccessExclusiveLock'])) AS blocked_by
+FROM partition_router.pair p
+JOIN partition_router.copy_state s ON s.pair_id OPERATOR(pg_catalog.=) p.id
+CROSS JOIN LATERAL (SELECT CASE WHEN s.stage OPERATOR(pg_catalog.=) 'copy'
+                           THEN GREATEST(s.rows_total, s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged)
+                           ELSE s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged END AS rows_total) e;
+COMMENT ON VIEW partition_router.progress IS 'each copy: stage, rows done of the estimated total, rate, time left, and who blocks it';
+
+CREATE VIEW partition_router.health AS
+SELECT relation, "check", status, message, mend FROM partition_router.health_checks();
+COMMENT ON VIEW partition_router.health IS 'one row a check: ok, warn or fail, with the call that mends it';
+
+CREATE VIEW partition_router.run_log AS
+SELECT id, at, legacy, operation, stage, detail, by_role FROM partition_router.run_event;
+COMMENT ON VIEW partition_router.run_log IS 'what each operation did, with rows, digests and durations';
+
+CREATE VIEW partition_router.maintenance_log AS
+SELECT id, at, parent, partition, action, status, row_count, sqlstate, message FROM partition_router.maintenance_event;
+COMMENT ON VIEW partition_router.maintenance_log IS 'what maintenance did to which partition, and what failed';
+
+GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress,
+    partition_router.health, partition_router.run_log, partition_router.maintenance_log TO pg_monitor;
+GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
+    partition_router.health_checks() TO pg_monitor;

@@ -1,0 +1,274 @@
+//! Every SQL-callable function: takes the arguments apart, calls the module that does the work, and hands back rows.
+//! The SQL declarations, with defaults, comments and grants, are in `sql/functions/`.
+
+use crate::error::report;
+use crate::execute::{self, Mode};
+use crate::plan::Plan;
+use crate::{backfill, catalog::load, ident::Ident, migrate, observe, parity, preflight, route};
+use backfill::Progress;
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys::Oid;
+use pgrx::{JsonB, prelude::*};
+use std::ffi::CStr;
+
+fn plan_rows(
+    plan: &Plan,
+) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
+    TableIterator::new(plan.rows())
+}
+
+/// A `name` argument.
+fn text(name: &CStr) -> String {
+    name.to_string_lossy().into_owned()
+}
+
+#[pg_extern(sql = false)]
+fn is_replication_worker() -> bool {
+    #[allow(unsafe_code)]
+    // SAFETY: a plain read.
+    unsafe {
+        pg_sys::IsLogicalWorker()
+    }
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn preflight(
+    legacy: Oid,
+    partition_key: &CStr,
+    strategy: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(severity, String),
+        name!(code, String),
+        name!(message, String),
+        name!(hint, String),
+    ),
+> {
+    report(|| {
+        crate::pair::store::require_owner(legacy)?;
+        let table = load::table_def(legacy)?;
+        let findings = preflight::findings(&table, &Ident::new(text(partition_key)), strategy)?;
+        Ok(TableIterator::new(findings.into_iter().map(|f| {
+            (
+                f.severity.as_str().to_string(),
+                f.code.to_string(),
+                f.message,
+                f.hint,
+            )
+        })))
+    })
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn create_twin(
+    legacy: Oid,
+    partition_key: &CStr,
+    strategy: &str,
+    partition_interval: &str,
+    partitions: i32,
+    premake: i32,
+    twin: Option<&CStr>,
+    dry_run: bool,
+) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
+    let twin = twin.map(text);
+    let request = migrate::request(
+        &text(partition_key),
+        strategy,
+        partition_interval,
+        partitions,
+        premake,
+        twin.as_deref(),
+    );
+    report(|| {
+        let plan = migrate::create_twin(legacy, &request, Mode::from_dry_run(dry_run))?;
+        if dry_run {
+            execute::run(&plan, Mode::DryRun)?;
+        }
+        Ok(plan_rows(&plan))
+    })
+}
+
+#[pg_extern(sql = false)]
+fn migrate_check(legacy: Oid) {
+    report(|| migrate::check(legacy))
+}
+
+#[pg_extern(sql = false)]
+fn migrate_step(
+    legacy: Oid,
+    partition_key: &CStr,
+    strategy: &str,
+    partition_interval: &str,
+    partitions: i32,
+    premake: i32,
+    twin: Option<&CStr>,
+) -> bool {
+    let twin = twin.map(text);
+    let request = migrate::request(
+        &text(partition_key),
+        strategy,
+        partition_interval,
+        partitions,
+        premake,
+        twin.as_deref(),
+    );
+    report(|| Ok(migrate::step(legacy, &request)? == Progress::More))
+}
+
+#[pg_extern(sql = false)]
+fn start_sync(relation: Oid) {
+    report(|| backfill::start_sync(relation))
+}
+
+#[pg_extern(sql = false)]
+fn backfill_step(relation: Oid, batch_rows: i32) -> bool {
+    report(|| Ok(backfill::step(relation, batch_rows)? == Progress::More))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn verify(
+    relation: Oid,
+    level: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(partition, Oid),
+        name!(legacy_rows, i64),
+        name!(twin_rows, i64),
+        name!(legacy_checksum, Option<String>),
+        name!(twin_checksum, Option<String>),
+        name!(matches, bool),
+    ),
+> {
+    report(|| {
+        let level = level.parse::<parity::Level>()?;
+        let checksum =
+            |tally: parity::digest::Tally| (level > parity::Level::Counts).then(|| tally.checksum());
+        let rows: Vec<_> = parity::verify(relation, level)?
+            .into_iter()
+            .map(|v| {
+                (
+                    v.partition,
+                    v.legacy.rows,
+                    v.twin.rows,
+                    checksum(v.legacy),
+                    checksum(v.twin),
+                    v.matches(),
+                )
+            })
+            .collect();
+        Ok(TableIterator::new(rows))
+    })
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn mismatches(
+    relation: Oid,
+    max_rows: i32,
+) -> TableIterator<
+    'static,
+    (
+        name!(kind, String),
+        name!(key, JsonB),
+        name!(legacy, Option<JsonB>),
+        name!(twin, Option<JsonB>),
+    ),
+> {
+    report(|| {
+        let rows = parity::diff::mismatches(relation, max_rows)?;
+        Ok(TableIterator::new(rows.into_iter().map(|m| {
+            (m.kind, JsonB(m.key), m.legacy.map(JsonB), m.twin.map(JsonB))
+        })))
+    })
+}
+
+#[pg_extern(sql = false)]
+fn repair(
+    relation: Oid,
+    dry_run: bool,
+) -> TableIterator<'static, (name!(inserted, i64), name!(updated, i64), name!(deleted, i64))> {
+    report(|| {
+        let repaired = parity::diff::repair(relation, dry_run)?;
+        Ok(TableIterator::once((
+            repaired.inserted,
+            repaired.updated,
+            repaired.deleted,
+        )))
+    })
+}
+
+#[pg_extern(sql = false)]
+fn route(relation: Oid, tenant: Option<String>, use_partitioned: Option<bool>) -> Oid {
+    report(|| Ok(route::route(relation, tenant, use_partitioned)?.0))
+}
+
+#[pg_extern(sql = false)]
+fn explain_route(
+    relation: Oid,
+    tenant: Option<String>,
+) -> TableIterator<'static, (name!(target, Oid), name!(reason, String))> {
+    report(|| Ok(TableIterator::once(route::route(relation, tenant, None)?)))
+}
+
+#[pg_extern(sql = false)]
+fn set_rollout(
+    relation: Oid,
+    percent: Option<i32>,
+    pilots: Option<Vec<Option<String>>>,
+    excluded: Option<Vec<Option<String>>>,
+) {
+    report(|| route::set_rollout(relation, percent, pilots, excluded))
+}
+
+#[pg_extern(sql = false)]
+fn abandon(relation: Oid, dry_run: bool) {
+    report(|| migrate::abandon(relation, Mode::from_dry_run(dry_run)))
+}
+
+#[pg_extern(sql = false)]
+fn plan(
+    operation: &str,
+    relation: Oid,
+) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
+    report(|| Ok(plan_rows(&migrate::plan(operation, relation)?)))
+}
+
+#[pg_extern(sql = false)]
+fn metrics() -> JsonB {
+    report(|| Ok(JsonB(observe::metrics()?)))
+}
+
+#[pg_extern(sql = false)]
+fn verify_partitions() -> JsonB {
+    report(|| Ok(JsonB(observe::verify_partitions()?)))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn health_checks() -> TableIterator<
+    'static,
+    (
+        name!(relation, String),
+        name!(check, String),
+        name!(status, String),
+        name!(message, String),
+        name!(mend, Option<String>),
+    ),
+> {
+    report(|| {
+        Ok(TableIterator::new(observe::checks()?.into_iter().map(|c| {
+            (
+                c.relation,
+                c.check.to_string(),
+                c.status.to_string(),
+                c.message,
+                c.mend,
+            )
+        })))
+    })
+}

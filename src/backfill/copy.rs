@@ -1,0 +1,285 @@
+//! The copy: reads the legacy's heap block by block and writes straight into partitions that have no index, many rows
+//! at a time (`heap_multi_insert`).
+//!
+//! A row that moves while the copy runs must not be met twice. So only row versions are copied whose transaction had
+//! ended before capture was surely in force (the *horizon*): of each row there is at most one, wherever it lies and
+//! whenever its block is read. The key of a younger version goes to the change log, from which the drain takes the
+//! row as it is then.
+#![allow(unsafe_code)]
+
+use super::state::CopyState;
+use crate::catalog::load;
+use crate::error::Result;
+use crate::sync::capture::KeyLog;
+use crate::sync::pair_cache::SyncPair;
+use crate::sync::side::{ForeignKeys, Leaf, Side, Slot, convert};
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+use std::collections::HashMap;
+use std::ptr::null_mut;
+
+/// Blocks that are read between two looks at the number of rows.
+const CHUNK_BLOCKS: u32 = 128;
+/// Rows that are gathered for one partition before they are written.
+const ROWS_PER_WRITE: usize = 500;
+/// Rows that are gathered for all partitions together.
+const ROWS_IN_MEMORY: usize = 10_000;
+
+/// What the copy reads, fixed when it begins.
+pub struct Origin {
+    /// The oldest transaction still running: what it and younger ones write is captured or logged.
+    pub horizon: u64,
+    pub file_node: Oid,
+    pub blocks: u32,
+}
+
+impl Origin {
+    /// To be taken after the capture triggers were committed.
+    pub fn now(legacy: Oid) -> Origin {
+        // SAFETY: opened and closed here; the snapshot's xmin is read while it is current.
+        unsafe {
+            let relation = pg_sys::table_open(legacy, pg_sys::AccessShareLock as i32);
+            let next = pg_sys::ReadNextFullTransactionId().value;
+            let oldest = (*pg_sys::GetLatestSnapshot()).xmin;
+            // The snapshot's xmin is at most 2^31 transactions behind the next one.
+            let behind = (next as u32).wrapping_sub(oldest.into_inner());
+            let origin = Origin {
+                horizon: next - u64::from(behind),
+                file_node: file_node(relation),
+                blocks: pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM),
+            };
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            origin
+        }
+    }
+}
+
+/// # Safety
+/// `relation` is open.
+unsafe fn file_node(relation: pg_sys::Relation) -> Oid {
+    unsafe { (*(*relation).rd_rel).relfilenode }
+}
+
+/// What one call of [`batch`] did.
+#[derive(Default)]
+pub struct Copied {
+    pub rows: u64,
+    pub logged: u64,
+    pub next_block: u32,
+    /// The legacy has another file than when the copy began; nothing was copied.
+    pub rewritten: bool,
+}
+
+/// Whether a table, or one of its partitions, has a row in the latest snapshot.
+pub fn has_rows(table: Oid) -> Result<bool> {
+    for leaf in load::leaves(table)? {
+        // SAFETY: everything opened here is closed here.
+        let found = unsafe {
+            let relation = pg_sys::table_open(leaf, pg_sys::AccessShareLock as i32);
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let scan = pg_sys::table_beginscan_strat(relation, snapshot, 0, null_mut(), true, false);
+            let slot = pg_sys::table_slot_create(relation, null_mut());
+            let found =
+                pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            pg_sys::table_endscan(scan);
+            pg_sys::UnregisterSnapshot(snapshot);
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            found
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Copies from `state.next_block` on, about `batch_rows` rows.
+pub fn batch(pair: &SyncPair, state: &CopyState, batch_rows: u64) -> Result<Copied> {
+    let horizon = state.horizon()?;
+    // SAFETY: relations, scans, slots and the snapshot opened here are closed here, in reverse order; on an error the
+    // abort does it.
+    unsafe {
+        let legacy = pg_sys::table_open(pair.legacy, pg_sys::AccessShareLock as i32);
+        if file_node(legacy).to_u32() != state.file_node {
+            pg_sys::table_close(legacy, pg_sys::NoLock as i32);
+            return Ok(Copied {
+                rewritten: true,
+                ..Copied::default()
+            });
+        }
+        let mut copied = Copied {
+            next_block: state.next_block,
+            ..Copied::default()
+        };
+        let mut log = KeyLog::open(pair, legacy)?;
+        let mut writer = Writer::open(pair, legacy)?;
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let row = pg_sys::table_slot_create(legacy, null_mut());
+        let length = pg_sys::RelationGetNumberOfBlocksInFork(legacy, pg_sys::ForkNumber::MAIN_FORKNUM);
+        let end = state.blocks.min(length); // VACUUM may have cut the empty end off
+        while copied.next_block < end && copied.rows + copied.logged < batch_rows {
+            let blocks = CHUNK_BLOCKS.min(end - copied.next_block);
+            let scan = pg_sys::table_beginscan_strat(legacy, snapshot, 0, null_mut(), true, false);
+            pg_sys::heap_setscanlimits(scan, copied.next_block, blocks);
+            while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, row) {
+                pgrx::check_for_interrupts!();
+                if is_older(row, horizon as u32) {
+                    writer.add(row)?;
+                    copied.rows += 1;
+                } else {
+                    log.add(row);
+                    copied.logged += 1;
+                }
+            }
+            pg_sys::table_endscan(scan);
+            copied.next_block += blocks;
+        }
+        if copied.next_block >= end {
+            copied.next_block = state.blocks;
+        }
+        writer.finish()?;
+        pg_sys::ExecDropSingleTupleTableSlot(row);
+        pg_sys::UnregisterSnapshot(snapshot);
+        log.close();
+        pg_sys::table_close(legacy, pg_sys::NoLock as i32);
+        Ok(copied)
+    }
+}
+
+/// Whether the row version in `slot` was made by a transaction before the horizon. When in doubt (a frozen version so
+/// old that the 32 bits have come round) it says no, and the drain looks the row up.
+///
+/// # Safety
+/// `slot` holds a heap tuple.
+unsafe fn is_older(slot: Slot, horizon: u32) -> bool {
+    unsafe {
+        let tuple = (*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
+        let xmin = (*(*tuple).t_data).t_choice.t_heap.t_xmin.into_inner();
+        // Special ids (bootstrap, frozen) are older than all; others compare modulo 2^32, as TransactionIdPrecedes.
+        xmin < pg_sys::FirstNormalTransactionId.into_inner() || (xmin.wrapping_sub(horizon) as i32) < 0
+    }
+}
+
+/// Gathers rows by partition and writes them many at a time.
+struct Writer {
+    twin: Side,
+    from_legacy: *mut pg_sys::TupleConversionMap,
+    as_twin: Slot,
+    buffers: HashMap<Oid, Buffer>,
+    gathered: usize,
+    bulk: *mut pg_sys::BulkInsertStateData,
+}
+
+struct Buffer {
+    leaf: Leaf,
+    slots: Vec<Slot>,
+    used: usize,
+}
+
+impl Writer {
+    /// # Safety
+    /// `legacy` is open until the writer is finished.
+    unsafe fn open(pair: &SyncPair, legacy: pg_sys::Relation) -> Result<Writer> {
+        let twin = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
+        unsafe {
+            Ok(Writer {
+                from_legacy: pg_sys::convert_tuples_by_name((*legacy).rd_att, twin.tuple_desc()),
+                as_twin: twin.new_slot(),
+                twin,
+                buffers: HashMap::new(),
+                gathered: 0,
+                bulk: pg_sys::GetBulkInsertState(),
+            })
+        }
+    }
+
+    fn add(&mut self, row: Slot) -> Result<()> {
+        let row = convert(self.from_legacy, row, self.as_twin);
+        let leaf = self.twin.locate(row)?;
+        // SAFETY: the leaf belongs to the twin, which this writer holds open.
+        unsafe {
+            if (*leaf.info).ri_NumIndices > 0 {
+                // An index that the user added: the ordinary way keeps it up.
+                return self.twin.insert(row);
+            }
+            let oid = (*leaf.relation()).rd_id;
+            let buffer = self.buffers.entry(oid).or_insert_with(|| Buffer {
+                leaf,
+                slots: Vec::new(),
+                used: 0,
+            });
+            if buffer.used == buffer.slots.len() {
+                let previous = pg_sys::MemoryContextSwitchTo((*self.twin.estate()).es_query_cxt);
+                buffer
+                    .slots
+                    .push(pg_sys::table_slot_create(leaf.relation(), null_mut()));
+                pg_sys::MemoryContextSwitchTo(previous);
+            }
+            let slot = buffer.slots[buffer.used];
+            Side::to_leaf(&leaf, row, slot);
+            pg_sys::ExecMaterializeSlot(slot);
+            buffer.used += 1;
+            self.gathered += 1;
+            if buffer.used == ROWS_PER_WRITE {
+                self.gathered -= buffer.write(self.bulk);
+            } else if self.gathered >= ROWS_IN_MEMORY {
+                self.write_all();
+            }
+        }
+        self.twin.end_row();
+        Ok(())
+    }
+
+    fn write_all(&mut self) {
+        for buffer in self.buffers.values_mut() {
+            // SAFETY: the writer holds the leaves open.
+            unsafe { buffer.write(self.bulk) };
+        }
+        self.gathered = 0;
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.write_all();
+        // SAFETY: nothing of the writer is used after this.
+        unsafe {
+            for buffer in self.buffers.values() {
+                for slot in &buffer.slots {
+                    pg_sys::ExecDropSingleTupleTableSlot(*slot);
+                }
+            }
+            pg_sys::FreeBulkInsertState(self.bulk);
+            pg_sys::ExecDropSingleTupleTableSlot(self.as_twin);
+        }
+        self.twin.close();
+        Ok(())
+    }
+}
+
+impl Buffer {
+    /// Writes what was gathered; gives its number.
+    ///
+    /// # Safety
+    /// The leaf is open.
+    unsafe fn write(&mut self, bulk: *mut pg_sys::BulkInsertStateData) -> usize {
+        let rows = std::mem::take(&mut self.used);
+        if rows == 0 {
+            return 0;
+        }
+        unsafe {
+            pg_sys::ReleaseBulkInsertStatePin(bulk); // of the partition written before
+            pg_sys::table_multi_insert(
+                self.leaf.relation(),
+                self.slots.as_mut_ptr(),
+                rows as i32,
+                pg_sys::GetCurrentCommandId(true),
+                pg_sys::TABLE_INSERT_SKIP_FSM as i32,
+                bulk,
+            );
+            for slot in &self.slots[..rows] {
+                pg_sys::ExecClearTuple(*slot);
+            }
+        }
+        rows
+    }
+}

@@ -1,0 +1,107 @@
+//! The drain: takes keys out of the change log and makes the twin equal to the legacy for each. The log says only
+//! where to look; what is written is the legacy's row as it is now. A key is deleted from the log under the very
+//! snapshot that reads its row, so a change that commits later leaves its key for later.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use crate::sync::apply::Reconciler;
+use crate::sync::pair_cache::SyncPair;
+use crate::sync::side::{ForeignKeys, Side};
+use pgrx::pg_sys;
+use std::ffi::CString;
+
+/// What one call of [`batch`] did.
+pub struct Drained {
+    pub keys: u64,
+    /// Where to go on; `None` at the end of the log.
+    pub next_block: Option<u32>,
+    pub log_blocks: u32,
+}
+
+/// Blocks that are read between two looks at the number of keys.
+const CHUNK_BLOCKS: u32 = 64;
+
+/// The length of the change log.
+pub fn log_blocks(pair: &SyncPair) -> Result<u32> {
+    let log = pair.log.ok_or_else(no_log)?;
+    // SAFETY: opened and closed here.
+    Ok(unsafe {
+        let relation = pg_sys::table_open(log, pg_sys::AccessShareLock as i32);
+        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        blocks
+    })
+}
+
+fn no_log() -> Error {
+    Error::Internal("a pair that is copying has no change log".into())
+}
+
+/// Drains the log from `start_block` on, until about `max_keys` keys are done.
+pub fn batch(pair: &SyncPair, start_block: u32, max_keys: u64) -> Result<Drained> {
+    let log_oid = pair.log.ok_or_else(no_log)?;
+    let mut origin = Side::open(pair.legacy, ForeignKeys::All)?;
+    let mut target = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
+    let mut reconciler = Reconciler::new(&mut origin, &mut target, pair)?;
+    let key_slot = origin.new_slot();
+    let columns: Vec<usize> = pair
+        .twin_key
+        .iter()
+        .map(|name| {
+            let name = CString::new(name.as_str()).map_err(|e| Error::Internal(e.to_string()))?;
+            // SAFETY: the legacy is open.
+            let number = unsafe { pg_sys::SPI_fnumber(origin.tuple_desc(), name.as_ptr()) };
+            usize::try_from(number - 1).map_err(|_| Error::Internal("a key column is gone".into()))
+        })
+        .collect::<Result<_>>()?;
+    let mut drained = Drained {
+        keys: 0,
+        next_block: None,
+        log_blocks: 0,
+    };
+    // SAFETY: relations, scans, slots and the snapshot opened here are closed here, in reverse order; on an error the
+    // abort does it. The trigger queue is opened around the writes as the apply worker does.
+    unsafe {
+        let log = pg_sys::table_open(log_oid, pg_sys::RowExclusiveLock as i32);
+        drained.log_blocks = pg_sys::RelationGetNumberOfBlocksInFork(log, pg_sys::ForkNumber::MAIN_FORKNUM);
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        pg_sys::AfterTriggerBeginQuery();
+        let entry = pg_sys::table_slot_create(log, std::ptr::null_mut());
+        let mut block = start_block;
+        while block < drained.log_blocks && drained.keys < max_keys {
+            let blocks = CHUNK_BLOCKS.min(drained.log_blocks - block);
+            let scan = pg_sys::table_beginscan_strat(log, snapshot, 0, std::ptr::null_mut(), true, false);
+            pg_sys::heap_setscanlimits(scan, block, blocks);
+            while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, entry) {
+                pgrx::check_for_interrupts!();
+                pg_sys::slot_getallattrs(entry);
+                pg_sys::ExecClearTuple(key_slot);
+                let all = (*origin.tuple_desc()).natts as usize;
+                std::slice::from_raw_parts_mut((*key_slot).tts_isnull, all).fill(true);
+                for (i, column) in columns.iter().enumerate() {
+                    *(*key_slot).tts_values.add(*column) = *(*entry).tts_values.add(i);
+                    *(*key_slot).tts_isnull.add(*column) = *(*entry).tts_isnull.add(i);
+                }
+                pg_sys::ExecStoreVirtualTuple(key_slot);
+                target.see_own_writes();
+                reconciler.reconcile_at(&mut origin, &mut target, key_slot, snapshot)?;
+                pg_sys::simple_table_tuple_delete(log, &mut (*entry).tts_tid, snapshot);
+                drained.keys += 1;
+            }
+            pg_sys::table_endscan(scan);
+            block += blocks;
+        }
+        if block < drained.log_blocks {
+            drained.next_block = Some(block);
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(entry);
+        pg_sys::AfterTriggerEndQuery(target.estate());
+        pg_sys::UnregisterSnapshot(snapshot);
+        pg_sys::table_close(log, pg_sys::NoLock as i32);
+        pg_sys::ExecDropSingleTupleTableSlot(key_slot);
+    }
+    reconciler.close();
+    origin.close();
+    target.close();
+    Ok(drained)
+}

@@ -1,0 +1,120 @@
+//! How far a backfill is, as kept in `partition_router.copy_state`.
+
+use super::copy::Origin;
+use crate::error::{Error, Result};
+use crate::pair::Pair;
+use crate::{session, spi};
+use serde::Deserialize;
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    Copy,
+    Index,
+    Drain,
+    Flip,
+    Finish,
+    Done,
+}
+
+impl Stage {
+    fn as_str(self) -> &'static str {
+        match self {
+            Stage::Copy => "copy",
+            Stage::Index => "index",
+            Stage::Drain => "drain",
+            Stage::Flip => "flip",
+            Stage::Finish => "finish",
+            Stage::Done => "done",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct CopyState {
+    pub stage: Stage,
+    /// A full transaction id: row versions of older transactions are copied.
+    #[serde(rename = "horizon")]
+    horizon_text: String,
+    pub file_node: u32,
+    pub blocks: u32,
+    /// The next block of the legacy to copy; during the drain, of the change log.
+    pub next_block: u32,
+    pub rows_copied: u64,
+    pub rows_logged: u64,
+    pub rows_drained: u64,
+    /// Keys found in the current pass over the change log.
+    pub pass_keys: u64,
+}
+
+impl CopyState {
+    pub fn load(pair: &Pair) -> Result<Option<CopyState>> {
+        session::with_own_tables(|| {
+            spi::row(
+                "SELECT pg_catalog.jsonb_build_object(
+                    'stage', stage, 'horizon', horizon::text, 'file_node', file_node::bigint, 'blocks', blocks,
+                    'next_block', next_block, 'rows_copied', rows_copied, 'rows_logged', rows_logged,
+                    'rows_drained', rows_drained, 'pass_keys', pass_keys)
+                 FROM partition_router.copy_state WHERE pair_id = $1",
+                &[pair.id.into()],
+            )
+        })
+    }
+
+    pub fn insert(pair: &Pair, origin: &Origin, rows_total: i64) -> Result<()> {
+        session::with_own_tables(|| {
+            spi::execute(
+                "INSERT INTO partition_router.copy_state (pair_id, stage, horizon, file_node, blocks, rows_total)
+                 VALUES ($1, 'copy', $2::pg_catalog.xid8, $3, $4, $5)",
+                &[
+                    pair.id.into(),
+                    origin.horizon.to_string().into(),
+                    origin.file_node.into(),
+                    i64::from(origin.blocks).into(),
+                    rows_total.into(),
+                ],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// The copy begins again on a new file of the legacy. The horizon stays: capture has seen all that is younger.
+    pub fn restart(&mut self, origin: &Origin) {
+        self.file_node = origin.file_node.to_u32();
+        self.blocks = origin.blocks;
+        self.next_block = 0;
+        self.rows_copied = 0;
+    }
+
+    pub fn horizon(&self) -> Result<u64> {
+        self.horizon_text
+            .parse()
+            .map_err(|_| Error::Internal("the copy's horizon is no number".into()))
+    }
+
+    pub fn save(&self, pair: &Pair, busy: Duration) -> Result<()> {
+        session::with_own_tables(|| {
+            spi::execute(
+                "UPDATE partition_router.copy_state
+                 SET stage = $2, file_node = $3, blocks = $4, next_block = $5, rows_copied = $6, rows_logged = $7,
+                     rows_drained = $8, pass_keys = $9, busy = busy + pg_catalog.make_interval(secs => $10),
+                     updated_at = pg_catalog.clock_timestamp()
+                 WHERE pair_id = $1",
+                &[
+                    pair.id.into(),
+                    self.stage.as_str().into(),
+                    pgrx::pg_sys::Oid::from(self.file_node).into(),
+                    i64::from(self.blocks).into(),
+                    i64::from(self.next_block).into(),
+                    (self.rows_copied as i64).into(),
+                    (self.rows_logged as i64).into(),
+                    (self.rows_drained as i64).into(),
+                    (self.pass_keys as i64).into(),
+                    busy.as_secs_f64().into(),
+                ],
+            )
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Reads [`TableDef`]s from the catalog.
+
+use super::TableDef;
+use crate::error::{Error, Result};
+use crate::ident::RelName;
+use crate::spi;
+use pgrx::pg_sys::Oid;
+use serde::Deserialize;
+
+/// Everything the catalog says about a relation.
+///
+/// # Errors
+/// `Internal` when there is no such relation: the caller got the oid from a `regclass`.
+pub fn table_def(oid: Oid) -> Result<TableDef> {
+    spi::row(include_str!("../../sql/catalog/table_def.sql"), &[oid.into()])?
+        .ok_or_else(|| Error::Internal(format!("relation with oid {} does not exist", oid.to_u32())))
+}
+
+/// The schema-qualified name of a relation; `None` when it does not exist (any more).
+pub fn rel_name(oid: Oid) -> Result<Option<RelName>> {
+    spi::row(
+        "SELECT pg_catalog.jsonb_build_object('schema', n.nspname, 'name', c.relname)
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+        &[oid.into()],
+    )
+}
+
+/// The oid of a relation; `None` when there is none of that name.
+pub fn oid_of(name: &RelName) -> Result<Option<Oid>> {
+    let oid: Option<u32> = spi::row(
+        "SELECT pg_catalog.to_jsonb(c.oid::bigint) FROM pg_catalog.pg_class c
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
+        &[name.schema.as_str().into(), name.name.as_str().into()],
+    )?;
+    Ok(oid.map(Oid::from))
+}
+
+/// A partition below a partitioned table, at any depth.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Partition {
+    pub oid: u32,
+    pub name: RelName,
+    /// `FOR VALUES …` or `DEFAULT`, deparsed by the server.
+    pub bounds: String,
+    pub is_leaf: bool,
+    pub is_default: bool,
+}
+
+/// Every relation below a partitioned table, parents first.
+pub fn partitions(root: Oid) -> Result<Vec<Partition>> {
+    spi::rows(
+        "SELECT pg_catalog.jsonb_build_object(
+                    'oid', c.oid::bigint,
+                    'name', pg_catalog.jsonb_build_object('schema', n.nspname, 'name', c.relname),
+                    'bounds', pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+                    'is_leaf', t.isleaf,
+                    'is_default', pg_catalog.pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT')
+         FROM pg_catalog.pg_partition_tree($1) t
+         JOIN pg_catalog.pg_class c ON c.oid = t.relid
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE t.level > 0
+         ORDER BY t.level, c.relname",
+        &[root.into()],
+    )
+}
+
+/// Whether the current user may do what only the relation's owner may.
+pub fn is_owner(oid: Oid) -> Result<bool> {
+    Ok(spi::row::<bool>(
+        "SELECT pg_catalog.to_jsonb(pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+         FROM pg_catalog.pg_class c WHERE c.oid = $1",
+        &[oid.into()],
+    )?
+    .unwrap_or(false))
+}
+
+/// The owner of a relation.
+pub fn owner(oid: Oid) -> Result<Oid> {
+    spi::row::<u32>(
+        "SELECT pg_catalog.to_jsonb(c.relowner::bigint) FROM pg_catalog.pg_class c WHERE c.oid = $1",
+        &[oid.into()],
+    )?
+    .map(Oid::from)
+    .ok_or_else(|| Error::Internal(format!("relation with oid {} does not exist", oid.to_u32())))
+}
+
+/// The tables that hold a relation's rows: its leaf partitions, or the table itself.
+pub fn leaves(table: Oid) -> Result<Vec<Oid>> {
+    let oids: Vec<u32> = spi::rows(
+        "SELECT pg_catalog.to_jsonb(c.oid::bigint)
+         FROM (SELECT t.relid::oid AS oid FROM pg_catalog.pg_partition_tree($1) t UNION SELECT $1::oid) x
+         JOIN pg_catalog.pg_class c ON c.oid = x.oid AND c.relkind = 'r' ORDER BY c.oid",
+        &[table.into()],
+    )?;
+    Ok(oids.into_iter().map(Oid::from).collect())
+}

@@ -1,0 +1,417 @@
+//! The one error type, and the one place that chooses SQLSTATE, message, DETAIL and HINT.
+//!
+//! Conditions that PostgreSQL itself knows keep its SQLSTATE (`42501`, `55P03`, …); those that only this
+//! extension knows have the class `PR`. pgrx can name only PostgreSQL's own codes, so a `PR` code is set by an
+//! error context callback, which the server runs while it finishes the report (`errfinish` in `elog.c`).
+#![allow(unsafe_code)]
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+use std::cell::Cell;
+use std::fmt;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can be wrong with a call. Each variant has its own SQLSTATE.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Error {
+    /// The relation is no ordinary table (a view, a partition, a temporary table, …).
+    NotAnOrdinaryTable {
+        relation: String,
+        reason: String,
+    },
+    TemporaryTable {
+        relation: String,
+    },
+    UnloggedTable {
+        relation: String,
+    },
+    SystemTable {
+        relation: String,
+    },
+    NoPrimaryKey {
+        relation: String,
+    },
+    NullPartitionKey {
+        relation: String,
+        column: String,
+        rows: i64,
+    },
+    UnknownColumn {
+        relation: String,
+        column: String,
+    },
+    UnsuitableKey {
+        column: String,
+        type_name: String,
+        strategy: String,
+    },
+    BadStrategy {
+        strategy: String,
+    },
+    BadInterval {
+        interval: String,
+        reason: String,
+    },
+    BadArgument {
+        argument: String,
+        reason: String,
+        hint: String,
+    },
+    TooManyPartitions {
+        wanted: String,
+        limit: usize,
+        value: String,
+    },
+    NameTooLong {
+        name: String,
+    },
+    AlreadyExists {
+        name: String,
+    },
+    NotOwner {
+        relation: String,
+    },
+    /// The relation already belongs to a pair.
+    AlreadyPaired {
+        relation: String,
+        phase: String,
+    },
+    /// The relation belongs to no pair.
+    NotPaired {
+        relation: String,
+    },
+    /// The relation is partitioned but nobody manages it.
+    NotManaged {
+        relation: String,
+    },
+    /// The call does not fit the phase; `next` is the call that leads on.
+    WrongPhase {
+        relation: String,
+        phase: String,
+        call: String,
+        next: String,
+    },
+    TwinNotEmpty {
+        twin: String,
+    },
+    NotEqual {
+        relation: String,
+        partitions: usize,
+        rows: i64,
+    },
+    /// A lock was not to be had within `partition_router.lock_timeout`, retries included.
+    LockNotAvailable {
+        relation: String,
+        mode: String,
+        attempts: usize,
+        blockers: String,
+    },
+    /// Another session runs the same operation on the same pair.
+    Busy {
+        relation: String,
+        operation: String,
+    },
+    /// Something that this version cannot carry over or do.
+    Unsupported {
+        what: String,
+        hint: String,
+    },
+    /// A change could not be carried to the other side.
+    Sync {
+        relation: String,
+        reason: String,
+        hint: String,
+    },
+    PartitionInUse {
+        partition: String,
+        reason: String,
+        hint: String,
+    },
+    MaintenanceFailed {
+        relation: String,
+        reason: String,
+    },
+    /// The catalog or the extension's tables hold what they never should.
+    Internal(String),
+}
+
+impl Error {
+    /// The SQLSTATE: PostgreSQL's own where it has one for the condition, else of class `PR`.
+    pub fn sqlstate(&self) -> &'static str {
+        use Error::*;
+        match self {
+            NotAnOrdinaryTable { .. } => "42809",
+            TemporaryTable { .. } => "PR001",
+            UnloggedTable { .. } => "PR002",
+            SystemTable { .. } => "PR003",
+            NoPrimaryKey { .. } => "PR004",
+            NullPartitionKey { .. } => "PR005",
+            UnsuitableKey { .. } => "PR006",
+            BadStrategy { .. } => "PR007",
+            BadInterval { .. } => "PR008",
+            TooManyPartitions { .. } => "PR009",
+            AlreadyPaired { .. } => "PR010",
+            NotPaired { .. } => "PR011",
+            WrongPhase { .. } => "PR012",
+            TwinNotEmpty { .. } => "PR013",
+            NotEqual { .. } => "PR014",
+            Sync { .. } => "PR015",
+            NotManaged { .. } => "PR016",
+            PartitionInUse { .. } => "PR017",
+            MaintenanceFailed { .. } => "PR018",
+            UnknownColumn { .. } => "42703",
+            BadArgument { .. } => "22023",
+            NameTooLong { .. } => "42622",
+            AlreadyExists { .. } => "42P07",
+            NotOwner { .. } => "42501",
+            LockNotAvailable { .. } => "55P03",
+            Busy { .. } => "55006",
+            Unsupported { .. } => "0A000",
+            Internal(_) => "XX000",
+        }
+    }
+
+    /// The primary message: short, lower case, no full stop.
+    pub fn message(&self) -> String {
+        use Error::*;
+        match self {
+            NotAnOrdinaryTable { relation, .. } => format!("{relation} is not an ordinary table"),
+            TemporaryTable { relation } => format!("{relation} is a temporary table"),
+            UnloggedTable { relation } => format!("{relation} is an unlogged table"),
+            SystemTable { relation } => format!("{relation} is a system table"),
+            NoPrimaryKey { relation } => format!("{relation} has no primary key"),
+            NullPartitionKey { relation, column, .. } => {
+                format!("partition key \"{column}\" of {relation} has null values")
+            }
+            UnknownColumn { relation, column } => format!("column \"{column}\" of {relation} does not exist"),
+            UnsuitableKey {
+                column,
+                type_name,
+                strategy,
+            } => {
+                format!("column \"{column}\" of type {type_name} cannot be a {strategy} partition key")
+            }
+            BadStrategy { strategy } => format!("unknown partition strategy \"{strategy}\""),
+            BadInterval { interval, .. } => format!("invalid partition interval \"{interval}\""),
+            BadArgument { argument, .. } => format!("invalid value for \"{argument}\""),
+            TooManyPartitions { wanted, .. } => format!("too many partitions: {wanted}"),
+            NameTooLong { name } => format!("name \"{name}\" is longer than 63 bytes"),
+            AlreadyExists { name } => format!("relation {name} already exists"),
+            NotOwner { relation } => format!("must be owner of {relation}"),
+            AlreadyPaired { relation, .. } => format!("{relation} already belongs to a pair"),
+            NotPaired { relation } => format!("{relation} belongs to no pair"),
+            NotManaged { relation } => format!("{relation} is not under maintenance"),
+            WrongPhase {
+                relation,
+                phase,
+                call,
+                ..
+            } => {
+                format!("cannot {call} {relation} in phase \"{phase}\"")
+            }
+            TwinNotEmpty { twin } => format!("twin {twin} is not empty"),
+            NotEqual { relation, .. } => format!("{relation} and its other side are not equal"),
+            LockNotAvailable { relation, mode, .. } => {
+                format!("could not lock {relation} in mode {mode}")
+            }
+            Busy { relation, operation } => format!("{operation} of {relation} is already running"),
+            Unsupported { what, .. } => what.clone(),
+            Sync { relation, .. } => format!("could not carry the change of {relation} to its other side"),
+            PartitionInUse { partition, .. } => format!("partition {partition} cannot be removed"),
+            MaintenanceFailed { relation, .. } => format!("maintenance of {relation} failed"),
+            Internal(what) => format!("partition_router: {what}"),
+        }
+    }
+
+    pub fn detail(&self) -> Option<String> {
+        use Error::*;
+        match self {
+            NotAnOrdinaryTable { reason, .. }
+            | BadInterval { reason, .. }
+            | BadArgument { reason, .. }
+            | Sync { reason, .. }
+            | PartitionInUse { reason, .. }
+            | MaintenanceFailed { reason, .. } => Some(format!("{}.", capitalise(reason))),
+            NullPartitionKey { rows, .. } => Some(format!("Rows with a null key: {rows}.")),
+            TooManyPartitions { limit, value, .. } => {
+                Some(format!("The limit is {limit}; the outermost value is {value}."))
+            }
+            NameTooLong { name } => Some(format!("It has {} bytes.", name.len())),
+            AlreadyPaired { phase, .. } => Some(format!("The pair is in phase \"{phase}\".")),
+            NotEqual { partitions, rows, .. } => Some(format!(
+                "Partitions that differ: {partitions}; difference in rows: {rows}."
+            )),
+            LockNotAvailable {
+                attempts, blockers, ..
+            } => Some(format!("Attempts: {attempts}. Blocked by: {blockers}.")),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, as a whole sentence.
+    pub fn hint(&self) -> Option<String> {
+        use Error::*;
+        let hint = match self {
+            NotAnOrdinaryTable { .. } => "Name an ordinary, permanent table that is not a partition itself.".into(),
+            TemporaryTable { .. } => "Only permanent tables can be migrated.".into(),
+            UnloggedTable { .. } => "Run ALTER TABLE … SET LOGGED first.".into(),
+            SystemTable { .. } => "Name a table of your own schema.".into(),
+            NoPrimaryKey { .. } => "Add a primary key: sync and parity identify rows by it.".into(),
+            NullPartitionKey { .. } => "Give these rows a value and set the column NOT NULL.".into(),
+            UnknownColumn { .. } => "Name a column of the table as partition key.".into(),
+            UnsuitableKey { .. } => {
+                "RANGE takes date, timestamp, timestamptz, integer or uuid (version 7) columns; HASH and LIST take any column with a btree and hash operator class.".into()
+            }
+            BadStrategy { .. } => "Use range, hash or list.".into(),
+            BadInterval { .. } => {
+                "Use an interval such as '1 month', '3 months', '1 day' for times, or a whole number for integers.".into()
+            }
+            BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | PartitionInUse { hint, .. } => {
+                hint.clone()
+            }
+            TooManyPartitions { .. } => "Correct outlying rows, or choose a longer interval.".into(),
+            NameTooLong { .. } => "Choose a shorter name, for the twin with the argument twin.".into(),
+            AlreadyExists { .. } => "Rename or drop it, or choose another name for the twin.".into(),
+            NotOwner { .. } => "Run the call as the table's owner.".into(),
+            AlreadyPaired { phase, .. } if phase == "prepared" => {
+                "Go on with partition_router.start_sync(), or go back with partition_router.abandon().".into()
+            }
+            AlreadyPaired { .. } => {
+                "See partition_router.status; partition_router.abandon() goes back to the legacy alone.".into()
+            }
+            NotPaired { .. } => "Create its twin with partition_router.migrate() or partition_router.create_twin().".into(),
+            NotManaged { .. } => "Put it under maintenance with partition_router.manage().".into(),
+            WrongPhase { next, .. } => format!("Call {next}."),
+            TwinNotEmpty { .. } => "Empty the twin, or start again with partition_router.abandon().".into(),
+            NotEqual { .. } => "See partition_router.mismatches() and run partition_router.repair().".into(),
+            LockNotAvailable { .. } => {
+                "Try again when the blocking transaction has ended, or raise partition_router.lock_timeout.".into()
+            }
+            Busy { .. } => "Wait for the other session, or see partition_router.progress.".into(),
+            MaintenanceFailed { .. } => "See partition_router.maintenance_log.".into(),
+            Internal(_) => "Please report this with the server's log.".into(),
+        };
+        Some(hint)
+    }
+
+    /// Ends the current call with this error. Destructors of the Rust frames above run.
+    pub fn raise(self) -> ! {
+        let mut report = ErrorReport::new(
+            PgSqlErrorCode::from(encode(self.sqlstate())),
+            self.message(),
+            function_name(),
+        );
+        if let Some(detail) = self.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint() {
+            report = report.set_hint(hint);
+        }
+        raise_with_sqlstate(report, encode(self.sqlstate()))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message())
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<pgrx::spi::Error> for Error {
+    fn from(error: pgrx::spi::Error) -> Self {
+        Error::Internal(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Error::Internal(error.to_string())
+    }
+}
+
+/// Runs the body of an SQL-callable function and turns its error into the server's.
+pub fn report<T>(body: impl FnOnce() -> Result<T>) -> T {
+    match body() {
+        Ok(value) => value,
+        Err(error) => error.raise(),
+    }
+}
+
+fn function_name() -> &'static str {
+    "partition_router"
+}
+
+fn capitalise(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+/// Packs five characters as `MAKE_SQLSTATE` of `elog.h` does.
+pub fn encode(sqlstate: &str) -> i32 {
+    sqlstate.bytes().enumerate().fold(0, |code, (i, b)| {
+        code + (((i32::from(b) - 0x30) & 0x3F) << (6 * i))
+    })
+}
+
+thread_local! {
+    static PENDING_SQLSTATE: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Reports `report` as an ERROR whose SQLSTATE is `code`, also where pgrx has no name for the code.
+pub fn raise_with_sqlstate(report: ErrorReport, code: i32) -> ! {
+    PENDING_SQLSTATE.set(Some(code));
+    // SAFETY: the node lives in TopTransactionContext, which outlives the error that is raised two lines below;
+    // whoever catches that error puts back the error_context_stack it had, as PG_TRY does.
+    unsafe {
+        let size = std::mem::size_of::<pg_sys::ErrorContextCallback>();
+        let node = pg_sys::MemoryContextAlloc(pg_sys::TopTransactionContext, size)
+            .cast::<pg_sys::ErrorContextCallback>();
+        (*node).previous = pg_sys::error_context_stack;
+        (*node).callback = Some(set_pending_sqlstate);
+        (*node).arg = std::ptr::null_mut();
+        pg_sys::error_context_stack = node;
+    }
+    report.report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// Error context callback: gives the error that is being reported the SQLSTATE that was asked for.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn set_pending_sqlstate(_arg: *mut std::ffi::c_void) {
+    if let Some(code) = PENDING_SQLSTATE.take() {
+        // SAFETY: the server calls this between errstart and the end of errfinish, where errcode may be called.
+        unsafe { errcode(code) };
+    }
+}
+
+// SAFETY: the signature of elog.h; it neither allocates nor raises.
+unsafe extern "C-unwind" {
+    fn errcode(sqlerrcode: std::ffi::c_int) -> std::ffi::c_int;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_sqlstates_are_packed_as_the_server_packs_them() {
+        assert_eq!(encode("00000"), 0);
+        assert_eq!(encode("XX000"), 0x28 | (0x28 << 6));
+    }
+
+    #[test]
+    fn every_message_is_short_and_every_hint_is_a_sentence() {
+        let error = Error::NoPrimaryKey {
+            relation: "public.t".into(),
+        };
+        assert!(error.message().chars().next().is_some_and(char::is_lowercase));
+        assert!(error.hint().is_some_and(|h| h.ends_with('.')));
+    }
+}

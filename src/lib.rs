@@ -1,0 +1,57 @@
+//! `partition_router` turns a live table into a partitioned one, from inside the database, while applications keep
+//! writing.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`api`] | every SQL-callable function: parse, call, return |
+//! | [`error`], [`settings`], [`session`], [`locks`] | errors and their SQLSTATEs, settings, who we run as, lock budget |
+//! | [`ident`], [`spi`], [`catalog`] | names, the one way to run SQL, tables as the catalog has them |
+//! | [`pair`], [`bounds`], [`plan`] | phases, partition arithmetic, plans: no server in them |
+//! | [`execute`] | runs or prints a plan |
+//! | [`preflight`], [`twin`], [`migrate`] | from a table to a pair, and back |
+//! | [`sync`] | the dual write: triggers, one side of a pair, change log |
+//! | [`backfill`] | copy, index, drain, flip |
+//! | [`parity`] | digests, differences, repair |
+//! | [`route`] | which side a read uses, and why |
+//! | [`observe`] | metrics and health |
+//! | [`compat`] | what differs between PostgreSQL versions |
+
+mod api;
+mod backfill;
+mod bounds;
+mod catalog;
+mod compat;
+mod error;
+mod execute;
+mod ident;
+mod locks;
+mod migrate;
+mod observe;
+mod pair;
+mod parity;
+mod plan;
+mod preflight;
+mod route;
+mod session;
+mod settings;
+mod spi;
+mod sync;
+mod twin;
+
+pgrx::pg_module_magic!();
+
+pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["schema"]);
+pgrx::extension_sql_file!(
+    "../sql/procedures.sql",
+    name = "procedures",
+    requires = ["functions"]
+);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["procedures"]);
+
+/// Called by the server when the library is loaded into a backend.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::init();
+    sync::init();
+}

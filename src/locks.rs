@@ -1,0 +1,136 @@
+//! Strong locks on live tables, within a budget: a request waits at most `partition_router.lock_timeout`, then
+//! steps back so that whoever queued behind it goes on, and tries again after a pause.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use crate::{pair, session, settings, spi};
+use pgrx::PgTryBuilder;
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+/// How often a lock is asked for before the call gives up.
+const ATTEMPTS: usize = 50;
+
+/// The lock modes that this extension takes on tables that are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    ShareUpdateExclusive,
+    ShareRowExclusive,
+    AccessExclusive,
+}
+
+impl LockMode {
+    fn number(self) -> c_int {
+        match self {
+            LockMode::ShareUpdateExclusive => pg_sys::ShareUpdateExclusiveLock as c_int,
+            LockMode::ShareRowExclusive => pg_sys::ShareRowExclusiveLock as c_int,
+            LockMode::AccessExclusive => pg_sys::AccessExclusiveLock as c_int,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            LockMode::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
+            LockMode::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
+            LockMode::AccessExclusive => "ACCESS EXCLUSIVE",
+        }
+    }
+}
+
+/// Locks `wanted` in the given order until the transaction ends: all of them or none.
+///
+/// # Errors
+/// `55P03` with the blocking sessions in its DETAIL when none of the attempts fitted.
+pub fn acquire(wanted: &[(Oid, LockMode)]) -> Result<()> {
+    let mut pause = Duration::from_millis(10);
+    for attempt in 1..=ATTEMPTS {
+        match try_all(wanted)? {
+            None => return Ok(()),
+            Some((blocked, mode)) if attempt == ATTEMPTS => {
+                return Err(Error::LockNotAvailable {
+                    relation: pair::store::display_name(blocked)?,
+                    mode: mode.name().into(),
+                    attempts: ATTEMPTS,
+                    blockers: blockers(blocked)?,
+                });
+            }
+            Some(_) => sleep(pause),
+        }
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
+/// One attempt for all of them, in one subtransaction so that a failure leaves no lock behind. Gives the relation
+/// that was not to be had.
+fn try_all(wanted: &[(Oid, LockMode)]) -> Result<Option<(Oid, LockMode)>> {
+    let budget = settings::lock_timeout().as_millis() as c_int;
+    // SAFETY: the subtransaction is released or rolled back on every way out, with the memory context and resource
+    // owner put back, as PL/pgSQL does for an exception block. LockTimeout is what the setting lock_timeout stores;
+    // it is put back before anything else runs.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let saved = pg_sys::LockTimeout;
+        pg_sys::LockTimeout = if saved > 0 { saved.min(budget) } else { budget };
+        let asked = Cell::new(None);
+        let locked = PgTryBuilder::new(AssertUnwindSafe(|| {
+            for &(relation, mode) in wanted {
+                asked.set(Some((relation, mode)));
+                pg_sys::LockRelationOid(relation, mode.number());
+            }
+            true
+        }))
+        .catch_when(pgrx::PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| false)
+        .catch_when(pgrx::PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED, |_| false)
+        .finally(|| pg_sys::LockTimeout = saved)
+        .execute();
+        if locked {
+            pg_sys::ReleaseCurrentSubTransaction();
+        } else {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        Ok(if locked { None } else { asked.get() })
+    }
+}
+
+/// Who holds or awaits locks on `relation`, with what they run.
+fn blockers(relation: Oid) -> Result<String> {
+    let found: Option<String> = session::with_own_tables(|| {
+        spi::row(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.string_agg(
+                    pg_catalog.format('pid %s (%s)', l.pid, COALESCE(a.state, 'prepared transaction')), ', '))
+             FROM (SELECT DISTINCT pid FROM pg_catalog.pg_locks
+                   WHERE relation = $1 AND granted AND pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+                     AND database = (SELECT oid FROM pg_catalog.pg_database
+                                     WHERE datname = pg_catalog.current_database())) l
+             LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+             HAVING pg_catalog.count(*) > 0",
+            &[relation.into()],
+        )
+    })?;
+    Ok(found.unwrap_or_else(|| "a session that has ended meanwhile".into()))
+}
+
+/// Sleeps, and wakes for interrupts.
+pub fn sleep(duration: Duration) {
+    // SAFETY: waiting on the backend's own latch, as pg_sleep does.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as c_int,
+            duration.as_millis() as std::ffi::c_long,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}

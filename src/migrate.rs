@@ -1,0 +1,308 @@
+//! The calls that take a pair from nothing to `live`, and back to the legacy alone.
+
+use crate::backfill::{self, Progress};
+use crate::catalog::{TableDef, load};
+use crate::error::{Error, Result};
+use crate::execute::{self, Mode};
+use crate::ident::Ident;
+use crate::locks::{self, LockMode};
+use crate::pair::{Pair, Phase, Strategy, store};
+use crate::parity::{self, Level, Verdict};
+use crate::plan::Plan;
+use crate::plan::create_twin::TwinSpec;
+use crate::plan::{create_twin, foreign_keys, sync_triggers};
+use crate::twin::{self, Request};
+use crate::{preflight, session, spi, sync};
+use pgrx::pg_sys::Oid;
+use serde_json::json;
+
+/// The plan of `create_twin()`, after every check.
+fn plan_twin(legacy: &TableDef, request: &Request) -> Result<(TwinSpec, Plan)> {
+    store::require_owner(legacy.oid.into())?;
+    preflight::require_clean(legacy, &request.partition_key, &request.strategy)?;
+    let spec = twin::design(legacy, request)?;
+    if let Some(name) = twin::taken_name(&spec)? {
+        return Err(Error::AlreadyExists {
+            name: name.to_string(),
+        });
+    }
+    let plan = create_twin::plan(legacy, &spec);
+    Ok((spec, plan))
+}
+
+/// Makes the twin, or says how: the same plan either way.
+pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Plan> {
+    let legacy = load::table_def(legacy_oid)?;
+    let (spec, plan) = plan_twin(&legacy, request)?;
+    if mode == Mode::DryRun {
+        return Ok(plan);
+    }
+    // Nobody changes the legacy's definition while it is copied.
+    locks::acquire(&[(legacy_oid, LockMode::ShareUpdateExclusive)])?;
+    execute::run(&plan, Mode::Run)?;
+    let twin = load::oid_of(&spec.twin)?.ok_or_else(|| Error::Internal("the twin was not made".into()))?;
+    register(&legacy, twin, &spec, request)?;
+    store::log_run(
+        &legacy.name.to_string(),
+        "create_twin",
+        "PREPARED",
+        json!({ "twin": spec.twin.to_string(), "partitions": spec.partitions.len() }),
+    )?;
+    Ok(plan)
+}
+
+fn register(legacy: &TableDef, twin: Oid, spec: &TwinSpec, request: &Request) -> Result<()> {
+    let interval = (spec.strategy == Strategy::Range).then(|| request.partition_interval.clone());
+    let partitions = (spec.strategy == Strategy::Hash).then_some(request.partitions);
+    session::with_own_tables(|| {
+        spi::execute(
+            "INSERT INTO partition_router.pair
+                 (legacy, twin, base_name, strategy, partition_key, partition_interval, partitions)
+             VALUES ($1::oid, $2::oid, $3, $4, $5, $6, $7)",
+            &[
+                Oid::from(legacy.oid).into(),
+                twin.into(),
+                legacy.name.name.as_str().into(),
+                spec.strategy.as_str().into(),
+                spec.partition_key.as_str().into(),
+                interval.clone().into(),
+                partitions.into(),
+            ],
+        )?;
+        if let Some(interval) = interval {
+            spi::execute(
+                "INSERT INTO partition_router.policy (parent, base_name, partition_interval, premake)
+                 VALUES ($1::oid, $2, $3, $4)",
+                &[
+                    twin.into(),
+                    legacy.name.name.as_str().into(),
+                    interval.into(),
+                    request.premake.into(),
+                ],
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// Refuses a table that is migrated already; one that is on its way may go on.
+pub fn check(legacy: Oid) -> Result<()> {
+    match store::find(legacy)? {
+        Some(pair) if is_migrated(&pair)? => Err(Error::AlreadyPaired {
+            relation: store::display_name(legacy)?,
+            phase: pair.phase.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn is_migrated(pair: &Pair) -> Result<bool> {
+    Ok(pair.phase > Phase::Live || (pair.phase == Phase::Live && pair.verified_at.is_some()))
+}
+
+/// Rows that one step of `migrate()` copies.
+const BATCH_ROWS: i32 = 50_000;
+
+/// Does the next step of a migration. The caller commits.
+pub fn step(legacy: Oid, request: &Request) -> Result<Progress> {
+    match store::find(legacy)? {
+        None => {
+            create_twin(legacy, request, Mode::Run)?;
+        }
+        Some(pair) if pair.phase == Phase::Prepared => backfill::start_sync(legacy)?,
+        Some(pair) if pair.phase > Phase::Live => return Ok(Progress::Finished),
+        Some(pair) => {
+            if backfill::step(legacy, BATCH_ROWS)? == Progress::More {
+                return Ok(Progress::More);
+            }
+            if pair.verified_at.is_some() {
+                return Ok(Progress::Finished);
+            }
+            let verdicts = parity::verify(legacy, Level::Checksum)?;
+            require_equal(&pair, &verdicts)?;
+        }
+    }
+    Ok(Progress::More)
+}
+
+fn require_equal(pair: &Pair, verdicts: &[Verdict]) -> Result<()> {
+    let differing: Vec<_> = verdicts.iter().filter(|v| !v.matches()).collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::NotEqual {
+        relation: store::display_name(pair.legacy)?,
+        partitions: differing.len(),
+        rows: differing
+            .iter()
+            .map(|v| (v.legacy.rows - v.twin.rows).abs())
+            .sum(),
+    })
+}
+
+/// Back to the untouched legacy, from any phase in which it is still the main table.
+pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
+    let pair = store::get_for_change(relation, "abandon")?;
+    if !pair.phase.can_abandon() {
+        return Err(Error::WrongPhase {
+            relation: store::display_name(pair.legacy)?,
+            phase: pair.phase.to_string(),
+            call: "abandon".into(),
+            next: pair.phase.next_call().into(),
+        });
+    }
+    let plan = abandon_plan(&pair)?;
+    if mode == Mode::DryRun {
+        return execute::run(&plan, Mode::DryRun);
+    }
+    locks::acquire(&[
+        (pair.legacy, LockMode::AccessExclusive),
+        (pair.twin, LockMode::AccessExclusive),
+    ])?;
+    let legacy = store::display_name(pair.legacy)?;
+    sync::triggers::remove(&pair)?;
+    let twin = load::table_def(pair.twin)?;
+    execute::run(&drop_twin(&twin), Mode::Run)?;
+    backfill::drop_change_log(&pair)?;
+    session::with_own_tables(|| {
+        spi::execute(
+            "DELETE FROM partition_router.policy WHERE parent::oid = $1",
+            &[pair.twin.into()],
+        )?;
+        spi::execute(
+            "DELETE FROM partition_router.pair WHERE id = $1",
+            &[pair.id.into()],
+        )
+    })?;
+    store::log_run(
+        &legacy,
+        "abandon",
+        "ABANDONED",
+        json!({ "from_phase": pair.phase.as_str() }),
+    )
+}
+
+fn drop_twin(twin: &TableDef) -> Plan {
+    let mut plan = Plan::default();
+    plan.push("drop the twin", format!("DROP TABLE {}", twin.name));
+    plan
+}
+
+fn abandon_plan(pair: &Pair) -> Result<Plan> {
+    let legacy = load::table_def(pair.legacy)?;
+    let twin = load::table_def(pair.twin)?;
+    let mut plan = Plan::default();
+    let name = sync_triggers::name_on_legacy(&pair.base_name);
+    plan.extend(sync_triggers::uninstall(
+        &legacy.name,
+        &name,
+        sync_triggers::Place::Side,
+    ));
+    plan.extend(drop_twin(&twin));
+    Ok(plan)
+}
+
+/// The plan of any operation on a pair, as rows.
+pub fn plan(operation: &str, relation: Oid) -> Result<Plan> {
+    let pair = store::get(relation)?;
+    store::require_owner(pair.legacy)?;
+    let legacy = load::table_def(pair.legacy)?;
+    let twin = load::table_def(pair.twin)?;
+    let (on_legacy, on_twin) = (
+        sync_triggers::name_on_legacy(&pair.base_name),
+        sync_triggers::name_on_twin(&pair.base_name),
+    );
+    use sync_triggers::{Part, Place, Purpose};
+    match operation {
+        "start_sync" => {
+            let mut plan = sync_triggers::install(
+                pair.id,
+                &legacy.name,
+                &on_legacy,
+                Purpose::Capture,
+                Place::Side,
+                Part::All,
+            );
+            plan.extend(sync_triggers::install(
+                pair.id,
+                &twin.name,
+                &on_twin,
+                Purpose::Reject,
+                Place::Side,
+                Part::All,
+            ));
+            Ok(plan)
+        }
+        "backfill" => {
+            let wanted = crate::plan::indexes::of_twin(&legacy, &pair.partition_key);
+            let mut plan = crate::plan::indexes::drop_remade(&wanted, &twin);
+            plan.push(
+                "copy rows by block ranges",
+                format!(
+                    "-- {} blocks of {} into {}",
+                    blocks(&legacy)?,
+                    legacy.name,
+                    twin.name
+                ),
+            );
+            plan.extend(crate::plan::indexes::create(&wanted, &twin.name));
+            plan.push(
+                "drain the change log",
+                format!("-- partition_router.change_log_{}", pair.id),
+            );
+            plan.extend(sync_triggers::install(
+                pair.id,
+                &legacy.name,
+                &on_legacy,
+                Purpose::Live,
+                Place::Side,
+                Part::All,
+            ));
+            plan.extend(sync_triggers::install(
+                pair.id,
+                &twin.name,
+                &on_twin,
+                Purpose::Live,
+                Place::Side,
+                Part::All,
+            ));
+            plan.extend(foreign_keys::on_root(&legacy, &twin.name));
+            Ok(plan)
+        }
+        "abandon" => abandon_plan(&pair),
+        _ => Err(Error::BadArgument {
+            argument: "operation".into(),
+            reason: format!("there is no plan for \"{operation}\""),
+            hint: "Use start_sync, backfill, abandon or run_maintenance; create_twin() has its own dry run."
+                .into(),
+        }),
+    }
+}
+
+fn blocks(legacy: &TableDef) -> Result<i64> {
+    Ok(spi::row(
+        "SELECT pg_catalog.to_jsonb(pg_catalog.pg_relation_size($1)
+                / pg_catalog.current_setting('block_size')::bigint)",
+        &[Oid::from(legacy.oid).into()],
+    )?
+    .unwrap_or(0))
+}
+
+/// A request from the arguments of `migrate()` and `create_twin()`.
+pub fn request(
+    partition_key: &str,
+    strategy: &str,
+    partition_interval: &str,
+    partitions: i32,
+    premake: i32,
+    twin: Option<&str>,
+) -> Request {
+    Request {
+        partition_key: Ident::new(partition_key),
+        strategy: strategy.into(),
+        partition_interval: partition_interval.into(),
+        partitions,
+        premake,
+        twin: twin.map(Ident::new),
+    }
+}

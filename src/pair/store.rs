@@ -1,0 +1,154 @@
+//! Reads and writes pairs in the extension's own tables.
+
+use super::{PairOf, Phase, Strategy};
+use crate::catalog::load;
+use crate::error::{Error, Result};
+use crate::ident::Ident;
+use crate::{session, spi};
+use pgrx::pg_sys::Oid;
+use serde::Deserialize;
+
+pub type Pair = PairOf<Oid>;
+
+#[derive(Deserialize)]
+struct Row {
+    id: i32,
+    legacy: u32,
+    twin: u32,
+    base_name: Ident,
+    strategy: String,
+    partition_key: Ident,
+    partition_interval: Option<String>,
+    partitions: Option<i32>,
+    phase: String,
+    verified_at: Option<String>,
+}
+
+const COLUMNS: &str = "pg_catalog.jsonb_build_object(
+    'id', id, 'legacy', legacy::oid::bigint, 'twin', twin::oid::bigint, 'base_name', base_name,
+    'strategy', strategy, 'partition_key', partition_key, 'partition_interval', partition_interval,
+    'partitions', partitions, 'phase', phase,
+    'verified_at', pg_catalog.to_char(verified_at, 'YYYY-MM-DD HH24:MI'))";
+
+impl TryFrom<Row> for Pair {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Pair> {
+        Ok(Pair {
+            id: row.id,
+            legacy: row.legacy.into(),
+            twin: row.twin.into(),
+            base_name: row.base_name,
+            strategy: row.strategy.parse::<Strategy>().map_err(Error::Internal)?,
+            partition_key: row.partition_key,
+            partition_interval: row.partition_interval,
+            partitions: row.partitions,
+            phase: row.phase.parse::<Phase>().map_err(Error::Internal)?,
+            verified_at: row.verified_at,
+        })
+    }
+}
+
+/// The pair that a relation belongs to: either side, or a partition of the twin.
+pub fn find(relation: Oid) -> Result<Option<Pair>> {
+    let row: Option<Row> = session::with_own_tables(|| {
+        spi::row(
+            &format!(
+                "SELECT {COLUMNS} FROM partition_router.pair
+                 WHERE $1 IN (legacy::oid, twin::oid) OR twin::oid = pg_catalog.pg_partition_root($1)::oid"
+            ),
+            &[relation.into()],
+        )
+    })?;
+    row.map(Pair::try_from).transpose()
+}
+
+/// As [`find`]; no pair is an error.
+pub fn get(relation: Oid) -> Result<Pair> {
+    match find(relation)? {
+        Some(pair) => Ok(pair),
+        None => Err(Error::NotPaired {
+            relation: display_name(relation)?,
+        }),
+    }
+}
+
+/// Every pair, in the order of creation.
+pub fn all() -> Result<Vec<Pair>> {
+    let rows: Vec<Row> = session::with_own_tables(|| {
+        spi::rows(
+            &format!("SELECT {COLUMNS} FROM partition_router.pair ORDER BY id"),
+            &[],
+        )
+    })?;
+    rows.into_iter().map(Pair::try_from).collect()
+}
+
+/// As [`get`], for a call that changes the pair: the caller must own both tables, and no other session may be
+/// changing it. That is held until the transaction ends.
+pub fn get_for_change(relation: Oid, operation: &str) -> Result<Pair> {
+    let pair = get(relation)?;
+    require_owner(pair.legacy)?;
+    require_owner(pair.twin)?;
+    let free: Option<bool> = session::with_own_tables(|| {
+        spi::row(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.pg_try_advisory_xact_lock(
+                 'partition_router.pair'::regclass::oid::int, $1))",
+            &[pair.id.into()],
+        )
+    })?;
+    if free != Some(true) {
+        return Err(Error::Busy {
+            relation: display_name(pair.legacy)?,
+            operation: format!("another call than this {operation}"),
+        });
+    }
+    get(relation)
+}
+
+/// # Errors
+/// `42501` unless the current user owns the relation, directly or through a role.
+pub fn require_owner(relation: Oid) -> Result<()> {
+    if load::is_owner(relation)? {
+        return Ok(());
+    }
+    Err(Error::NotOwner {
+        relation: display_name(relation)?,
+    })
+}
+
+/// The quoted name of a relation for messages, or its oid when it is gone.
+pub fn display_name(relation: Oid) -> Result<String> {
+    Ok(match load::rel_name(relation)? {
+        Some(name) => name.to_string(),
+        None => relation.to_u32().to_string(),
+    })
+}
+
+pub fn set_phase(pair: &Pair, phase: Phase) -> Result<()> {
+    session::with_own_tables(|| {
+        spi::execute(
+            "UPDATE partition_router.pair
+             SET phase = $2, live_at = CASE WHEN $2 = 'live' THEN pg_catalog.clock_timestamp() ELSE live_at END
+             WHERE id = $1",
+            &[pair.id.into(), phase.as_str().into()],
+        )
+    })?;
+    Ok(())
+}
+
+/// Writes one line of `run_log`.
+pub fn log_run(legacy: &str, operation: &str, stage: &str, detail: serde_json::Value) -> Result<()> {
+    session::with_own_tables(|| {
+        spi::execute(
+            "INSERT INTO partition_router.run_event (legacy, operation, stage, detail) VALUES ($1, $2, $3, $4)",
+            &[
+                legacy.into(),
+                operation.into(),
+                stage.into(),
+                pgrx::JsonB(detail).into(),
+            ],
+        )
+    })?;
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! The plan that makes a twin: the partitioned copy of a table, empty, with everything that can be carried over.
+
+use super::{Plan, indexes};
+use crate::bounds::RawBound;
+use crate::catalog::TableDef;
+use crate::ident::{Ident, Literal, RelName, list};
+use crate::pair::Strategy;
+
+/// One partition to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPartition {
+    pub name: Ident,
+    pub bounds: Bounds,
+}
+
+/// Bounds as SQL, ready to stand behind `FOR VALUES`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bounds {
+    /// Half-open.
+    Range {
+        lower: RawBound,
+        upper: RawBound,
+    },
+    Hash {
+        modulus: i32,
+        remainder: i32,
+    },
+    List {
+        value: String,
+    },
+    Default,
+}
+
+impl Bounds {
+    fn clause(&self) -> String {
+        match self {
+            Bounds::Range { lower, upper } => {
+                format!("FOR VALUES FROM ({}) TO ({})", end(lower), end(upper))
+            }
+            Bounds::Hash { modulus, remainder } => {
+                format!("FOR VALUES WITH (MODULUS {modulus}, REMAINDER {remainder})")
+            }
+            Bounds::List { value } => format!("FOR VALUES IN ({})", Literal(value)),
+            Bounds::Default => "DEFAULT".into(),
+        }
+    }
+}
+
+fn end(bound: &RawBound) -> String {
+    match bound {
+        RawBound::MinValue => "MINVALUE".into(),
+        RawBound::MaxValue => "MAXVALUE".into(),
+        RawBound::Value(value) => Literal(value).to_string(),
+    }
+}
+
+/// What a twin shall be.
+#[derive(Debug, Clone)]
+pub struct TwinSpec {
+    pub twin: RelName,
+    pub strategy: Strategy,
+    pub partition_key: Ident,
+    pub partitions: Vec<NewPartition>,
+}
+
+/// The steps from nothing to an empty twin. Foreign keys come when the pair is live: during the copy they would
+/// refuse changes of the tables that they point at because of rows that are long gone from the legacy.
+pub fn plan(legacy: &TableDef, spec: &TwinSpec) -> Plan {
+    let mut plan = Plan::default();
+    let twin = &spec.twin;
+    plan.push(
+        "create twin",
+        format!(
+            "CREATE TABLE {twin} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING IDENTITY) PARTITION BY {} ({}){}",
+            legacy.name,
+            spec.strategy.as_str().to_uppercase(),
+            spec.partition_key,
+            legacy.tablespace.as_ref().map(|t| format!(" TABLESPACE {t}")).unwrap_or_default(),
+        ),
+    );
+    columns(&mut plan, legacy, spec);
+    for partition in &spec.partitions {
+        plan.push(
+            format!("create partition {}", partition.name),
+            create_partition(legacy, twin, partition),
+        );
+    }
+    plan.extend(indexes::create(
+        &indexes::of_twin(legacy, &spec.partition_key),
+        twin,
+    ));
+    access(&mut plan, legacy, spec);
+    triggers(&mut plan, legacy, twin);
+    plan
+}
+
+/// The statement that makes one partition, with the legacy's storage parameters.
+pub fn create_partition(legacy: &TableDef, twin: &RelName, partition: &NewPartition) -> String {
+    let options = if legacy.options.is_empty() {
+        String::new()
+    } else {
+        format!(
+            " WITH ({})",
+            list(legacy.options.iter().map(|o| indexes::option(o)))
+        )
+    };
+    let tablespace = legacy
+        .tablespace
+        .as_ref()
+        .map(|t| format!(" TABLESPACE {t}"))
+        .unwrap_or_default();
+    format!(
+        "CREATE TABLE {} PARTITION OF {twin} {}{options}{tablespace}",
+        twin.sibling(partition.name.clone()),
+        partition.bounds.clause()
+    )
+}
+
+fn columns(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
+    let twin = &spec.twin;
+    let key = legacy.key_columns();
+    for column in &legacy.columns {
+        let in_key = column.name == spec.partition_key || key.contains(&column.name);
+        if in_key && !column.not_null {
+            plan.push(
+                format!("require column {}", column.name),
+                format!("ALTER TABLE {twin} ALTER COLUMN {} SET NOT NULL", column.name),
+            );
+        }
+        if let Some(sequence) = &column.sequence {
+            // Both sides draw from one sequence, or a row written to the twin would take a used number.
+            plan.push(
+                format!("share the sequence of {}", column.name),
+                format!(
+                    "ALTER TABLE {twin} ALTER COLUMN {} SET DEFAULT pg_catalog.nextval({}::pg_catalog.regclass)",
+                    column.name,
+                    Literal(&sequence.to_string())
+                ),
+            );
+        }
+        if let Some(target) = column.statistics_target {
+            plan.push(
+                format!("set the statistics target of {}", column.name),
+                format!(
+                    "ALTER TABLE {twin} ALTER COLUMN {} SET STATISTICS {target}",
+                    column.name
+                ),
+            );
+        }
+    }
+}
+
+fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
+    let twin = &spec.twin;
+    for policy in &legacy.policies {
+        plan.push(
+            format!("create policy {}", policy.name),
+            format!("CREATE POLICY {} ON {twin}{}", policy.name, policy.definition),
+        );
+    }
+    if legacy.row_security {
+        plan.push(
+            "enable row security",
+            format!("ALTER TABLE {twin} ENABLE ROW LEVEL SECURITY"),
+        );
+    }
+    if legacy.force_row_security {
+        plan.push(
+            "force row security",
+            format!("ALTER TABLE {twin} FORCE ROW LEVEL SECURITY"),
+        );
+    }
+    for grant in &legacy.grants {
+        let column = grant
+            .column
+            .as_ref()
+            .map(|c| format!(" ({c})"))
+            .unwrap_or_default();
+        let option = if grant.grantable { " WITH GRANT OPTION" } else { "" };
+        plan.push(
+            format!("grant {} to {}", grant.privilege, grant.grantee),
+            format!(
+                "GRANT {}{column} ON {twin} TO {}{option}",
+                grant.privilege, grant.grantee
+            ),
+        );
+    }
+    if let Some(comment) = &legacy.comment {
+        plan.push(
+            "copy the comment",
+            format!("COMMENT ON TABLE {twin} IS {}", Literal(comment)),
+        );
+    }
+    if legacy.replica_identity == "f" {
+        plan.push(
+            "set the replica identity",
+            format!("ALTER TABLE {twin} REPLICA IDENTITY FULL"),
+        );
+        for partition in &spec.partitions {
+            plan.push(
+                format!("set the replica identity of {}", partition.name),
+                format!(
+                    "ALTER TABLE {} REPLICA IDENTITY FULL",
+                    twin.sibling(partition.name.clone())
+                ),
+            );
+        }
+    }
+    let partitions = spec.partitions.iter().map(|p| twin.sibling(p.name.clone()));
+    for table in std::iter::once(twin.clone()).chain(partitions) {
+        plan.push(
+            format!("give {} to the legacy's owner", table.name),
+            format!("ALTER TABLE {table} OWNER TO {}", legacy.owner),
+        );
+    }
+}
+
+fn triggers(plan: &mut Plan, legacy: &TableDef, twin: &RelName) {
+    for trigger in legacy.user_triggers() {
+        let Some(tail) = &trigger.tail else { continue };
+        if trigger.row && trigger.transition {
+            continue; // not possible on a partitioned table; preflight reports it
+        }
+        plan.push(
+            format!("create trigger {}", trigger.name),
+            format!("{}{twin}{tail}", trigger.head),
+        );
+        let state = match trigger.enabled.as_str() {
+            "D" => "DISABLE",
+            "R" => "ENABLE REPLICA",
+            "A" => "ENABLE ALWAYS",
+            _ => continue,
+        };
+        plan.push(
+            format!("set the state of trigger {}", trigger.name),
+            format!("ALTER TABLE {twin} {state} TRIGGER {}", trigger.name),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_quoted_as_literals() {
+        let bounds = Bounds::List {
+            value: "o'brien".into(),
+        };
+        assert_eq!(bounds.clause(), "FOR VALUES IN ('o''brien')");
+        assert_eq!(
+            Bounds::Hash {
+                modulus: 16,
+                remainder: 3
+            }
+            .clause(),
+            "FOR VALUES WITH (MODULUS 16, REMAINDER 3)"
+        );
+    }
+}

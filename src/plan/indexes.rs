@@ -1,0 +1,247 @@
+//! The indexes and unique constraints of a twin, made from those of its legacy. A unique index of a partitioned
+//! table must contain the partition key, so unique ones are widened by it.
+
+use super::Plan;
+use crate::catalog::{Index, TableDef};
+use crate::ident::{Ident, RelName, list};
+
+/// What the twin gets: every valid index of the legacy, unique ones widened. Exclusion constraints cannot be
+/// carried over; preflight reports them.
+pub fn of_twin(legacy: &TableDef, partition_key: &Ident) -> Vec<Index> {
+    legacy
+        .indexes
+        .iter()
+        .filter(|index| index.valid && !index.exclusion)
+        .map(|index| widened(index, partition_key))
+        .collect()
+}
+
+fn widened(index: &Index, partition_key: &Ident) -> Index {
+    let mut index = index.clone();
+    let has_key = index
+        .key_columns
+        .iter()
+        .flatten()
+        .any(|column| column == partition_key);
+    if index.unique && !has_key {
+        index.key_columns.push(Some(partition_key.clone()));
+        index.keys.push(partition_key.to_string());
+    }
+    index
+}
+
+/// Whether the legacy's uniqueness gets weaker by widening.
+pub fn is_widened(index: &Index, partition_key: &Ident) -> bool {
+    index.unique
+        && !index
+            .key_columns
+            .iter()
+            .flatten()
+            .any(|column| column == partition_key)
+}
+
+fn with_options(index: &Index) -> String {
+    if index.options.is_empty() {
+        return String::new();
+    }
+    format!(" WITH ({})", list(index.options.iter().map(|o| option(o))))
+}
+
+/// A storage parameter of the catalog, `name=value`, as SQL.
+pub fn option(stored: &str) -> String {
+    match stored.split_once('=') {
+        Some((name, value)) => format!("{} = {}", Ident::new(name), crate::ident::Literal(value)),
+        None => Ident::new(stored).to_string(),
+    }
+}
+
+/// The statement that makes one index on `table`. The server chooses its name.
+fn statement(index: &Index, table: &RelName) -> String {
+    let nulls = if index.nulls_not_distinct {
+        " NULLS NOT DISTINCT"
+    } else {
+        ""
+    };
+    let include = if index.include.is_empty() {
+        String::new()
+    } else {
+        format!(" INCLUDE ({})", list(&index.include))
+    };
+    let columns = || list(index.key_columns.iter().flatten());
+    if index.constraint.is_some() && index.key_columns.iter().all(Option::is_some) {
+        let kind = if index.primary {
+            "PRIMARY KEY".to_string()
+        } else {
+            format!("UNIQUE{nulls}")
+        };
+        let deferrable = match (index.deferrable, index.deferred) {
+            (true, true) => " DEFERRABLE INITIALLY DEFERRED",
+            (true, false) => " DEFERRABLE",
+            _ => "",
+        };
+        return format!(
+            "ALTER TABLE {table} ADD {kind} ({}){include}{}{deferrable}",
+            columns(),
+            with_options(index)
+        );
+    }
+    format!(
+        "CREATE {}INDEX ON {table} USING {} ({}){include}{nulls}{}{}",
+        if index.unique { "UNIQUE " } else { "" },
+        index.method,
+        list(&index.keys),
+        with_options(index),
+        index
+            .predicate
+            .as_ref()
+            .map(|p| format!(" WHERE {p}"))
+            .unwrap_or_default()
+    )
+}
+
+/// What a step is called that makes `index`.
+fn action(index: &Index) -> String {
+    let kind = match (index.primary, index.unique) {
+        (true, _) => "primary key",
+        (_, true) => "unique index",
+        _ => "index",
+    };
+    format!("create {kind} like {}", index.name)
+}
+
+/// Statements that make `indexes` on `table`. On a partitioned table each also makes, or takes in, the same index of
+/// every partition.
+pub fn create(indexes: &[Index], table: &RelName) -> Plan {
+    let mut plan = Plan::default();
+    for index in indexes {
+        plan.push(action(index), statement(index, table));
+    }
+    plan
+}
+
+/// Those of `wanted` that `existing` lacks, whatever their names.
+pub fn missing<'a>(wanted: &'a [Index], existing: &[Index]) -> Vec<&'a Index> {
+    // Two equal indexes are two wishes.
+    let mut rest: Vec<&Index> = existing.iter().filter(|i| i.valid).collect();
+    wanted
+        .iter()
+        .filter(|want| match rest.iter().position(|have| is_same(have, want)) {
+            Some(position) => {
+                rest.swap_remove(position);
+                false
+            }
+            None => true,
+        })
+        .collect()
+}
+
+/// Statements that drop those indexes of the twin that [`of_twin`] makes again.
+pub fn drop_remade(wanted: &[Index], twin: &TableDef) -> Plan {
+    let mut plan = Plan::default();
+    for index in twin
+        .indexes
+        .iter()
+        .filter(|have| wanted.iter().any(|want| is_same(have, want)))
+    {
+        let table = &twin.name;
+        plan.push(
+            format!("drop index {} until the copy is done", index.name),
+            match &index.constraint {
+                Some(constraint) => format!("ALTER TABLE {table} DROP CONSTRAINT {constraint}"),
+                None => format!("DROP INDEX {}", table.sibling(index.name.clone())),
+            },
+        );
+    }
+    plan
+}
+
+/// The widened key has no operator class yet, so plain columns are compared by name.
+fn is_same(have: &Index, want: &Index) -> bool {
+    if have.same_definition(want) {
+        return true;
+    }
+    want.unique
+        && have.unique
+        && have.primary == want.primary
+        && have.method == want.method
+        && have.constraint.is_some() == want.constraint.is_some()
+        && have.include == want.include
+        && have.predicate == want.predicate
+        && have.nulls_not_distinct == want.nulls_not_distinct
+        && have.key_columns == want.key_columns
+        && have.keys.len() == want.keys.len()
+        && have
+            .keys
+            .iter()
+            .zip(&want.keys)
+            .all(|(h, w)| h == w || h.starts_with(w.as_str()) || plain(h, w))
+}
+
+/// `"column"` and `column pg_catalog.int4_ops ASC NULLS LAST` name the same key.
+fn plain(have: &str, want: &str) -> bool {
+    let unquoted = want.trim_matches('"');
+    have.split_whitespace()
+        .next()
+        .is_some_and(|first| first == unquoted || first == want)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(columns: &[&str], unique: bool, primary: bool) -> Index {
+        Index {
+            name: Ident::new("i"),
+            method: Ident::new("btree"),
+            unique,
+            primary,
+            valid: true,
+            exclusion: false,
+            constraint: primary.then(|| Ident::new("i")),
+            deferrable: false,
+            deferred: false,
+            nulls_not_distinct: false,
+            key_columns: columns.iter().map(|c| Some(Ident::new(*c))).collect(),
+            keys: columns
+                .iter()
+                .map(|c| format!("{c} pg_catalog.int4_ops ASC NULLS LAST"))
+                .collect(),
+            include: vec![],
+            predicate: None,
+            options: vec![],
+            tablespace: None,
+        }
+    }
+
+    #[test]
+    fn a_primary_key_is_widened_by_the_partition_key() {
+        let key = Ident::new("occurred_at");
+        let wide = widened(&index(&["id"], true, true), &key);
+        assert_eq!(
+            statement(&wide, &RelName::new("public", "t_partitioned")),
+            "ALTER TABLE \"public\".\"t_partitioned\" ADD PRIMARY KEY (\"id\", \"occurred_at\")"
+        );
+        assert_eq!(widened(&wide, &key), wide);
+    }
+
+    #[test]
+    fn a_plain_index_stays_as_it_is() {
+        let plain = index(&["org_id"], false, false);
+        assert_eq!(widened(&plain, &Ident::new("occurred_at")), plain);
+    }
+
+    #[test]
+    fn what_the_twin_has_already_is_not_made_again() {
+        let wide = widened(&index(&["id"], true, true), &Ident::new("at"));
+        let mut have = wide.clone();
+        have.keys[1] = "at pg_catalog.timestamp_ops ASC NULLS LAST".into();
+        assert!(missing(std::slice::from_ref(&wide), &[have]).is_empty());
+        assert_eq!(missing(std::slice::from_ref(&wide), &[]).len(), 1);
+    }
+
+    #[test]
+    fn two_equal_indexes_are_two_wishes() {
+        let plain = index(&["org_id"], false, false);
+        assert_eq!(missing(&[plain.clone(), plain.clone()], &[plain]).len(), 1);
+    }
+}

@@ -1,0 +1,90 @@
+//! Who the current code runs as, and with which `search_path`. Each guard puts back what it found, also when an
+//! error unwinds through it.
+#![allow(unsafe_code)]
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+use std::ffi::c_int;
+
+/// The superuser that `initdb` made (`BOOTSTRAP_SUPERUSERID`).
+const BOOTSTRAP_SUPERUSER: u32 = 10;
+
+struct UserGuard {
+    user: Oid,
+    context: c_int,
+}
+
+impl UserGuard {
+    fn switch(user: Oid) -> Self {
+        let mut saved = UserGuard {
+            user: Oid::INVALID,
+            context: 0,
+        };
+        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        // SAFETY: plain reads and writes of the backend's user id; they neither allocate nor raise.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut saved.user, &mut saved.context);
+            pg_sys::SetUserIdAndSecContext(user, saved.context | flags as c_int);
+        }
+        saved
+    }
+}
+
+impl Drop for UserGuard {
+    fn drop(&mut self) {
+        // SAFETY: as in `switch`.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
+    }
+}
+
+/// Runs `body` as `user`, in a security-restricted operation: it cannot change roles or settings for good.
+pub fn as_user<T>(user: Oid, body: impl FnOnce() -> T) -> T {
+    let _guard = UserGuard::switch(user);
+    body()
+}
+
+/// Runs `body` with the right to read and write the extension's own tables. `body` must name nothing but them
+/// and run no expression that a user can define.
+pub fn with_own_tables<T>(body: impl FnOnce() -> T) -> T {
+    as_user(Oid::from(BOOTSTRAP_SUPERUSER), body)
+}
+
+/// The current user.
+pub fn current_user() -> Oid {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// While it lives, `search_path` is `pg_catalog, pg_temp`.
+pub struct PinnedSearchPath {
+    level: c_int,
+}
+
+impl PinnedSearchPath {
+    pub fn new() -> Self {
+        // SAFETY: the nest level is closed in `drop`, in the reverse order of its opening.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"search_path".as_ptr(),
+                c"pg_catalog, pg_temp".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            PinnedSearchPath { level }
+        }
+    }
+}
+
+impl Drop for PinnedSearchPath {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: `level` was opened by `new`. When an error unwinds, the server's abort closes it instead.
+            unsafe { pg_sys::AtEOXact_GUC(true, self.level) };
+        }
+    }
+}

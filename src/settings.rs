@@ -1,0 +1,94 @@
+//! The settings `partition_router.*`: private statics, registered once, read through getters.
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::CString;
+use std::time::Duration;
+
+static USE_PARTITIONED_TABLES: GucSetting<bool> = GucSetting::<bool>::new(false);
+static ENABLE_PARTITION_ROUTING: GucSetting<bool> = GucSetting::<bool>::new(true);
+static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static LOG_PARTITION_ROUTING: GucSetting<bool> = GucSetting::<bool>::new(false);
+static ENABLE_PARTITION_MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(true);
+static LOCK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
+
+/// Defines every setting. Called once, when the library is loaded.
+pub fn init() {
+    GucRegistry::define_bool_guc(
+        c"partition_router.use_partitioned_tables",
+        c"Reads use the partitioned twin where that is proven safe.",
+        c"The routing switch, for a session, a transaction (SET LOCAL), a role or a database.",
+        &USE_PARTITIONED_TABLES,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"partition_router.enable_partition_routing",
+        c"Off: everything reads the legacy, whatever else is set.",
+        c"The kill switch of routing.",
+        &ENABLE_PARTITION_ROUTING,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"partition_router.tenant",
+        c"The tenant that routing decides for when a call names none.",
+        c"Set it with SET LOCAL at the start of a transaction.",
+        &TENANT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"partition_router.log_partition_routing",
+        c"Writes a LOG line for each routing decision.",
+        c"",
+        &LOG_PARTITION_ROUTING,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"partition_router.enable_partition_maintenance",
+        c"Off: maintenance does nothing, and says so.",
+        c"",
+        &ENABLE_PARTITION_MAINTENANCE,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"partition_router.lock_timeout",
+        c"How long a strong lock on a live table may be waited for before backing off.",
+        c"The wait is retried after a pause, so that nobody queues behind it for longer than this.",
+        &LOCK_TIMEOUT_MS,
+        1,
+        60_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+}
+
+pub fn use_partitioned_tables() -> bool {
+    USE_PARTITIONED_TABLES.get()
+}
+
+pub fn enable_partition_routing() -> bool {
+    ENABLE_PARTITION_ROUTING.get()
+}
+
+/// The tenant set for this transaction; `None` when it is empty.
+pub fn tenant() -> Option<String> {
+    TENANT
+        .get()
+        .and_then(|t| t.into_string().ok())
+        .filter(|t| !t.is_empty())
+}
+
+pub fn log_partition_routing() -> bool {
+    LOG_PARTITION_ROUTING.get()
+}
+
+pub fn enable_partition_maintenance() -> bool {
+    ENABLE_PARTITION_MAINTENANCE.get()
+}
+
+pub fn lock_timeout() -> Duration {
+    Duration::from_millis(LOCK_TIMEOUT_MS.get().max(1) as u64)
+}

@@ -1,0 +1,241 @@
+//! The dual write. Triggers on both sides of a pair call [`sync_trigger`]; what it does depends on the trigger's
+//! arguments: `capture` logs the keys of changed rows while the copy runs, `live` carries the changes to the
+//! other side, `reject` refuses writes to a twin that is not live yet.
+//!
+//! Statement triggers with transition tables see a whole statement at once. They do not fire in a logical
+//! replication worker, where the row trigger takes their place. See docs/architecture.md, "Sync".
+#![allow(unsafe_code)]
+
+pub mod apply;
+pub mod capture;
+pub mod frames;
+pub mod pair_cache;
+pub mod side;
+pub mod triggers;
+mod truncate;
+
+use crate::error::{self, Error, Result};
+use crate::session::{self, PinnedSearchPath};
+use frames::Event;
+use pair_cache::SyncPair;
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::{PgSqlErrorCode, PgTryBuilder};
+use std::ffi::CStr;
+use std::rc::Rc;
+use std::str::FromStr;
+
+/// Registers what the sync needs to hear of. Called once, when the library is loaded.
+pub fn init() {
+    frames::init();
+    pair_cache::init();
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TriggerMode {
+    Capture,
+    Live,
+    Reject,
+}
+
+/// One firing of a sync trigger.
+pub struct Firing {
+    pub relation: pg_sys::Relation,
+    pub relation_oid: Oid,
+    pub event: Event,
+    pub rows: Rows,
+}
+
+/// The rows that a firing is about.
+pub enum Rows {
+    /// Of a whole statement: the transition tables, null where the event has none.
+    Statement {
+        old: *mut pg_sys::Tuplestorestate,
+        new: *mut pg_sys::Tuplestorestate,
+    },
+    /// Of a row trigger: null where the event has none.
+    One {
+        old: pg_sys::HeapTuple,
+        new: pg_sys::HeapTuple,
+    },
+}
+
+#[unsafe(no_mangle)]
+#[doc(hidden)]
+pub extern "C" fn pg_finfo_sync_trigger() -> &'static pg_sys::Pg_finfo_record {
+    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &V1
+}
+
+/// The trigger function `partition_router.sync()`.
+///
+/// # Safety
+/// Called by the server's function manager.
+#[unsafe(no_mangle)]
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn sync_trigger(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    error::report(|| {
+        // SAFETY: the server passes trigger data of this shape to a function called as a trigger.
+        let data = unsafe {
+            let context = (*fcinfo).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+                return Err(Error::Unsupported {
+                    what: "partition_router.sync() was not called as a trigger".into(),
+                    hint: "It is installed by partition_router.start_sync().".into(),
+                });
+            }
+            &mut *context.cast::<pg_sys::TriggerData>()
+        };
+        if !frames::is_suppressed() {
+            // SAFETY: `data` is what the server passed.
+            unsafe { fire(data) }?;
+        }
+        Ok(pg_sys::Datum::from(0))
+    })
+}
+
+/// # Safety
+/// `data` was passed by the server to a trigger function.
+unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
+    let (pair_id, mode) = unsafe { arguments(data) }?;
+    let bits = data.tg_event;
+    let is_row = bits & pg_sys::TRIGGER_EVENT_ROW != 0;
+    let is_before = bits & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE;
+    let relation = data.tg_relation;
+    let relation_oid = unsafe { (*relation).rd_id };
+    if mode == TriggerMode::Reject {
+        let twin = unsafe { side::relation_name(relation) };
+        return Err(Error::WrongPhase {
+            relation: twin,
+            phase: "copying".into(),
+            call: "write to".into(),
+            next: "partition_router.backfill(), or write to the legacy table".into(),
+        });
+    }
+    let event = match bits & pg_sys::TRIGGER_EVENT_OPMASK {
+        pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
+        pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
+        pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
+        _ => {
+            let pair = owning_pair(pair_id, relation)?;
+            return truncate::carry(&pair, relation_oid, mode == TriggerMode::Live);
+        }
+    };
+    if is_before {
+        frames::push(pair_id, relation_oid, event);
+        return Ok(());
+    }
+    // In a worker of logical replication every change has a row event, and only some have a statement event.
+    if !is_row && unsafe { pg_sys::IsLogicalWorker() } {
+        return Ok(());
+    }
+    let firing = Firing {
+        relation,
+        relation_oid,
+        event,
+        rows: if is_row {
+            Rows::One {
+                old: if event == Event::Insert {
+                    std::ptr::null_mut()
+                } else {
+                    data.tg_trigtuple
+                },
+                new: match event {
+                    Event::Insert => data.tg_trigtuple,
+                    Event::Update => data.tg_newtuple,
+                    Event::Delete => std::ptr::null_mut(),
+                },
+            }
+        } else {
+            Rows::Statement {
+                old: data.tg_oldtable,
+                new: data.tg_newtable,
+            }
+        },
+    };
+    let pair = owning_pair(pair_id, relation)?;
+    as_owner(&pair, || match mode {
+        TriggerMode::Capture => capture::log_keys(&pair, &firing),
+        _ => apply::carry(&pair, &firing),
+    })
+}
+
+/// The pair, if `relation` is one of its tables.
+fn owning_pair(id: i32, relation: pg_sys::Relation) -> Result<Rc<SyncPair>> {
+    let pair = pair_cache::get(id)?;
+    // SAFETY: the relation that fired is open.
+    if pair.owns(unsafe { (*relation).rd_id }) {
+        return Ok(pair);
+    }
+    Err(Error::Sync {
+        // SAFETY: as above.
+        relation: unsafe { side::relation_name(relation) },
+        reason: format!("it is no table of pair {id}"),
+        hint: "Drop its partition_router triggers.".into(),
+    })
+}
+
+/// # Safety
+/// `data` was passed by the server to a trigger function.
+unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, TriggerMode)> {
+    let wrong = || Error::Internal("a sync trigger has wrong arguments".into());
+    // SAFETY: tgargs has tgnargs C strings.
+    let text = |i: usize| unsafe {
+        let trigger = data.tg_trigger;
+        if i >= (*trigger).tgnargs as usize {
+            return Err(wrong());
+        }
+        CStr::from_ptr(*(*trigger).tgargs.add(i))
+            .to_str()
+            .map_err(|_| wrong())
+    };
+    let mode = match text(1)? {
+        "capture" => TriggerMode::Capture,
+        "live" => TriggerMode::Live,
+        "reject" => TriggerMode::Reject,
+        _ => return Err(wrong()),
+    };
+    Ok((i32::from_str(text(0)?).map_err(|_| wrong())?, mode))
+}
+
+/// Runs `body` as the table's owner in a security-restricted operation, with a pinned `search_path` where the
+/// pair's tables have expressions that could look up a name. An error in it names the pair in its context and
+/// keeps its SQLSTATE.
+fn as_owner(pair: &SyncPair, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
+        session::as_user(pair.legacy_owner, || {
+            let _path = pair.has_expressions.then(PinnedSearchPath::new);
+            body()
+        })
+    }))
+    .catch_others(|caught| explain(caught))
+    .execute()
+}
+
+/// Adds a hint to an error of the server that came out of the dual write, where the server has none.
+fn explain(caught: CaughtError) -> ! {
+    let refused = [
+        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
+        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+    ];
+    match caught {
+        CaughtError::PostgresError(report)
+            if report.hint().is_none() && refused.contains(&report.sql_error_code()) =>
+        {
+            let mut explained =
+                ErrorReport::new(report.sql_error_code(), report.message().to_string(), "sync");
+            if let Some(detail) = report.detail() {
+                explained = explained.set_detail(detail.to_string());
+            }
+            explained
+                .set_hint(
+                    "The other side of a partition_router pair refused the change: see \
+                     partition_router.mismatches() and partition_router.health.",
+                )
+                .report(pgrx::PgLogLevel::ERROR);
+            unreachable!("an ERROR does not return")
+        }
+        other => other.rethrow(),
+    }
+}

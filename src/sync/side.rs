@@ -1,0 +1,527 @@
+//! One side of a pair, opened to find and write single rows by key: the legacy, or the twin with its partitions.
+//!
+//! Rows are written through the executor's own entry points for single rows, as the apply worker of logical
+//! replication does (`execReplication.c`, `worker.c`): no plan, no permission check, no trigger. Rows are found
+//! through the primary key under a dirty snapshot, so that a transaction whose snapshot is old still meets the
+//! row as it is now, and waits for whoever is changing it.
+//!
+//! Everything here is allocated in the memory of one executor state. It is freed by [`Side::close`], or by the
+//! server when the transaction aborts: after an error nothing here may be touched again.
+#![allow(unsafe_code)]
+
+use crate::compat;
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+use std::collections::HashMap;
+use std::ptr::null_mut;
+
+pub type Slot = *mut pg_sys::TupleTableSlot;
+
+/// Which foreign-key triggers of the written table stay in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignKeys {
+    /// Those that act on tables that point here. Those that check what this table points at are left out:
+    /// the other side has checked the same row already.
+    ActionsOnly,
+    /// All of them.
+    All,
+}
+
+/// What [`Side::put`] and reconciliations did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Equal,
+    Inserted,
+    Updated,
+    Deleted,
+}
+
+pub struct Side {
+    relation: pg_sys::Relation,
+    estate: *mut pg_sys::EState,
+    root: *mut pg_sys::ResultRelInfo,
+    modify: *mut pg_sys::ModifyTableState,
+    /// Null for a table without partitions.
+    routing: *mut compat::PartitionTupleRouting,
+    foreign_keys: ForeignKeys,
+    leaves: HashMap<Oid, Leaf>,
+}
+
+/// A table that holds rows: a leaf partition, or the whole side.
+#[derive(Clone, Copy)]
+pub struct Leaf {
+    pub info: *mut pg_sys::ResultRelInfo,
+    /// From the side's row format to the leaf's; null when they are the same.
+    from_side: *mut pg_sys::TupleConversionMap,
+    key_index: Oid,
+    key: Slot,
+    row: Slot,
+    found: Slot,
+}
+
+impl Leaf {
+    pub fn relation(&self) -> pg_sys::Relation {
+        // SAFETY: `info` lives as long as the side that made this leaf.
+        unsafe { (*self.info).ri_RelationDesc }
+    }
+}
+
+impl Side {
+    /// Opens `oid` for writing. The lock (ROW EXCLUSIVE) is kept until the transaction ends.
+    pub fn open(oid: Oid, foreign_keys: ForeignKeys) -> Result<Side> {
+        // SAFETY: see `build`.
+        unsafe { Side::build(oid, foreign_keys, pg_sys::GetCurrentCommandId(true)) }
+    }
+
+    /// Opens `oid` only to tell rows to partitions and to read. Assigns no command, so that it works on a standby.
+    pub fn open_for_reading(oid: Oid) -> Result<Side> {
+        // SAFETY: see `build`.
+        unsafe { Side::build(oid, ForeignKeys::All, pg_sys::GetCurrentCommandId(false)) }
+    }
+
+    /// # Safety
+    /// To be called within a transaction that has an active snapshot.
+    unsafe fn build(oid: Oid, foreign_keys: ForeignKeys, command: pg_sys::CommandId) -> Result<Side> {
+        // SAFETY: the calls build an executor state around one open relation, in the order that
+        // `create_edata_for_relation` of worker.c does.
+        unsafe {
+            let relation = pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32);
+            let estate = pg_sys::CreateExecutorState();
+            let previous = pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
+            let rte = new_node::<pg_sys::RangeTblEntry>(pg_sys::NodeTag::T_RangeTblEntry);
+            (*rte).rtekind = pg_sys::RTEKind::RTE_RELATION;
+            (*rte).relid = oid;
+            (*rte).relkind = (*(*relation).rd_rel).relkind;
+            (*rte).rellockmode = pg_sys::AccessShareLock as i32;
+            compat::init_range_table(estate, rte);
+            (*estate).es_output_cid = command;
+            (*estate).es_snapshot = pg_sys::GetActiveSnapshot();
+
+            let root = new_node::<pg_sys::ResultRelInfo>(pg_sys::NodeTag::T_ResultRelInfo);
+            pg_sys::InitResultRelInfo(root, relation, 1, null_mut(), 0);
+            let modify = new_node::<pg_sys::ModifyTableState>(pg_sys::NodeTag::T_ModifyTableState);
+            (*modify).ps.state = estate;
+            (*modify).operation = pg_sys::CmdType::CMD_INSERT;
+            (*modify).resultRelInfo = root;
+            (*modify).rootResultRelInfo = root;
+
+            let partitioned = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
+            let mut side = Side {
+                relation,
+                estate,
+                root,
+                modify,
+                routing: null_mut(),
+                foreign_keys,
+                leaves: HashMap::new(),
+            };
+            if partitioned {
+                side.routing = compat::ExecSetupPartitionTupleRouting(estate, relation);
+            } else {
+                pg_sys::ExecOpenIndices(root, false);
+                let leaf = side.new_leaf(root)?;
+                side.leaves.insert(oid, leaf);
+            }
+            pg_sys::MemoryContextSwitchTo(previous);
+            Ok(side)
+        }
+    }
+
+    /// Closes what was opened; locks stay until the transaction ends.
+    pub fn close(self) {
+        // SAFETY: nothing of the side is used after this; the order is that of `finish_edata` in worker.c.
+        unsafe {
+            for leaf in self.leaves.values() {
+                for slot in [leaf.key, leaf.row, leaf.found] {
+                    pg_sys::ExecDropSingleTupleTableSlot(slot);
+                }
+            }
+            if self.routing.is_null() {
+                pg_sys::ExecCloseIndices(self.root);
+            } else {
+                compat::ExecCleanupTupleRouting(self.modify, self.routing);
+            }
+            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+            pg_sys::FreeExecutorState(self.estate);
+        }
+    }
+
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.relation
+    }
+
+    pub fn estate(&self) -> *mut pg_sys::EState {
+        self.estate
+    }
+
+    pub fn is_partitioned(&self) -> bool {
+        !self.routing.is_null()
+    }
+
+    pub fn tuple_desc(&self) -> pg_sys::TupleDesc {
+        // SAFETY: the relation is open.
+        unsafe { (*self.relation).rd_att }
+    }
+
+    /// A slot in this side's row format; dropped by whoever asked for it.
+    pub fn new_slot(&self) -> Slot {
+        // SAFETY: the slot's memory is the executor state's.
+        unsafe {
+            let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
+            let slot = pg_sys::MakeSingleTupleTableSlot(self.tuple_desc(), &pg_sys::TTSOpsVirtual);
+            pg_sys::MemoryContextSwitchTo(previous);
+            slot
+        }
+    }
+
+    /// Makes the writes of this transaction so far visible to what follows.
+    pub fn see_own_writes(&mut self) {
+        // SAFETY: the trigger and the backfill run between commands of the user.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            (*self.estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
+        }
+    }
+
+    /// Frees what the last row needed.
+    pub fn end_row(&mut self) {
+        // SAFETY: the per-tuple context belongs to this executor state.
+        unsafe {
+            let context = (*self.estate).es_per_tuple_exprcontext;
+            if !context.is_null() {
+                pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+            }
+        }
+    }
+
+    /// The table that a row (in this side's format) belongs to.
+    ///
+    /// # Errors
+    /// The server's `23514` when no partition takes the row.
+    pub fn locate(&mut self, row: Slot) -> Result<Leaf> {
+        // SAFETY: `row` is in this side's format; the routing structures belong to this side.
+        unsafe {
+            let info = if self.routing.is_null() {
+                self.root
+            } else {
+                compat::ExecFindPartition(self.modify, self.root, self.routing, row, self.estate)
+            };
+            let oid = (*(*info).ri_RelationDesc).rd_id;
+            if let Some(leaf) = self.leaves.get(&oid) {
+                return Ok(*leaf);
+            }
+            let leaf = self.new_leaf(info)?;
+            self.leaves.insert(oid, leaf);
+            Ok(leaf)
+        }
+    }
+
+    /// # Safety
+    /// `info` belongs to this side.
+    unsafe fn new_leaf(&mut self, info: *mut pg_sys::ResultRelInfo) -> Result<Leaf> {
+        unsafe {
+            let relation = (*info).ri_RelationDesc;
+            if !(*info).ri_FdwRoutine.is_null() {
+                return Err(Error::Unsupported {
+                    what: "sync into a foreign partition is not supported".into(),
+                    hint: "Keep the partitions of a pair local.".into(),
+                });
+            }
+            let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
+            keep_triggers(info, self.foreign_keys);
+            let leaf = Leaf {
+                info,
+                from_side: if info == self.root {
+                    null_mut()
+                } else {
+                    pg_sys::convert_tuples_by_name(self.tuple_desc(), (*relation).rd_att)
+                },
+                key_index: primary_key_index(relation),
+                key: pg_sys::table_slot_create(relation, null_mut()),
+                row: pg_sys::table_slot_create(relation, null_mut()),
+                found: pg_sys::table_slot_create(relation, null_mut()),
+            };
+            pg_sys::MemoryContextSwitchTo(previous);
+            Ok(leaf)
+        }
+    }
+
+    /// Puts `row` (in this side's format) into `target`, a slot of the leaf, in the leaf's format.
+    pub fn to_leaf(leaf: &Leaf, row: Slot, target: Slot) -> Slot {
+        convert(leaf.from_side, row, target)
+    }
+
+    pub fn insert(&mut self, row: Slot) -> Result<()> {
+        let leaf = self.locate(row)?;
+        let target = Side::to_leaf(&leaf, row, leaf.row);
+        // SAFETY: the slot is in the leaf's format.
+        unsafe { pg_sys::ExecSimpleRelationInsert(leaf.info, self.estate, target) };
+        self.end_row();
+        Ok(())
+    }
+
+    /// Locks the row with the key of `row`; it is then in `leaf.found`.
+    fn find(&mut self, leaf: &Leaf, row: Slot) -> Result<bool> {
+        if leaf.key_index == Oid::INVALID {
+            // SAFETY: the relation is open.
+            let name = unsafe { relation_name(leaf.relation()) };
+            return Err(Error::NoPrimaryKey { relation: name });
+        }
+        let key = Side::to_leaf(leaf, row, leaf.key);
+        // SAFETY: `key` and `found` are in the leaf's format, the index is one of the leaf.
+        Ok(unsafe {
+            pg_sys::RelationFindReplTupleByIndex(
+                leaf.relation(),
+                leaf.key_index,
+                pg_sys::LockTupleMode::LockTupleExclusive,
+                key,
+                leaf.found,
+            )
+        })
+    }
+
+    /// Locks the row with the key of `row` and gives it, in the leaf's format, until the next call.
+    pub fn lock(&mut self, row: Slot) -> Result<Option<(Leaf, Slot)>> {
+        let leaf = self.locate(row)?;
+        Ok(self.find(&leaf, row)?.then_some((leaf, leaf.found)))
+    }
+
+    /// Replaces the row that has the key of `old` by `new`; inserts `new` when there is none.
+    pub fn update(&mut self, old: Slot, new: Slot) -> Result<()> {
+        let from = self.locate(old)?;
+        let to = self.locate(new)?;
+        if !self.find(&from, old)? {
+            return self.insert(new);
+        }
+        // SAFETY: the found row was locked by this transaction; the slots are in the leaves' formats.
+        unsafe {
+            let mut epq = pg_sys::EPQState::default(); // used only by BEFORE triggers, of which there are none
+            if from.info == to.info {
+                let target = Side::to_leaf(&to, new, to.row);
+                pg_sys::ExecSimpleRelationUpdate(to.info, self.estate, &mut epq, from.found, target);
+            } else {
+                pg_sys::ExecSimpleRelationDelete(from.info, self.estate, &mut epq, from.found);
+                let target = Side::to_leaf(&to, new, to.row);
+                pg_sys::ExecSimpleRelationInsert(to.info, self.estate, target);
+            }
+        }
+        self.end_row();
+        Ok(())
+    }
+
+    /// Makes the row with the key of `key` equal to `row`, which has the same key.
+    pub fn put(&mut self, key: Slot, row: Slot) -> Result<Outcome> {
+        let leaf = self.locate(key)?;
+        let found = self.find(&leaf, key)?;
+        let target = Side::to_leaf(&leaf, row, leaf.row);
+        // SAFETY: the found row was locked by this transaction; the slots are in the leaf's format.
+        let outcome = unsafe {
+            if !found {
+                pg_sys::ExecSimpleRelationInsert(leaf.info, self.estate, target);
+                Outcome::Inserted
+            } else if same_row(leaf.found, target) {
+                Outcome::Equal
+            } else {
+                let mut epq = pg_sys::EPQState::default();
+                pg_sys::ExecSimpleRelationUpdate(leaf.info, self.estate, &mut epq, leaf.found, target);
+                Outcome::Updated
+            }
+        };
+        self.end_row();
+        Ok(outcome)
+    }
+
+    /// Deletes the row that has the key of `row`. Gives false when there is none.
+    pub fn delete(&mut self, row: Slot) -> Result<bool> {
+        let leaf = self.locate(row)?;
+        let found = self.find(&leaf, row)?;
+        if found {
+            // SAFETY: the found row was locked by this transaction.
+            unsafe {
+                let mut epq = pg_sys::EPQState::default();
+                pg_sys::ExecSimpleRelationDelete(leaf.info, self.estate, &mut epq, leaf.found);
+            }
+        }
+        self.end_row();
+        Ok(found)
+    }
+
+    /// The row with the key of `row` as `snapshot` sees it, in the leaf's format; locks nothing.
+    /// The result is valid until the next call.
+    pub fn read(&mut self, row: Slot, snapshot: pg_sys::Snapshot) -> Result<Option<(Leaf, Slot)>> {
+        let leaf = self.locate(row)?;
+        let key = Side::to_leaf(&leaf, row, leaf.key);
+        // SAFETY: the index belongs to the leaf and is closed below; `found` keeps its own copy of the row.
+        unsafe {
+            let index = pg_sys::index_open(leaf.key_index, pg_sys::AccessShareLock as i32);
+            let columns = (*(*index).rd_index).indnkeyatts as usize;
+            let attributes = (*(*index).rd_index).indkey.values.as_slice(columns);
+            let mut keys = vec![pg_sys::ScanKeyData::default(); columns];
+            for (i, key_data) in keys.iter_mut().enumerate() {
+                let mut is_null = false;
+                let value = pg_sys::slot_getattr(key, attributes[i].into(), &mut is_null);
+                let (family, input) = (*(*index).rd_opfamily.add(i), *(*index).rd_opcintype.add(i));
+                let operator =
+                    pg_sys::get_opfamily_member(family, input, input, pg_sys::BTEqualStrategyNumber as i16);
+                pg_sys::ScanKeyEntryInitialize(
+                    key_data,
+                    if is_null { pg_sys::SK_ISNULL as i32 } else { 0 },
+                    (i + 1) as i16,
+                    pg_sys::BTEqualStrategyNumber as u16,
+                    Oid::INVALID,
+                    *(*index).rd_indcollation.add(i),
+                    pg_sys::get_opcode(operator),
+                    value,
+                );
+            }
+            let scan = compat::begin_index_scan(leaf.relation(), index, snapshot, columns as i32);
+            pg_sys::index_rescan(scan, keys.as_mut_ptr(), columns as i32, null_mut(), 0);
+            let found =
+                pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, leaf.found);
+            if found {
+                pg_sys::ExecMaterializeSlot(leaf.found);
+            }
+            pg_sys::index_endscan(scan);
+            pg_sys::index_close(index, pg_sys::NoLock as i32);
+            Ok(found.then_some((leaf, leaf.found)))
+        }
+    }
+}
+
+/// Puts the row in `from` into `to`, through `map` when the formats differ.
+pub fn convert(map: *mut pg_sys::TupleConversionMap, from: Slot, to: Slot) -> Slot {
+    // SAFETY: the map was made for these two formats. Values stay where they are: `to` is valid while `from` is.
+    unsafe {
+        if !map.is_null() {
+            return pg_sys::execute_attr_map_slot((*map).attrMap, from, to);
+        }
+        if from == to {
+            return to;
+        }
+        // Attribute by attribute, not as a whole tuple: a tuple older than a column that was added with a
+        // default lacks that column, and only the deforming knows its value.
+        pg_sys::slot_getallattrs(from);
+        pg_sys::ExecClearTuple(to);
+        let columns = (*(*from).tts_tupleDescriptor).natts as usize;
+        std::ptr::copy_nonoverlapping((*from).tts_values, (*to).tts_values, columns);
+        std::ptr::copy_nonoverlapping((*from).tts_isnull, (*to).tts_isnull, columns);
+        pg_sys::ExecStoreVirtualTuple(to)
+    }
+}
+
+/// Whether two rows of one format are the same, byte for byte, TOAST and compression aside.
+///
+/// # Safety
+/// Both slots hold a row.
+unsafe fn same_row(a: Slot, b: Slot) -> bool {
+    unsafe {
+        pg_sys::slot_getallattrs(a);
+        pg_sys::slot_getallattrs(b);
+        let desc = (*a).tts_tupleDescriptor;
+        let columns = (*desc).natts as usize;
+        (*desc)
+            .attrs
+            .as_slice(columns)
+            .iter()
+            .enumerate()
+            .all(|(i, attribute)| {
+                let (a_null, b_null) = (*(*a).tts_isnull.add(i), *(*b).tts_isnull.add(i));
+                attribute.attisdropped
+                    || (a_null == b_null
+                        && (a_null
+                            || compat::datum_image_eq(
+                                *(*a).tts_values.add(i),
+                                *(*b).tts_values.add(i),
+                                attribute.attbyval,
+                                i32::from(attribute.attlen),
+                            )))
+            })
+    }
+}
+
+/// The index that implements the primary key, deferrable or not; invalid without one.
+///
+/// # Safety
+/// `relation` is open.
+unsafe fn primary_key_index(relation: pg_sys::Relation) -> Oid {
+    unsafe {
+        let list = pg_sys::RelationGetIndexList(relation);
+        let mut found = Oid::INVALID;
+        for i in 0..if list.is_null() { 0 } else { (*list).length } {
+            let oid = (*(*list).elements.add(i as usize)).oid_value;
+            let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as i32);
+            if (*(*index).rd_index).indisprimary && (*(*index).rd_index).indisvalid {
+                found = oid;
+            }
+            pg_sys::index_close(index, pg_sys::NoLock as i32);
+        }
+        pg_sys::list_free(list);
+        found
+    }
+}
+
+/// Leaves only the triggers that integrity needs: rechecks of deferrable unique constraints and foreign keys.
+/// The users' triggers have fired on the side that was written; the sync triggers would come back here.
+///
+/// # Safety
+/// `info` was initialised by the server, so that its trigger description is a private copy.
+unsafe fn keep_triggers(info: *mut pg_sys::ResultRelInfo, foreign_keys: ForeignKeys) {
+    unsafe {
+        let desc = (*info).ri_TrigDesc;
+        if desc.is_null() {
+            return;
+        }
+        let triggers = std::slice::from_raw_parts_mut((*desc).triggers, (*desc).numtriggers as usize);
+        let mut kept = 0;
+        let (mut insert, mut update, mut delete) = (false, false, false);
+        for i in 0..triggers.len() {
+            let function = triggers[i].tgfoid.to_u32();
+            let checks = [pg_sys::F_RI_FKEY_CHECK_INS, pg_sys::F_RI_FKEY_CHECK_UPD].contains(&function);
+            if triggers[i].tgisinternal && !(checks && foreign_keys == ForeignKeys::ActionsOnly) {
+                let kind = u32::from(triggers[i].tgtype as u16);
+                insert |= kind & pg_sys::TRIGGER_TYPE_INSERT != 0;
+                update |= kind & pg_sys::TRIGGER_TYPE_UPDATE != 0;
+                delete |= kind & pg_sys::TRIGGER_TYPE_DELETE != 0;
+                triggers[kept] = triggers[i];
+                kept += 1;
+            }
+        }
+        if kept == 0 {
+            (*info).ri_TrigDesc = null_mut();
+            return;
+        }
+        let all = (*desc).triggers;
+        *desc = pg_sys::TriggerDesc::default();
+        (*desc).triggers = all;
+        (*desc).numtriggers = kept as i32;
+        (*desc).trig_insert_after_row = insert;
+        (*desc).trig_update_after_row = update;
+        (*desc).trig_delete_after_row = delete;
+    }
+}
+
+/// The quoted, schema-qualified name, for messages.
+///
+/// # Safety
+/// `relation` is open.
+pub unsafe fn relation_name(relation: pg_sys::Relation) -> String {
+    unsafe {
+        let rel = (*relation).rd_rel;
+        let schema = pg_sys::get_namespace_name((*rel).relnamespace);
+        let quoted = pg_sys::quote_qualified_identifier(schema, (*rel).relname.data.as_ptr());
+        std::ffi::CStr::from_ptr(quoted).to_string_lossy().into_owned()
+    }
+}
+
+/// `makeNode`.
+///
+/// # Safety
+/// `T` is the node struct of `tag`.
+unsafe fn new_node<T>(tag: pg_sys::NodeTag) -> *mut T {
+    unsafe {
+        let node = pg_sys::palloc0(std::mem::size_of::<T>()).cast::<T>();
+        (*node.cast::<pg_sys::Node>()).type_ = tag;
+        node
+    }
+}

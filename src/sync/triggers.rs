@@ -1,0 +1,116 @@
+//! Installs and removes the sync triggers of a pair. The caller holds the locks.
+
+use crate::catalog::load;
+use crate::error::{Error, Result};
+use crate::execute::{self, Mode};
+use crate::ident::RelName;
+use crate::pair::Pair;
+use crate::plan::Plan;
+use crate::plan::sync_triggers::{self as plan, Part, Place, Purpose};
+use crate::session;
+use pgrx::pg_sys::Oid;
+
+/// Runs trigger DDL. It runs no code of a user: the trigger function is the extension's own.
+fn run(plan: &Plan) -> Result<()> {
+    session::with_own_tables(|| execute::run(plan, Mode::Run))
+}
+
+fn name_of(oid: Oid) -> Result<RelName> {
+    load::rel_name(oid)?.ok_or_else(|| Error::Internal(format!("relation {} is gone", oid.to_u32())))
+}
+
+/// During the copy: the legacy's changes are logged, writes to the twin are refused.
+pub fn install_capture(pair: &Pair) -> Result<()> {
+    on_legacy(pair, Purpose::Capture)?;
+    on_twin(pair, Purpose::Reject, Part::All)
+}
+
+/// Lays the twin's statement triggers ready, so that little is left to do at the flip. Until then the row trigger
+/// refuses every write.
+pub fn install_ahead(pair: &Pair) -> Result<()> {
+    on_twin(pair, Purpose::Live, Part::Statement)?;
+    for partition in load::partitions(pair.twin)? {
+        install_on_partition(pair, &partition.name)?;
+    }
+    Ok(())
+}
+
+/// From the flip on changes of either side reach the other. The twin's statement triggers lie ready.
+pub fn flip_to_live(pair: &Pair) -> Result<()> {
+    on_legacy(pair, Purpose::Live)?;
+    let name = plan::name_on_twin(&pair.base_name);
+    run(&plan::uninstall_row(&name_of(pair.twin)?, &name))?;
+    on_twin(pair, Purpose::Live, Part::Row)
+}
+
+/// All at once, for a pair that has no rows to copy.
+pub fn install_live(pair: &Pair) -> Result<()> {
+    install_ahead(pair)?;
+    flip_to_live(pair)
+}
+
+fn on_legacy(pair: &Pair, purpose: Purpose) -> Result<()> {
+    let name = plan::name_on_legacy(&pair.base_name);
+    run(&plan::install(
+        pair.id,
+        &name_of(pair.legacy)?,
+        &name,
+        purpose,
+        Place::Side,
+        Part::All,
+    ))
+}
+
+fn on_twin(pair: &Pair, purpose: Purpose, part: Part) -> Result<()> {
+    let name = plan::name_on_twin(&pair.base_name);
+    run(&plan::install(
+        pair.id,
+        &name_of(pair.twin)?,
+        &name,
+        purpose,
+        Place::Side,
+        part,
+    ))
+}
+
+/// Statement triggers do not come to a partition from its root: each gets its own, so that DML straight into a
+/// partition reaches the legacy. For partitions of a live pair.
+pub fn install_on_partition(pair: &Pair, partition: &RelName) -> Result<()> {
+    let name = plan::name_on_twin(&pair.base_name);
+    run(&plan::install(
+        pair.id,
+        partition,
+        &name,
+        Purpose::Live,
+        Place::Partition,
+        Part::All,
+    ))
+}
+
+/// Removes the triggers from a partition that leaves the pair.
+pub fn remove_from_partition(pair: &Pair, partition: &RelName) -> Result<()> {
+    run(&plan::uninstall(
+        partition,
+        &plan::name_on_twin(&pair.base_name),
+        Place::Partition,
+    ))
+}
+
+/// Removes every sync trigger of the pair.
+pub fn remove(pair: &Pair) -> Result<()> {
+    let base = &pair.base_name;
+    if let Some(legacy) = load::rel_name(pair.legacy)? {
+        run(&plan::uninstall(
+            &legacy,
+            &plan::name_on_legacy(base),
+            Place::Side,
+        ))?;
+    }
+    if let Some(twin) = load::rel_name(pair.twin)? {
+        for partition in load::partitions(pair.twin)? {
+            remove_from_partition(pair, &partition.name)?;
+        }
+        run(&plan::uninstall(&twin, &plan::name_on_twin(base), Place::Side))?;
+    }
+    Ok(())
+}
