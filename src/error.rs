@@ -333,6 +333,15 @@ impl From<serde_json::Error> for Error {
     }
 }
 
+/// Keeps Rust backtraces out of DETAIL, where pgrx puts them when the server's environment has `RUST_BACKTRACE`: DETAIL
+/// is for the user. Who wants them sets `RUST_LIB_BACKTRACE`. Called once, when the library is loaded.
+pub fn init() {
+    if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
+        // SAFETY: a backend has one thread.
+        unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    }
+}
+
 /// Runs the body of an SQL-callable function and turns its error into the server's.
 pub fn report<T>(body: impl FnOnce() -> Result<T>) -> T {
     match body() {

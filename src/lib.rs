@@ -52,6 +52,7 @@ pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["proce
 /// Called by the server when the library is loaded into a backend.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    error::init();
     settings::init();
     sync::init();
 }

@@ -83,7 +83,7 @@ fn size(table: Oid) -> Result<i64> {
 
 fn estimate(table: Oid) -> Result<i64> {
     Ok(spi::row(
-        "SELECT pg_catalog.to_jsonb(COALESCE(pg_catalog.sum(pg_catalog.greatest(c.reltuples, 0)), 0)::bigint)
+        "SELECT pg_catalog.to_jsonb(COALESCE(pg_catalog.sum(GREATEST(c.reltuples, 0)), 0)::bigint)
          FROM (SELECT t.relid::oid AS oid FROM pg_catalog.pg_partition_tree($1) t WHERE t.isleaf
                UNION SELECT $1::oid) x
          JOIN pg_catalog.pg_class c ON c.oid = x.oid AND c.relkind = 'r'",

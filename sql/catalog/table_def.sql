@@ -18,7 +18,7 @@ SELECT pg_catalog.jsonb_build_object(
     'force_row_security', c.relforcerowsecurity,
     'replica_identity', c.relreplident,
     'comment', pg_catalog.obj_description(c.oid, 'pg_class'),
-    'estimated_rows', pg_catalog.greatest(c.reltuples, 0)::bigint,
+    'estimated_rows', GREATEST(c.reltuples, 0)::bigint,
     'partition_key_definition', pg_catalog.pg_get_partkeydef(c.oid),
     'columns', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
@@ -76,7 +76,8 @@ SELECT pg_catalog.jsonb_build_object(
                          || CASE WHEN pg_catalog.pg_index_column_has_property(i.indexrelid, k::int, 'nulls_first') THEN ' NULLS FIRST' ELSE ' NULLS LAST' END
                        ELSE '' END
                     ORDER BY k)
-                FROM pg_catalog.generate_series(1, i.indnkeyatts) k),
+                FROM pg_catalog.generate_series(1, i.indnkeyatts) k
+                JOIN pg_catalog.pg_attribute ia ON ia.attrelid = i.indexrelid AND ia.attnum = k),
             'include', (
                 SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.pg_get_indexdef(i.indexrelid, k::int, false) ORDER BY k), '[]')
                 FROM pg_catalog.generate_series(i.indnkeyatts + 1, i.indnatts) k),

@@ -69,15 +69,16 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
     if let Some(pair) = CACHE.with_borrow(|cache| cache.get(&id).cloned()) {
         return Ok(pair);
     }
-    let row: Row = session::with_own_tables(|| {
-        spi::row(include_str!("../../sql/catalog/sync_pair.sql"), &[id.into()])
-    })?
-    .ok_or_else(|| Error::Sync {
+    let row: Row =
+        session::with_own_tables(|| spi::row(include_str!("../../sql/catalog/sync_pair.sql"), &[id.into()]))?
+            .ok_or_else(|| {
+                Error::Sync {
         relation: "a table".into(),
         reason: format!("its pair {id} is not known to partition_router"),
         hint: "Drop the table's partition_router triggers, or restore the rows of partition_router.pair."
             .into(),
-    })?;
+    }
+            })?;
     let pair = Rc::new(SyncPair {
         id,
         legacy: row.legacy.into(),
