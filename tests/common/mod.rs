@@ -1,0 +1,210 @@
+//! One throwaway server for the tests of a file (`scripts/cluster.sh`), one database a test.
+#![allow(dead_code)] // each test file uses its own part
+
+use postgres::{Client, NoTls};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+/// A server that stops when the last test that uses it is done.
+pub struct Cluster {
+    directory: PathBuf,
+    socket: String,
+}
+
+fn script() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts/cluster.sh")
+}
+
+/// Runs `scripts/cluster.sh`; gives what it prints.
+pub fn cluster_sh(arguments: &[&str]) -> String {
+    let output = Command::new(script())
+        .args(arguments)
+        .output()
+        .expect("scripts/cluster.sh runs");
+    assert!(
+        output.status.success(),
+        "cluster.sh {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("cluster.sh prints UTF-8")
+}
+
+impl Cluster {
+    /// Starts a server of its own, with further settings (`name=value`).
+    pub fn start(settings: &[&str]) -> Cluster {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("target/clusters/{}_{number}", std::process::id()));
+        let path = directory.to_str().expect("the path is UTF-8").to_string();
+        let mut arguments = vec!["start", path.as_str()];
+        for setting in settings {
+            arguments.extend(["-c", setting]);
+        }
+        let socket = cluster_sh(&arguments)
+            .lines()
+            .find_map(|l| {
+                l.strip_prefix("PGHOST=")
+                    .map(|s| s.trim_matches('\'').to_string())
+            })
+            .expect("cluster.sh prints PGHOST");
+        Cluster { directory, socket }
+    }
+
+    /// The server that the tests of this process share.
+    pub fn shared() -> Arc<Cluster> {
+        static SHARED: OnceLock<Mutex<Weak<Cluster>>> = OnceLock::new();
+        let mut shared = SHARED
+            .get_or_init(Default::default)
+            .lock()
+            .expect("no test panicked in here");
+        if let Some(cluster) = shared.upgrade() {
+            return cluster;
+        }
+        let cluster = Arc::new(Cluster::start(&[]));
+        *shared = Arc::downgrade(&cluster);
+        cluster
+    }
+
+    /// A session on a database.
+    pub fn connect(&self, database: &str) -> Client {
+        self.connect_as("postgres", database)
+    }
+
+    pub fn connect_as(&self, user: &str, database: &str) -> Client {
+        let parameters = format!("host={} port=5432 user={user} dbname={database}", self.socket);
+        Client::connect(&parameters, NoTls).expect("the server takes a connection")
+    }
+
+    pub fn directory(&self) -> &str {
+        self.directory.to_str().expect("the path is UTF-8")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        cluster_sh(&["destroy", self.directory()]);
+    }
+}
+
+/// A database of its own for one test, with the extension.
+pub struct Database {
+    pub cluster: Arc<Cluster>,
+    pub name: String,
+}
+
+impl Database {
+    pub fn new(test: &str) -> Database {
+        Database::on(Cluster::shared(), test)
+    }
+
+    pub fn on(cluster: Arc<Cluster>, test: &str) -> Database {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{test}_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name: String = name
+            .chars()
+            .rev()
+            .take(60)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect();
+        cluster
+            .connect("postgres")
+            .batch_execute(&format!("CREATE DATABASE \"{name}\""))
+            .expect("CREATE DATABASE");
+        let database = Database { cluster, name };
+        database
+            .connect()
+            .batch_execute("CREATE EXTENSION partition_router")
+            .expect("CREATE EXTENSION");
+        database
+    }
+
+    pub fn connect(&self) -> Client {
+        self.cluster.connect(&self.name)
+    }
+
+    pub fn connect_as(&self, user: &str) -> Client {
+        self.cluster.connect_as(user, &self.name)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // A session that is still open goes with its database.
+        self.cluster
+            .connect("postgres")
+            .batch_execute(&format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE)", self.name))
+            .unwrap_or_else(|error| eprintln!("database {} was not dropped: {error}", self.name));
+    }
+}
+
+/// A seed to print, from `PARTITION_ROUTER_SEED` or the clock.
+pub fn seed() -> u64 {
+    let seed = std::env::var("PARTITION_ROUTER_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(|| {
+            std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .expect("the clock is after 1970")
+                .as_nanos() as u64
+        });
+    println!("PARTITION_ROUTER_SEED={seed}");
+    seed
+}
+
+/// Whether the long way was asked for (`make stress`).
+pub fn is_stress() -> bool {
+    std::env::var("PARTITION_ROUTER_STRESS").is_ok_and(|s| s == "full")
+}
+
+/// Runs statements one by one: a procedure that commits cannot run among others.
+pub fn run(client: &mut Client, statements: &[&str]) {
+    for statement in statements {
+        client
+            .batch_execute(statement)
+            .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+}
+
+/// The only value of a query.
+pub fn one<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, query: &str) -> T {
+    client
+        .query_one(query, &[])
+        .unwrap_or_else(|e| panic!("{query}: {e:?}"))
+        .get(0)
+}
+
+/// The SQLSTATE with which a statement fails.
+pub fn sqlstate(client: &mut Client, statement: &str) -> String {
+    let error = client.batch_execute(statement).expect_err(statement);
+    error
+        .as_db_error()
+        .unwrap_or_else(|| panic!("{statement}: {error}"))
+        .code()
+        .code()
+        .to_string()
+}
+
+/// Asserts that both sides of a pair hold the same rows, by the extension and by plain SQL.
+pub fn assert_equal_sides(client: &mut Client, legacy: &str, twin: &str, columns: &str) {
+    let different: i64 = one(
+        client,
+        &format!(
+            "SELECT count(*) FROM (
+                (SELECT {columns} FROM {legacy} EXCEPT ALL SELECT {columns} FROM {twin})
+                UNION ALL
+                (SELECT {columns} FROM {twin} EXCEPT ALL SELECT {columns} FROM {legacy})) d"
+        ),
+    );
+    assert_eq!(different, 0, "{legacy} and {twin} differ");
+    let all_match: bool = one(
+        client,
+        &format!("SELECT bool_and(matches) FROM partition_router.verify('{legacy}', 'rows')"),
+    );
+    assert!(all_match, "verify found a difference between {legacy} and {twin}");
+}
