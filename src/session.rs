@@ -4,7 +4,7 @@
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 /// The superuser that `initdb` made (`BOOTSTRAP_SUPERUSERID`).
 const BOOTSTRAP_SUPERUSER: u32 = 10;
@@ -81,6 +81,44 @@ impl PinnedSearchPath {
 }
 
 impl Drop for PinnedSearchPath {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: `level` was opened by `new`. When an error unwinds, the server's abort closes it instead.
+            unsafe { pg_sys::AtEOXact_GUC(true, self.level) };
+        }
+    }
+}
+
+/// While it lives, the named settings have other values. Also those that only a superuser may set: values never come
+/// from a caller.
+pub struct PinnedSettings {
+    level: c_int,
+}
+
+impl PinnedSettings {
+    pub fn new(settings: &[(&CStr, &str)]) -> Self {
+        // SAFETY: the nest level is closed in `drop`, in the reverse order of its opening; the server copies the values.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            for (name, value) in settings {
+                let value = pg_sys::pnstrdup(value.as_ptr().cast(), value.len());
+                pg_sys::set_config_option(
+                    name.as_ptr(),
+                    value,
+                    pg_sys::GucContext::PGC_SUSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
+            PinnedSettings { level }
+        }
+    }
+}
+
+impl Drop for PinnedSettings {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: `level` was opened by `new`. When an error unwinds, the server's abort closes it instead.
