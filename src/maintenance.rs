@@ -11,6 +11,7 @@ mod state;
 mod table;
 
 use crate::bounds::RawBound;
+use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::RelName;
@@ -211,7 +212,8 @@ fn text_of(bound: &RawBound) -> Option<String> {
 
 /// Runs one task, or a part of it: true when it is to be called again.
 pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
-    let target = table::resolve(parent)?;
+    session::require_read_committed("run maintenance")?;
+    let mut target = table::resolve(parent)?;
     pair::store::require_owner(target.parent)?;
     if !begin(parent)? {
         return Err(Error::MaintenanceRunning {
@@ -219,7 +221,11 @@ pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
         });
     }
     if let Some(pair) = &target.pair {
-        pair::store::get_for_change(pair.twin, "run_maintenance")?;
+        target.pair = Some(pair::store::get_for_change(pair.twin, "run_maintenance")?);
+    }
+    // The backfill may have begun since the task was made.
+    if copying(&target).is_some() {
+        return Ok(false);
     }
     let task = serde_json::from_str(task)?;
     let more = with_managed(target, |managed| match task {
@@ -277,6 +283,9 @@ fn retire_one(managed: &Managed, name: &RelName) -> Result<bool> {
 
 /// Records that a task failed, in the log and with the policy.
 pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) -> Result<()> {
+    if load::rel_name(parent)?.is_some() {
+        pair::store::require_owner(parent)?;
+    }
     let task: Option<Task> = task.map(serde_json::from_str).transpose()?;
     let action = task.as_ref().map_or("run", Task::action);
     let display = table::display(parent)?;

@@ -2,6 +2,7 @@
 //! error unwinds through it.
 #![allow(unsafe_code)]
 
+use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::ffi::{CStr, c_int};
@@ -53,6 +54,19 @@ pub fn with_own_tables<T>(body: impl FnOnce() -> T) -> T {
 pub fn current_user() -> Oid {
     // SAFETY: a plain read.
     unsafe { pg_sys::GetUserId() }
+}
+
+/// # Errors
+/// `0A000` in a transaction whose snapshot stays as it is: it could take a table for empty that is not.
+pub fn require_read_committed(call: &str) -> Result<()> {
+    // SAFETY: a plain read.
+    if unsafe { pg_sys::XactIsoLevel } <= pg_sys::XACT_READ_COMMITTED as c_int {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: format!("cannot {call} in a transaction with isolation level REPEATABLE READ or SERIALIZABLE"),
+        hint: "Use a transaction with isolation level READ COMMITTED.".into(),
+    })
 }
 
 /// While it lives, `search_path` is `pg_catalog, pg_temp`.

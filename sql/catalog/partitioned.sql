@@ -12,6 +12,14 @@ SELECT pg_catalog.jsonb_build_object(
                                ELSE pg_catalog.format_type(a.atttypid, NULL) END,
     'columns', (SELECT pg_catalog.jsonb_agg(x.attname ORDER BY x.attnum) FROM pg_catalog.pg_attribute x
                 WHERE x.attrelid = c.oid AND x.attnum > 0 AND NOT x.attisdropped AND x.attgenerated = ''),
+    'sequence_defaults', (
+        SELECT COALESCE(pg_catalog.jsonb_agg(DISTINCT x.attname), '[]')
+        FROM pg_catalog.pg_attrdef v
+        JOIN pg_catalog.pg_attribute x ON x.attrelid = v.adrelid AND x.attnum = v.adnum
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = v.oid
+                                   AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+        WHERE v.adrelid = c.oid),
     'replica_identity', c.relreplident,
     'tablespace', (SELECT s.spcname FROM pg_catalog.pg_tablespace s WHERE s.oid = c.reltablespace),
     'referenced', EXISTS (SELECT FROM pg_catalog.pg_constraint f

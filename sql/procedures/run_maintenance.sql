@@ -19,6 +19,8 @@ BEGIN
         RETURN;
     END IF;
     targets := partition_router.maintenance_targets(relation);
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     FOREACH target IN ARRAY targets LOOP
         BEGIN
             tasks := partition_router.maintenance_tasks(target);
@@ -28,10 +30,10 @@ BEGIN
             PERFORM partition_router.maintenance_failed(target, NULL, failure_state, failure);
         END;
         COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         FOREACH task IN ARRAY tasks LOOP
             more := true;
             WHILE more LOOP
-                SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
                 BEGIN
                     more := partition_router.maintenance_task(target, task);
                 EXCEPTION WHEN OTHERS THEN
@@ -40,6 +42,7 @@ BEGIN
                     PERFORM partition_router.maintenance_failed(target, task, failure_state, failure);
                 END;
                 COMMIT;
+                SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
             END LOOP;
         END LOOP;
     END LOOP;

@@ -12,7 +12,7 @@ use crate::locks::budget;
 use crate::pair::{self, Phase};
 use crate::plan::maintain::Range;
 use crate::plan::retire::{self, Fate};
-use crate::session::{as_user, with_own_tables};
+use crate::session::{self, as_user, with_own_tables};
 use crate::spi;
 use pgrx::pg_sys::Oid;
 
@@ -129,6 +129,7 @@ fn read_bound(table: &Partitioned, text: &str) -> Result<RawBound> {
 
 /// Drops a partition by name, with its rows. Of a pair in step only when it is empty: the legacy would keep the rows.
 pub fn drop_partition(partition: Oid, mode: Mode) -> Result<()> {
+    session::require_read_committed("drop a partition")?;
     let parent: Option<u32> = spi::row(
         "SELECT pg_catalog.to_jsonb(i.inhparent::bigint) FROM pg_catalog.pg_inherits i
          JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition WHERE i.inhrelid = $1",
@@ -146,7 +147,7 @@ pub fn drop_partition(partition: Oid, mode: Mode) -> Result<()> {
     let _settings = table::pin("UTC");
     let table = table::partitioned(target.parent)?;
     let victim = victim(&table, partition)?;
-    let plan = retire::at_once(&table.name, &victim.name, &Fate::Drop, table.referenced());
+    let plan = retire::at_once(&table.name, &victim.name, &Fate::Drop, table.referenced(), &[]);
     if mode == Mode::DryRun {
         return execute::run(&plan, mode);
     }

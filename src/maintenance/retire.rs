@@ -98,6 +98,7 @@ pub fn plan(managed: &Managed, partition: &Partition) -> Result<Plan> {
             &partition.name,
             &fate,
             managed.table.referenced(),
+            &managed.table.sequence_defaults,
         ));
     };
     let leaving = Leaving::new(managed, pair, partition, fate)?;
@@ -120,6 +121,7 @@ pub fn step(managed: &Managed, partition: &Partition) -> Result<Progress> {
             &partition.name,
             &fate,
             managed.table.referenced(),
+            &managed.table.sequence_defaults,
         );
         budget::within_budget(partition.oid.into(), || {
             as_user(owner, || execute::run(&plan, Mode::Run))

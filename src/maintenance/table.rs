@@ -38,6 +38,8 @@ pub struct Partitioned {
     pub key: Option<Ident>,
     pub key_type: Option<String>,
     pub columns: Vec<Ident>,
+    /// Columns whose default draws from a sequence.
+    pub sequence_defaults: Vec<Ident>,
     pub replica_identity: String,
     pub tablespace: Option<Ident>,
     pub referenced: bool,
@@ -96,6 +98,7 @@ impl Partitioned {
             name: self.name.clone(),
             key: self.key()?.clone(),
             columns: self.columns.clone(),
+            sequence_defaults: self.sequence_defaults.clone(),
             default: self.default.clone(),
             replica_identity: self.replica_identity.clone(),
             tablespace: self.tablespace.clone(),

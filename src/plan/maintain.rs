@@ -14,6 +14,8 @@ pub struct Parent {
     pub key: Ident,
     /// Without generated columns: those compute themselves.
     pub columns: Vec<Ident>,
+    /// Columns whose default draws from a sequence.
+    pub sequence_defaults: Vec<Ident>,
     pub default: Option<RelName>,
     /// `pg_class.relreplident`
     pub replica_identity: String,
@@ -169,6 +171,7 @@ mod tests {
             name: RelName::new("public", "Re\"venues"),
             key: Ident::new("occurred at"),
             columns: vec![Ident::new("id"), Ident::new("occurred at")],
+            sequence_defaults: Vec::new(),
             default: default.map(|name| RelName::new("public", name)),
             replica_identity: "d".into(),
             tablespace: None,

@@ -51,7 +51,15 @@ pub enum Referenced {
 
 /// Takes a partition away at once. With foreign keys in it is detached before it is dropped: DETACH checks them and names
 /// the one in the way, DROP would only name the constraint.
-pub fn at_once(parent: &RelName, partition: &RelName, fate: &Fate, referenced: Referenced) -> Plan {
+///
+/// What is kept stands on its own: `sequence_defaults` are dropped, or the parent's sequence could not be dropped any more.
+pub fn at_once(
+    parent: &RelName,
+    partition: &RelName,
+    fate: &Fate,
+    referenced: Referenced,
+    sequence_defaults: &[Ident],
+) -> Plan {
     let mut plan = Plan::default();
     if *fate != Fate::Drop || referenced == Referenced::Yes {
         plan.push(
@@ -61,8 +69,9 @@ pub fn at_once(parent: &RelName, partition: &RelName, fate: &Fate, referenced: R
     }
     match fate {
         Fate::Drop => plan.push("drop partition", format!("DROP TABLE {partition}")),
-        Fate::Detach => {}
+        Fate::Detach => drop_defaults(&mut plan, partition, sequence_defaults),
         Fate::Archive(schema) => {
+            drop_defaults(&mut plan, partition, sequence_defaults);
             plan.push(
                 "move to archive schema",
                 format!("ALTER TABLE {partition} SET SCHEMA {schema}"),
@@ -70,6 +79,15 @@ pub fn at_once(parent: &RelName, partition: &RelName, fate: &Fate, referenced: R
         }
     }
     plan
+}
+
+fn drop_defaults(plan: &mut Plan, table: &RelName, columns: &[Ident]) {
+    for column in columns {
+        plan.push(
+            "let go of the sequence",
+            format!("ALTER TABLE {table} ALTER COLUMN {column} DROP DEFAULT"),
+        );
+    }
 }
 
 /// A partition whose rows are also on the other side of its pair.
@@ -91,6 +109,7 @@ impl Paired<'_> {
         let mut plan = Plan::default();
         if *self.fate != Fate::Drop {
             plan.push("create archive table", create_like(self.parent, self.holding));
+            drop_defaults(&mut plan, self.holding, &self.parent.sequence_defaults);
         }
         plan
     }
@@ -132,7 +151,7 @@ impl Paired<'_> {
 
     /// Drops the empty partition and gives its name to the table that keeps the rows.
     pub fn finish(&self, referenced: Referenced) -> Plan {
-        let mut plan = at_once(&self.parent.name, self.partition, &Fate::Drop, referenced);
+        let mut plan = at_once(&self.parent.name, self.partition, &Fate::Drop, referenced, &[]);
         if *self.fate != Fate::Drop {
             let name = &self.partition.name;
             plan.push(
@@ -159,9 +178,9 @@ mod tests {
 
     #[test]
     fn a_partition_alone_goes_at_once() {
-        let drop = at_once(&name("t"), &name("p"), &Fate::Drop, Referenced::No);
+        let drop = at_once(&name("t"), &name("p"), &Fate::Drop, Referenced::No, &[]);
         assert_eq!(statements(&drop), ["DROP TABLE \"s\".\"p\""]);
-        let detach = at_once(&name("t"), &name("p"), &Fate::Detach, Referenced::No);
+        let detach = at_once(&name("t"), &name("p"), &Fate::Detach, Referenced::No, &[]);
         assert_eq!(
             statements(&detach),
             ["ALTER TABLE \"s\".\"t\" DETACH PARTITION \"s\".\"p\""]
@@ -171,6 +190,7 @@ mod tests {
             &name("p"),
             &Fate::Archive(Ident::new("Arch ive")),
             Referenced::No,
+            &[],
         );
         assert_eq!(
             statements(&archive)[1],
@@ -180,7 +200,7 @@ mod tests {
 
     #[test]
     fn foreign_keys_in_are_checked_by_a_detach() {
-        let drop = at_once(&name("t"), &name("p"), &Fate::Drop, Referenced::Yes);
+        let drop = at_once(&name("t"), &name("p"), &Fate::Drop, Referenced::Yes, &[]);
         assert_eq!(drop.steps.len(), 2);
         assert!(drop.steps[0].statement.contains("DETACH"));
     }
@@ -190,6 +210,7 @@ mod tests {
         let parent = Parent {
             name: name("t"),
             key: Ident::new("k"),
+            sequence_defaults: vec![Ident::new("id")],
             columns: vec![Ident::new("id"), Ident::new("k")],
             default: None,
             replica_identity: "d".into(),
@@ -209,7 +230,7 @@ mod tests {
             holding: &holding,
             fate: &Fate::Detach,
         };
-        assert_eq!(paired.prepare().steps.len(), 1);
+        assert_eq!(paired.prepare().steps.len(), 2);
         let batch = paired.batch().steps[0].statement.clone();
         assert!(
             batch.starts_with("WITH gone AS (DELETE FROM ONLY \"s\".\"legacy\""),
