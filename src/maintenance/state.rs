@@ -17,7 +17,7 @@ pub fn read(managed: &Managed) -> Result<(Policy, State)> {
     let (now, cutoff) = clock(managed)?;
     let partitions = existing(managed)?;
     let (newest, (strays, unplaceable)) = as_user(managed.table.owner(), || {
-        Ok::<_, Error>((newest(managed, &partitions)?, strays(managed)?))
+        Ok::<_, Error>((newest(managed, &partitions, now)?, strays(managed)?))
     })?;
     let policy = Policy {
         scheme: managed.scheme,
@@ -142,16 +142,30 @@ fn local_midnights(ranges: &mut [(RawBound, RawBound)]) -> Result<()> {
     Ok(())
 }
 
-/// A value in the newest partition that has rows. Its start will do when it is one slot long.
-fn newest(managed: &Managed, partitions: &[Existing]) -> Result<Option<Point>> {
-    let mut order: Vec<_> = partitions.iter().zip(&managed.table.partitions).collect();
+/// A value in the newest partition that has rows: its start will do when it is one slot long. Partitions before now are
+/// not looked at, since premake is ahead of now anyway; nor are those too far away to be premade from.
+fn newest(managed: &Managed, partitions: &[Existing], now: Option<Point>) -> Result<Option<Point>> {
+    let scheme = managed.scheme;
+    let matters = |existing: &Existing| {
+        let Some(now) = now else { return true };
+        let is_near = match existing.start {
+            Edge::At(start) => scheme.slot(start) - scheme.slot(now) <= policy::MAX_GAP,
+            Edge::Min | Edge::Max => true,
+        };
+        existing.end > Edge::At(now) && is_near
+    };
+    let mut order: Vec<_> = partitions
+        .iter()
+        .zip(&managed.table.partitions)
+        .filter(|(existing, _)| matters(existing))
+        .collect();
     order.sort_by_key(|(existing, _)| std::cmp::Reverse(existing.end));
     for (existing, partition) in order {
         if !has_rows(&partition.name, "true")? {
             continue;
         }
         return match existing.start {
-            Edge::At(start) if managed.scheme.next(start) >= existing.end => Ok(Some(start)),
+            Edge::At(start) if scheme.next(start) >= existing.end => Ok(Some(start)),
             _ => newest_value(managed, &partition.name),
         };
     }

@@ -183,3 +183,32 @@ fn the_plan_of_maintenance_comes_as_rows() {
         "{actions:?}"
     );
 }
+
+#[test]
+fn a_killed_maintenance_is_simply_called_again() {
+    let mut s = live_pair("pair_killed");
+    let retention = retention(&mut s);
+    s.run(&format!(
+        "INSERT INTO t (at) SELECT timestamp '2025-01-10' + n * interval '1 minute' FROM generate_series(1, 30000) n;
+         INSERT INTO t (at) SELECT timestamp '2026-01-10' + n * interval '1 hour' FROM generate_series(1, 1000) n;
+         SELECT partition_router.set_policy('t', {retention}, retention_action => 'detach')"
+    ));
+    let kept = s.one("SELECT count(*)::text FROM t WHERE at >= '2025-03-01'");
+    for pause in [3, 7, 15, 20, 30, 40, 60, 80, 110, 150] {
+        let mut worker = s.another();
+        let pid = worker.one("SELECT pg_backend_pid()::text");
+        let run = std::thread::spawn(move || worker.sqlstate("CALL partition_router.run_maintenance('t')"));
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        s.column(&format!("SELECT pg_terminate_backend({pid})::text"));
+        run.join().unwrap();
+        assert_in_step(&mut s);
+    }
+    s.run("CALL partition_router.run_maintenance('t')");
+    assert_eq!(s.one("SELECT count(*)::text FROM t"), kept);
+    assert_eq!(
+        s.one("SELECT ((SELECT count(*) FROM t_2025_01) + (SELECT count(*) FROM t_2025_02))::text"),
+        "30059"
+    );
+    assert_eq!(s.one("SELECT count(*)::text FROM t_default"), "0");
+    assert_in_step(&mut s);
+}
