@@ -114,6 +114,18 @@ pub enum Error {
         relation: String,
         operation: String,
     },
+    /// The relation is under maintenance already.
+    AlreadyManaged {
+        relation: String,
+    },
+    /// The relation has no ranges that come and go.
+    NotRangePartitioned {
+        relation: String,
+    },
+    /// Another session maintains the same table.
+    MaintenanceRunning {
+        relation: String,
+    },
     /// Something that this version cannot carry over or do.
     Unsupported {
         what: String,
@@ -143,7 +155,7 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         use Error::*;
         match self {
-            NotAnOrdinaryTable { .. } => "42809",
+            NotAnOrdinaryTable { .. } | NotRangePartitioned { .. } => "42809",
             TemporaryTable { .. } => "PR001",
             UnloggedTable { .. } => "PR002",
             SystemTable { .. } => "PR003",
@@ -160,14 +172,15 @@ impl Error {
             NotEqual { .. } => "PR014",
             Sync { .. } => "PR015",
             NotManaged { .. } => "PR016",
-            PartitionInUse { .. } => "PR017",
+            PartitionInUse { .. } => "55000",
+            AlreadyManaged { .. } => "PR017",
             MaintenanceFailed { .. } => "PR018",
             UnknownColumn { .. } => "42703",
             BadArgument { .. } => "22023",
             NameTooLong { .. } => "42622",
             AlreadyExists { .. } => "42P07",
             NotOwner { .. } => "42501",
-            LockNotAvailable { .. } => "55P03",
+            LockNotAvailable { .. } | MaintenanceRunning { .. } => "55P03",
             Busy { .. } => "55006",
             Unsupported { .. } => "0A000",
             Internal(_) => "XX000",
@@ -204,6 +217,9 @@ impl Error {
             AlreadyPaired { relation, .. } => format!("{relation} already belongs to a pair"),
             NotPaired { relation } => format!("{relation} belongs to no pair"),
             NotManaged { relation } => format!("{relation} is not under maintenance"),
+            AlreadyManaged { relation } => format!("{relation} is already under maintenance"),
+            NotRangePartitioned { relation } => format!("{relation} is not partitioned by range"),
+            MaintenanceRunning { relation } => format!("another session maintains {relation}"),
             WrongPhase {
                 relation,
                 phase,
@@ -283,6 +299,11 @@ impl Error {
                 "See partition_router.status; partition_router.abandon() goes back to the legacy alone.".into()
             }
             NotPaired { .. } => "Create its twin with partition_router.migrate() or partition_router.create_twin().".into(),
+            AlreadyManaged { .. } => "Change its policy with partition_router.set_policy().".into(),
+            NotRangePartitioned { .. } => {
+                "Name a table made with PARTITION BY RANGE: only its partitions come and go.".into()
+            }
+            MaintenanceRunning { .. } => "Wait until the other session has finished.".into(),
             NotManaged { .. } => "Put it under maintenance with partition_router.manage().".into(),
             WrongPhase { next, .. } => format!("Call {next}."),
             TwinNotEmpty { .. } => "Empty the twin, or start again with partition_router.abandon().".into(),
