@@ -36,7 +36,7 @@ scripts() {
   local -a files=()
   while IFS= read -r file; do
     ! head -n 2 "$file" | grep -qE '^#!.*\b(ba)?sh$|shellcheck shell=' || files+=("$file")
-  done < <(find scripts benches tests .ci -type f)
+  done < <(find scripts benches tests .ci -type f 2>/dev/null)
   note "${files[*]}"
   shellcheck -x "${files[@]}"
 }

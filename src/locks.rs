@@ -19,6 +19,7 @@ const ATTEMPTS: usize = 50;
 
 /// The lock modes that this extension takes on tables that are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the names are PostgreSQL's")]
 pub enum LockMode {
     ShareUpdateExclusive,
     ShareRowExclusive,
