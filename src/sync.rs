@@ -107,11 +107,17 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
     let relation_oid = unsafe { (*relation).rd_id };
     if mode == TriggerMode::Reject {
         let twin = unsafe { relation::relation_name(relation) };
+        let copying = pair_cache::get(pair_id)?.log.is_some();
         return Err(Error::WrongPhase {
             relation: twin,
-            phase: "copying".into(),
+            phase: if copying { "copying" } else { "prepared" }.into(),
             call: "write to".into(),
-            next: "partition_router.backfill(), or write to the legacy table".into(),
+            next: if copying {
+                "partition_router.backfill(), or write to the legacy table"
+            } else {
+                "partition_router.start_sync(), or write to the legacy table"
+            }
+            .into(),
         });
     }
     let event = match bits & pg_sys::TRIGGER_EVENT_OPMASK {

@@ -34,9 +34,7 @@ pub fn key_columns(pair: &SyncPair, relation: pg_sys::Relation) -> Result<Vec<Ke
                             .into(),
                     });
                 }
-                let attribute = (*(*relation).rd_att)
-                    .attrs
-                    .as_slice((*(*relation).rd_att).natts as usize)[number as usize - 1];
+                let attribute = &compat::attributes((*relation).rd_att)[number as usize - 1];
                 Ok(KeyColumn {
                     number,
                     by_value: attribute.attbyval,
@@ -239,9 +237,7 @@ impl Reconciler {
                 let number = if same_format {
                     column.number
                 } else {
-                    let attributes = (*origin.tuple_desc())
-                        .attrs
-                        .as_slice((*origin.tuple_desc()).natts as usize);
+                    let attributes = compat::attributes(origin.tuple_desc());
                     pg_sys::SPI_fnumber(
                         (*leaf).rd_att,
                         attributes[column.number as usize - 1].attname.data.as_ptr(),

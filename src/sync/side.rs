@@ -434,23 +434,17 @@ unsafe fn same_row(a: Slot, b: Slot) -> bool {
         pg_sys::slot_getallattrs(a);
         pg_sys::slot_getallattrs(b);
         let desc = (*a).tts_tupleDescriptor;
-        let columns = (*desc).natts as usize;
-        (*desc)
-            .attrs
-            .as_slice(columns)
-            .iter()
-            .enumerate()
-            .all(|(i, attribute)| {
-                let (a_null, b_null) = (*(*a).tts_isnull.add(i), *(*b).tts_isnull.add(i));
-                attribute.attisdropped
-                    || (a_null == b_null
-                        && (a_null
-                            || compat::datum_image_eq(
-                                *(*a).tts_values.add(i),
-                                *(*b).tts_values.add(i),
-                                attribute.attbyval,
-                                i32::from(attribute.attlen),
-                            )))
-            })
+        compat::attributes(desc).iter().enumerate().all(|(i, attribute)| {
+            let (a_null, b_null) = (*(*a).tts_isnull.add(i), *(*b).tts_isnull.add(i));
+            attribute.attisdropped
+                || (a_null == b_null
+                    && (a_null
+                        || compat::datum_image_eq(
+                            *(*a).tts_values.add(i),
+                            *(*b).tts_values.add(i),
+                            attribute.attbyval,
+                            i32::from(attribute.attlen),
+                        )))
+        })
     }
 }
