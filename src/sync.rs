@@ -10,6 +10,7 @@ pub mod apply;
 pub mod capture;
 pub mod frames;
 pub mod pair_cache;
+pub mod reconcile;
 pub mod side;
 pub mod triggers;
 mod truncate;
