@@ -97,7 +97,7 @@ load_transactions() { cat "$LOGS"/transactions.* | awk '$3 ~ /^[0-9]+$/' | wc -l
 load_errors() {
   local counted ended
   counted=$(cat "$LOGS"/transactions.* | awk '$3 !~ /^[0-9]+$/' | wc -l)
-  ended=$(grep -c 'aborted' "$LOGS/load.err" || true)
+  ended=$(grep -c 'client .* aborted' "$LOGS/load.err" || true)
   echo $((counted + ended))
 }
 

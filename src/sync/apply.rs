@@ -123,7 +123,7 @@ fn is_one_picture(pair: &SyncPair, firing: &Firing, ended: Option<Ended>) -> boo
     }
     // SAFETY: the server owns the stores while the trigger runs.
     let paired = unsafe { pg_sys::tuplestore_tuple_count(old) == pg_sys::tuplestore_tuple_count(new) };
-    paired && !(pair.has_cascading_updates && !ended.is_some_and(|e| e.is_last_command()))
+    paired && (!pair.has_cascading_updates || ended.is_some_and(|e| e.is_last_command()))
 }
 
 /// Whether a transition table has no row (or does not exist).
