@@ -43,6 +43,10 @@ DECLARE
     more boolean;
     started timestamptz := pg_catalog.clock_timestamp();
 BEGIN
+    IF relation IS NULL OR batch_rows IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'relation and batch_rows must not be null',
+            HINT = 'Name the table to copy; batch_rows has a default.';
+    END IF;
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;

@@ -134,6 +134,9 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return; // the server may be down; the database goes with the cluster
+        }
         // A session that is still open goes with its database.
         self.cluster
             .connect("postgres")
