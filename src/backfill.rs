@@ -24,6 +24,10 @@ use std::time::Duration;
 /// More change log than this (in blocks) is drained before the flip, not under its lock.
 const FLIP_LOG_BLOCKS: u32 = 64;
 
+/// A pass over the log that found fewer keys than this is followed by the flip. However small the batches are, or the
+/// writers fast, so few are drained under its lock.
+const FLIP_KEYS: u64 = 2000;
+
 /// Whether there is more to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -257,7 +261,7 @@ fn drain_batch(pair: &Pair, state: &mut CopyState, batch_rows: u64) -> Result<()
         None => {
             state.next_block = 0;
             // Another pass while the log grows faster than a flip could empty it.
-            if state.pass_keys < batch_rows.min(2000) {
+            if state.pass_keys < FLIP_KEYS {
                 if drained.log_blocks > FLIP_LOG_BLOCKS {
                     state.rows_drained += compact_log(pair)?;
                 }

@@ -16,8 +16,13 @@ SELECT pg_catalog.jsonb_build_object(
                   SELECT FROM pg_catalog.pg_index i
                   JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
                   WHERE i.indrelid = l.oid AND i.indisprimary AND a.attname = p.partition_key)) k),
-    'partitions', (SELECT COALESCE(pg_catalog.jsonb_agg(x.relid::oid::bigint), '[]')
-                   FROM pg_catalog.pg_partition_tree(t.oid) x WHERE x.level > 0),
+    -- Not pg_partition_tree(): it locks the partitions, and a writer must not wait for a step of the backfill.
+    'partitions', (
+        WITH RECURSIVE tree AS (
+            SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = t.oid
+            UNION ALL
+            SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.inhrelid)
+        SELECT COALESCE(pg_catalog.jsonb_agg(tree.inhrelid::bigint), '[]') FROM tree),
     'log', (SELECT c.oid::bigint FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = 'partition_router' AND c.relname = 'change_log_' || p.id),

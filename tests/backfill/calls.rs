@@ -17,7 +17,9 @@ fn a_cancelled_backfill_goes_on_where_it_was() {
     until(&mut other, "SELECT count(*) > 0 FROM partition_router.copy_state");
     until(
         &mut other,
-        &format!("SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = {backfill_pid}"),
+        &format!(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = {backfill_pid}"
+        ),
     );
     run(
         &mut other,

@@ -198,7 +198,7 @@ fn a_row_that_moves_to_a_later_block_is_copied_once() {
     run(&mut backfill, &["COMMIT"]);
     assert!(one::<bool>(
         &mut backfill,
-        "SELECT bool_and((ctid::text::point)[0] >= c.next_block AND (ctid::text::point)[0] < c.blocks)
+        "SELECT bool_and((a.ctid::text::point)[0] >= c.next_block AND (a.ctid::text::point)[0] < c.blocks)
          FROM a, partition_router.copy_state c WHERE id IN (1, 2) AND c.next_block > 0"
     ));
     assert_eq!(finish(&mut backfill, "a"), ROWS);
