@@ -172,7 +172,10 @@ summary() {
   local errors
   errors=$(load_errors)
   printf '    %-20s %12s, errors %s\n' 'in all' "$(load_transactions)" "$errors"
-  ((errors == 0)) || fail "the load saw $errors errors: see $LOGS/load.err"
+  if ((errors > 0)); then
+    grep -A 4 'pgbench \(ERROR\|FATAL\)' "$CLUSTER/log" | head -n 20 | indent || true
+    fail "the load saw $errors errors: see $LOGS/load.err"
+  fi
 }
 
 finish() {
