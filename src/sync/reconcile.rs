@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use super::pair_cache::SyncPair;
-use super::side::{Outcome, Side, Slot, convert, relation_name};
+use super::relation::relation_name;
+use super::side::{Outcome, Side, Slot, convert};
 use crate::compat;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
