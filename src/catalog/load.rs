@@ -16,7 +16,7 @@ use std::ffi::CStr;
 /// `Internal` when there is no such relation: the caller got the oid from a `regclass`.
 pub fn table_def(oid: Oid) -> Result<TableDef> {
     spi::row(include_str!("../../sql/catalog/table_def.sql"), &[oid.into()])?
-        .ok_or_else(|| Error::Internal(format!("relation with oid {} does not exist", oid.to_u32())))
+        .ok_or_else(|| Error::UnknownRelation { oid: oid.to_u32() })
 }
 
 /// The schema-qualified name of a relation; `None` when it does not exist (any more). It comes from the catalog cache,
@@ -87,7 +87,7 @@ pub fn owner(oid: Oid) -> Result<Oid> {
         &[oid.into()],
     )?
     .map(Oid::from)
-    .ok_or_else(|| Error::Internal(format!("relation with oid {} does not exist", oid.to_u32())))
+    .ok_or_else(|| Error::UnknownRelation { oid: oid.to_u32() })
 }
 
 /// The tables that hold a relation's rows: its leaf partitions, or the table itself.
