@@ -60,6 +60,12 @@ pub enum Error {
         reason: String,
         hint: String,
     },
+    NullArgument {
+        argument: String,
+    },
+    UnknownRelation {
+        oid: u32,
+    },
     TooManyPartitions {
         wanted: String,
         limit: usize,
@@ -172,6 +178,8 @@ impl Error {
             AlreadyManaged { .. } => "PR017",
             UnknownColumn { .. } => "42703",
             BadArgument { .. } => "22023",
+            NullArgument { .. } => "22004",
+            UnknownRelation { .. } => "42P01",
             NameTooLong { .. } => "42622",
             AlreadyExists { .. } => "42P07",
             NotOwner { .. } => "42501",
@@ -205,6 +213,8 @@ impl Error {
             BadStrategy { strategy } => format!("unknown partition strategy \"{strategy}\""),
             BadInterval { interval, .. } => format!("invalid partition interval \"{interval}\""),
             BadArgument { argument, .. } => format!("invalid value for \"{argument}\""),
+            NullArgument { argument } => format!("\"{argument}\" must not be null"),
+            UnknownRelation { oid } => format!("relation with oid {oid} does not exist"),
             TooManyPartitions { wanted, .. } => format!("too many partitions: {wanted}"),
             NameTooLong { name } => format!("name \"{name}\" is longer than 63 bytes"),
             AlreadyExists { name } => format!("relation {name} already exists"),
@@ -271,6 +281,8 @@ impl Error {
             NoPrimaryKey { .. } => "Add a primary key: sync and parity identify rows by it.".into(),
             NullPartitionKey { .. } => "Give these rows a value and set the column NOT NULL.".into(),
             UnknownColumn { .. } => "Name a column of the table as partition key.".into(),
+            NullArgument { .. } => "Give it a value, or leave it out where it has a default.".into(),
+            UnknownRelation { .. } => "It may have been dropped; name the table that is there now.".into(),
             UnsuitableKey { .. } => {
                 "RANGE takes date, timestamp, timestamptz, integer or uuid (version 7) columns; HASH and LIST take any column with a btree and hash operator class.".into()
             }

@@ -4,7 +4,6 @@ use crate::backfill::{self, Progress};
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
-use crate::ident::Ident;
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, Strategy, store};
 use crate::parity::{self, Level, Verdict};
@@ -286,23 +285,4 @@ fn blocks(legacy: &TableDef) -> Result<i64> {
         &[Oid::from(legacy.oid).into()],
     )?
     .unwrap_or(0))
-}
-
-/// A request from the arguments of `migrate()` and `create_twin()`.
-pub fn request(
-    partition_key: &str,
-    strategy: &str,
-    partition_interval: &str,
-    partitions: i32,
-    premake: i32,
-    twin: Option<&str>,
-) -> Request {
-    Request {
-        partition_key: Ident::new(partition_key),
-        strategy: strategy.into(),
-        partition_interval: partition_interval.into(),
-        partitions,
-        premake,
-        twin: twin.map(Ident::new),
-    }
 }

@@ -68,7 +68,7 @@ pub fn get(relation: Oid) -> Result<Pair> {
     match find(relation)? {
         Some(pair) => Ok(pair),
         None => Err(Error::NotPaired {
-            relation: display_name(relation)?,
+            relation: existing_name(relation)?,
         }),
     }
 }
@@ -113,8 +113,14 @@ pub fn require_owner(relation: Oid) -> Result<()> {
         return Ok(());
     }
     Err(Error::NotOwner {
-        relation: display_name(relation)?,
+        relation: existing_name(relation)?,
     })
+}
+
+fn existing_name(relation: Oid) -> Result<String> {
+    let oid = relation.to_u32();
+    let name = load::rel_name(relation)?.ok_or(Error::UnknownRelation { oid })?;
+    Ok(name.to_string())
 }
 
 /// The quoted name of a relation for messages, or its oid when it is gone.
