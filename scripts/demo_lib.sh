@@ -17,14 +17,14 @@ show() {
   for statement in "$@"; do
     printf '    %spostgres=# %s;%s\n' "$DIM" "$statement" "$RESET"
     psql -Xq -v ON_ERROR_STOP=1 -P pager=off -P footer=off -P null=- -P expanded=auto -P columns=160 \
-      -c "$statement" 2>&1 | indent
+      -c "$statement" 2>&1 | indent || fail "$statement"
   done
 }
 
 # show_plain SQL: the same for one value that has lines of its own.
 show_plain() {
   printf '    %spostgres=# %s;%s\n' "$DIM" "$1" "$RESET"
-  sql "$1" | indent
+  sql "$1" | indent || fail "$1"
 }
 
 # --- expectations -------------------------------------------------------------------------------

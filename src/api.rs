@@ -1,6 +1,8 @@
 //! Every SQL-callable function: takes the arguments apart, calls the module that does the work, and hands back rows.
 //! The SQL declarations, with defaults, comments and grants, are in `sql/functions/`.
 
+mod maintenance;
+
 use crate::error::report;
 use crate::execute::{self, Mode};
 use crate::plan::Plan;
@@ -235,7 +237,13 @@ fn plan(
     operation: &str,
     relation: Oid,
 ) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
-    report(|| Ok(plan_rows(&migrate::plan(operation, relation)?)))
+    report(|| {
+        let plan = match operation {
+            "run_maintenance" => crate::maintenance::plan(relation)?,
+            _ => migrate::plan(operation, relation)?,
+        };
+        Ok(plan_rows(&plan))
+    })
 }
 
 #[pg_extern(sql = false)]

@@ -6,7 +6,7 @@ pub mod copy;
 pub mod drain;
 mod state;
 
-use crate::catalog::load;
+use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::locks::{self, LockMode};
@@ -19,6 +19,7 @@ use crate::{ident::RelName, spi};
 use pgrx::pg_sys::Oid;
 use serde_json::json;
 use state::{CopyState, Stage};
+use std::time::Duration;
 
 /// More change log than this (in blocks) is drained before the flip, not under its lock.
 const FLIP_LOG_BLOCKS: u32 = 64;
@@ -34,10 +35,13 @@ pub enum Progress {
 pub fn start_sync(relation: Oid) -> Result<()> {
     let pair = store::get_for_change(relation, "start_sync")?;
     require_phase(&pair, Phase::Prepared, "start sync of")?;
-    locks::acquire(&[
-        (pair.legacy, LockMode::ShareRowExclusive),
-        (pair.twin, LockMode::AccessExclusive),
-    ])?;
+    let mut wanted = flip_locks(&pair)?;
+    // An empty table gets its foreign keys at once.
+    wanted.extend(
+        foreign_keys::carried(&load::table_def(pair.legacy)?)
+            .map(|key| (Oid::from(key.references), LockMode::ShareRowExclusive)),
+    );
+    locks::acquire(&wanted)?;
     if copy::has_rows(pair.twin)? {
         return Err(Error::TwinNotEmpty {
             twin: store::display_name(pair.twin)?,
@@ -97,7 +101,10 @@ fn create_change_log(pair: &Pair) -> Result<()> {
 }
 
 pub fn drop_change_log(pair: &Pair) -> Result<()> {
-    session::with_own_tables(|| spi::execute(&format!("DROP TABLE IF EXISTS {}", log_name(pair)), &[]))?;
+    let log = log_name(pair);
+    if load::oid_of(&log)?.is_some() {
+        session::with_own_tables(|| spi::execute(&format!("DROP TABLE {log}"), &[]))?;
+    }
     Ok(())
 }
 
@@ -122,7 +129,8 @@ pub fn step(relation: Oid, batch_rows: i32) -> Result<Progress> {
         return Ok(Progress::More);
     };
     let started = std::time::Instant::now();
-    match state.stage {
+    let stage = state.stage;
+    match stage {
         Stage::Copy => copy_batch(&pair, &mut state, batch_rows as u64)?,
         Stage::Index => build_indexes(&pair, &mut state)?,
         Stage::Drain => drain_batch(&pair, &mut state, batch_rows as u64)?,
@@ -130,7 +138,13 @@ pub fn step(relation: Oid, batch_rows: i32) -> Result<Progress> {
         Stage::Finish => finish(&pair, &mut state)?,
         Stage::Done => return Ok(Progress::Finished),
     }
-    state.save(&pair, started.elapsed())?;
+    // The rate that `progress` shows is that of the copy.
+    let busy = if stage == Stage::Copy {
+        started.elapsed()
+    } else {
+        Duration::ZERO
+    };
+    state.save(&pair, busy)?;
     Ok(Progress::More)
 }
 
@@ -177,6 +191,7 @@ fn copy_batch(pair: &Pair, state: &mut CopyState, batch_rows: u64) -> Result<()>
     state.next_block = copied.next_block;
     if state.next_block >= state.blocks {
         state.stage = Stage::Index;
+        state.next_block = 0;
         store::log_run(
             &store::display_name(pair.legacy)?,
             "backfill",
@@ -187,20 +202,27 @@ fn copy_batch(pair: &Pair, state: &mut CopyState, batch_rows: u64) -> Result<()>
     Ok(())
 }
 
-/// Builds what is missing on one partition, or, when none lacks anything, on the root, which takes in what its
-/// partitions have.
+/// The leaf partition at a position of the stages that go through them one by one; `None` behind the last.
+fn leaf_at(pair: &Pair, position: u32) -> Result<Option<TableDef>> {
+    let partitions = load::partitions(pair.twin)?;
+    match partitions.iter().filter(|p| p.is_leaf).nth(position as usize) {
+        Some(leaf) => load::table_def(leaf.oid.into()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Builds what is missing on the next partition, at last on the root, which takes in what its partitions have.
 fn build_indexes(pair: &Pair, state: &mut CopyState) -> Result<()> {
     let legacy = load::table_def(pair.legacy)?;
     let wanted = indexes::of_twin(&legacy, &pair.partition_key);
-    for partition in load::partitions(pair.twin)?.iter().filter(|p| p.is_leaf) {
-        let leaf = load::table_def(partition.oid.into())?;
+    if let Some(leaf) = leaf_at(pair, state.next_block)? {
         let missing: Vec<_> = indexes::missing(&wanted, &leaf.indexes)
             .into_iter()
             .cloned()
             .collect();
-        if !missing.is_empty() {
-            return execute::run(&indexes::create(&missing, &leaf.name), Mode::Run);
-        }
+        execute::run(&indexes::create(&missing, &leaf.name), Mode::Run)?;
+        state.next_block += 1;
+        return Ok(());
     }
     let twin = load::table_def(pair.twin)?;
     let missing: Vec<_> = indexes::missing(&wanted, &twin.indexes)
@@ -251,12 +273,21 @@ fn compact_log(pair: &Pair) -> Result<u64> {
     Ok(drained.keys)
 }
 
-/// With every writer out: drains the rest and lets live sync take over.
-fn flip(pair: &Pair, state: &mut CopyState) -> Result<()> {
-    locks::acquire(&[
+/// What keeps writers out of the legacy, and everybody out of the twin, which nobody may use yet.
+fn flip_locks(pair: &Pair) -> Result<Vec<(Oid, LockMode)>> {
+    let mut wanted = vec![
         (pair.legacy, LockMode::ShareRowExclusive),
         (pair.twin, LockMode::AccessExclusive),
-    ])?;
+    ];
+    for partition in load::partitions(pair.twin)? {
+        wanted.push((partition.oid.into(), LockMode::AccessExclusive));
+    }
+    Ok(wanted)
+}
+
+/// With every writer out: drains the rest and lets live sync take over.
+fn flip(pair: &Pair, state: &mut CopyState) -> Result<()> {
+    locks::acquire(&flip_locks(pair)?)?;
     let sync_pair = pair_cache::get(pair.id)?;
     if drain::log_blocks(&sync_pair)? > FLIP_LOG_BLOCKS {
         state.stage = Stage::Drain; // the locks go with this transaction
@@ -268,6 +299,7 @@ fn flip(pair: &Pair, state: &mut CopyState) -> Result<()> {
     drop_change_log(pair)?;
     store::set_phase(pair, Phase::Live)?;
     state.stage = Stage::Finish;
+    state.next_block = 0;
     store::log_run(
         &store::display_name(pair.legacy)?,
         "backfill",
@@ -276,21 +308,35 @@ fn flip(pair: &Pair, state: &mut CopyState) -> Result<()> {
     )
 }
 
-/// Foreign keys, one partition at a time, and statistics: what could not be there during the copy.
+/// Statistics, and foreign keys, one partition at a time: what could not be there during the copy.
 fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
     let legacy = load::table_def(pair.legacy)?;
     let twin = load::table_def(pair.twin)?;
-    for partition in load::partitions(pair.twin)?.iter().filter(|p| p.is_leaf) {
-        let leaf = load::table_def(partition.oid.into())?;
-        if let Some(next) = foreign_keys::next_on_leaf(&legacy, &leaf) {
-            if next.needs_lock {
-                locks::acquire(&[
-                    (next.references.into(), LockMode::ShareRowExclusive),
-                    (partition.oid.into(), LockMode::ShareRowExclusive),
-                ])?;
+    let Some(position) = state.next_block.checked_sub(1) else {
+        // In a transaction of its own: it reads for long, and the locks of the keys are for moments.
+        let mut analyze = Plan::default();
+        analyze.push("analyze the twin", format!("ANALYZE {}", twin.name));
+        execute::run(&analyze, Mode::Run)?;
+        state.next_block = 1;
+        return Ok(());
+    };
+    if let Some(leaf) = leaf_at(pair, position)? {
+        match foreign_keys::next_on_leaf(&legacy, &leaf) {
+            Some(next) => {
+                if !next.lock.is_empty() {
+                    let mut wanted: Vec<_> = next
+                        .lock
+                        .iter()
+                        .map(|oid| (Oid::from(*oid), LockMode::ShareRowExclusive))
+                        .collect();
+                    wanted.push((leaf.oid.into(), LockMode::ShareRowExclusive));
+                    locks::acquire(&wanted)?;
+                }
+                execute::run(&next.plan, Mode::Run)?;
             }
-            return execute::run(&next.plan, Mode::Run);
+            None => state.next_block += 1,
         }
+        return Ok(());
     }
     let root = foreign_keys::on_root_missing(&legacy, &twin);
     if !root.steps.is_empty() {
@@ -304,9 +350,6 @@ fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
         locks::acquire(&wanted)?;
         execute::run(&root, Mode::Run)?;
     }
-    let mut analyze = Plan::default();
-    analyze.push("analyze the twin", format!("ANALYZE {}", twin.name));
-    execute::run(&analyze, Mode::Run)?;
     state.stage = Stage::Done;
     store::log_run(
         &legacy.name.to_string(),

@@ -12,7 +12,7 @@ mod tests;
 
 pub use interval::Interval;
 pub use key::{EpochUnit, IntegerSize, KeyKind};
-pub use text::{RawBound, range_bounds};
+pub use text::{RawBound, civil, range_bounds};
 
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, date};
@@ -59,13 +59,6 @@ pub struct RangePartition {
     pub upper: Bound,
     pub start: Edge,
     pub end: Edge,
-}
-
-impl RangePartition {
-    /// Whether the half-open ranges share a value.
-    pub fn overlaps(&self, start: Edge, end: Edge) -> bool {
-        self.start < end && start < self.end
-    }
 }
 
 /// Why an interval, a value or a range cannot be used. Messages are short and lower-case; [`BoundsError::hint`] is a
@@ -241,11 +234,6 @@ impl Scheme {
     /// The whole partition of a slot.
     pub fn partition(&self, slot: i128) -> Result<RangePartition, BoundsError> {
         self.piece(self.slot_start(slot), self.slot_start(slot + 1))
-    }
-
-    /// The partition that holds a value.
-    pub fn partition_of(&self, point: Point) -> Result<RangePartition, BoundsError> {
-        self.partition(self.slot(point))
     }
 
     /// A partition for a part of a slot, next to partitions that are not aligned: named after its own start, as finely

@@ -6,10 +6,11 @@
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
 use std::cell::Cell;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -113,6 +114,18 @@ pub enum Error {
         relation: String,
         operation: String,
     },
+    /// The relation is under maintenance already.
+    AlreadyManaged {
+        relation: String,
+    },
+    /// The relation has no ranges that come and go.
+    NotRangePartitioned {
+        relation: String,
+    },
+    /// Another session maintains the same table.
+    MaintenanceRunning {
+        relation: String,
+    },
     /// Something that this version cannot carry over or do.
     Unsupported {
         what: String,
@@ -142,7 +155,7 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         use Error::*;
         match self {
-            NotAnOrdinaryTable { .. } => "42809",
+            NotAnOrdinaryTable { .. } | NotRangePartitioned { .. } => "42809",
             TemporaryTable { .. } => "PR001",
             UnloggedTable { .. } => "PR002",
             SystemTable { .. } => "PR003",
@@ -159,14 +172,15 @@ impl Error {
             NotEqual { .. } => "PR014",
             Sync { .. } => "PR015",
             NotManaged { .. } => "PR016",
-            PartitionInUse { .. } => "PR017",
+            PartitionInUse { .. } => "55000",
+            AlreadyManaged { .. } => "PR017",
             MaintenanceFailed { .. } => "PR018",
             UnknownColumn { .. } => "42703",
             BadArgument { .. } => "22023",
             NameTooLong { .. } => "42622",
             AlreadyExists { .. } => "42P07",
             NotOwner { .. } => "42501",
-            LockNotAvailable { .. } => "55P03",
+            LockNotAvailable { .. } | MaintenanceRunning { .. } => "55P03",
             Busy { .. } => "55006",
             Unsupported { .. } => "0A000",
             Internal(_) => "XX000",
@@ -203,6 +217,9 @@ impl Error {
             AlreadyPaired { relation, .. } => format!("{relation} already belongs to a pair"),
             NotPaired { relation } => format!("{relation} belongs to no pair"),
             NotManaged { relation } => format!("{relation} is not under maintenance"),
+            AlreadyManaged { relation } => format!("{relation} is already under maintenance"),
+            NotRangePartitioned { relation } => format!("{relation} is not partitioned by range"),
+            MaintenanceRunning { relation } => format!("another session maintains {relation}"),
             WrongPhase {
                 relation,
                 phase,
@@ -282,6 +299,11 @@ impl Error {
                 "See partition_router.status; partition_router.abandon() goes back to the legacy alone.".into()
             }
             NotPaired { .. } => "Create its twin with partition_router.migrate() or partition_router.create_twin().".into(),
+            AlreadyManaged { .. } => "Change its policy with partition_router.set_policy().".into(),
+            NotRangePartitioned { .. } => {
+                "Name a table made with PARTITION BY RANGE: only its partitions come and go.".into()
+            }
+            MaintenanceRunning { .. } => "Wait until the other session has finished.".into(),
             NotManaged { .. } => "Put it under maintenance with partition_router.manage().".into(),
             WrongPhase { next, .. } => format!("Call {next}."),
             TwinNotEmpty { .. } => "Empty the twin, or start again with partition_router.abandon().".into(),
@@ -400,9 +422,69 @@ unsafe extern "C-unwind" fn set_pending_sqlstate(_arg: *mut std::ffi::c_void) {
     }
 }
 
-// SAFETY: the signature of elog.h; it neither allocates nor raises.
+// SAFETY: the signatures of elog.h; they neither allocate nor raise.
 unsafe extern "C-unwind" {
     fn errcode(sqlerrcode: std::ffi::c_int) -> std::ffi::c_int;
+    fn geterrcode() -> std::ffi::c_int;
+}
+
+thread_local! {
+    static SEEN_SQLSTATE: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Error context callback: notes the SQLSTATE of the error that is being reported.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn note_sqlstate(_arg: *mut std::ffi::c_void) {
+    // SAFETY: called while an error is being reported.
+    SEEN_SQLSTATE.set(Some(unsafe { geterrcode() }));
+}
+
+/// Runs `body`, in which functions of the user may be evaluated. An error of the server keeps its SQLSTATE, also one
+/// that pgrx has no name for, and gets the hint that `hint_for` has for it where it has none of its own.
+pub fn keeping_sqlstate<T>(
+    body: impl FnOnce() -> T,
+    hint_for: fn(PgSqlErrorCode) -> Option<&'static str>,
+) -> T {
+    let mut node = pg_sys::ErrorContextCallback::default();
+    // SAFETY: the node is taken off the stack of callbacks before it goes out of scope, whether `body` returns or not.
+    unsafe {
+        node.previous = pg_sys::error_context_stack;
+        node.callback = Some(note_sqlstate);
+        pg_sys::error_context_stack = &mut node;
+    }
+    let previous = node.previous;
+    SEEN_SQLSTATE.set(None);
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
+        .catch_others(|caught: CaughtError| {
+            let CaughtError::PostgresError(report) = &caught else {
+                caught.rethrow()
+            };
+            let code = report.sql_error_code();
+            let unnamed = SEEN_SQLSTATE
+                .get()
+                .filter(|_| code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
+            let hint = hint_for(code).filter(|_| report.hint().is_none());
+            if unnamed.is_none() && hint.is_none() {
+                caught.rethrow();
+            }
+            let mut explained = ErrorReport::new(code, report.message().to_string(), function_name());
+            if let Some(detail) = report.detail() {
+                explained = explained.set_detail(detail.to_string());
+            }
+            if let Some(hint) = report.hint().or(hint) {
+                explained = explained.set_hint(hint.to_string());
+            }
+            Err((explained, unnamed.unwrap_or(code as i32)))
+        })
+        .finally(|| {
+            // SAFETY: as above.
+            unsafe { pg_sys::error_context_stack = previous };
+        })
+        .execute();
+    match result {
+        Ok(value) => value,
+        Err((report, code)) => raise_with_sqlstate(report, code),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | [`backfill`] | copy, index, drain, flip |
 //! | [`parity`] | digests, differences, repair |
 //! | [`route`] | which side a read uses, and why |
+//! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
 //! | [`observe`] | metrics and health |
 //! | [`compat`] | what differs between PostgreSQL versions |
 
@@ -25,11 +26,13 @@ mod error;
 mod execute;
 mod ident;
 mod locks;
+mod maintenance;
 mod migrate;
 mod observe;
 mod pair;
 mod parity;
 mod plan;
+mod policy;
 mod preflight;
 mod route;
 mod session;
@@ -47,7 +50,21 @@ pgrx::extension_sql_file!(
     name = "procedures",
     requires = ["functions"]
 );
-pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["procedures"]);
+pgrx::extension_sql_file!(
+    "../sql/functions/maintenance.sql",
+    name = "maintenance",
+    requires = ["schema"]
+);
+pgrx::extension_sql_file!(
+    "../sql/procedures/run_maintenance.sql",
+    name = "run_maintenance",
+    requires = ["maintenance"]
+);
+pgrx::extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = ["procedures", "run_maintenance"]
+);
 
 /// Called by the server when the library is loaded into a backend.
 #[pgrx::pg_guard]

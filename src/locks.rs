@@ -2,6 +2,8 @@
 //! steps back so that whoever queued behind it goes on, and tries again after a pause.
 #![allow(unsafe_code)]
 
+pub mod budget;
+
 use crate::error::{Error, Result};
 use crate::{pair, session, settings, spi};
 use pgrx::PgTryBuilder;

@@ -98,8 +98,7 @@ fn trigger_events(pair: &Pair) -> Result<Vec<String>> {
     let suffixed = |suffix: &str| name.with_suffix(suffix).as_str().to_string();
     spi::rows(
         "SELECT pg_catalog.to_jsonb(e.event)
-         FROM pg_catalog.unnest(ARRAY['INSERT', 'UPDATE', 'DELETE'], ARRAY[$2, $3, $4]) WITH ORDINALITY
-              AS e(event, trigger, ord)
+         FROM (VALUES ('INSERT', $2, 1), ('UPDATE', $3, 2), ('DELETE', $4, 3)) AS e(event, trigger, ord)
          JOIN pg_catalog.pg_trigger t ON t.tgrelid = $1 AND t.tgname = e.trigger AND t.tgenabled = 'A'
          ORDER BY e.ord",
         &[

@@ -4,6 +4,8 @@
 pub mod create_twin;
 pub mod foreign_keys;
 pub mod indexes;
+pub mod maintain;
+pub mod retire;
 pub mod sync_triggers;
 
 use serde::Serialize;

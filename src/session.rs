@@ -2,9 +2,10 @@
 //! error unwinds through it.
 #![allow(unsafe_code)]
 
+use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 /// The superuser that `initdb` made (`BOOTSTRAP_SUPERUSERID`).
 const BOOTSTRAP_SUPERUSER: u32 = 10;
@@ -55,6 +56,19 @@ pub fn current_user() -> Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
+/// # Errors
+/// `0A000` in a transaction whose snapshot stays as it is: it could take a table for empty that is not.
+pub fn require_read_committed(call: &str) -> Result<()> {
+    // SAFETY: a plain read.
+    if unsafe { pg_sys::XactIsoLevel } <= pg_sys::XACT_READ_COMMITTED as c_int {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: format!("cannot {call} in a transaction with isolation level REPEATABLE READ or SERIALIZABLE"),
+        hint: "Use a transaction with isolation level READ COMMITTED.".into(),
+    })
+}
+
 /// While it lives, `search_path` is `pg_catalog, pg_temp`.
 pub struct PinnedSearchPath {
     level: c_int,
@@ -81,6 +95,44 @@ impl PinnedSearchPath {
 }
 
 impl Drop for PinnedSearchPath {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: `level` was opened by `new`. When an error unwinds, the server's abort closes it instead.
+            unsafe { pg_sys::AtEOXact_GUC(true, self.level) };
+        }
+    }
+}
+
+/// While it lives, the named settings have other values. Also those that only a superuser may set: values never come
+/// from a caller.
+pub struct PinnedSettings {
+    level: c_int,
+}
+
+impl PinnedSettings {
+    pub fn new(settings: &[(&CStr, &str)]) -> Self {
+        // SAFETY: the nest level is closed in `drop`, in the reverse order of its opening; the server copies the values.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            for (name, value) in settings {
+                let value = pg_sys::pnstrdup(value.as_ptr().cast(), value.len());
+                pg_sys::set_config_option(
+                    name.as_ptr(),
+                    value,
+                    pg_sys::GucContext::PGC_SUSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
+            PinnedSettings { level }
+        }
+    }
+}
+
+impl Drop for PinnedSettings {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: `level` was opened by `new`. When an error unwinds, the server's abort closes it instead.

@@ -1,11 +1,14 @@
 //! The one way to run SQL. Rows come back as one `jsonb` column and are parsed into typed structs; values go in
 //! as parameters, names through [`crate::ident`].
+#![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
 use pgrx::JsonB;
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
 use pgrx::spi::{Spi, SpiClient};
 use serde::de::DeserializeOwned;
+use std::ffi::{CStr, CString};
 
 pub type Arg<'a> = DatumWithOid<'a>;
 
@@ -31,6 +34,40 @@ pub fn row<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Option<T>> 
         let table = client.select(query, Some(1), args)?;
         Ok(parse(table)?.pop())
     })
+}
+
+/// As [`row`], but under the latest snapshot whatever the transaction's isolation level: for triggers, which may run in
+/// a transaction whose snapshot is older than the pair. The query takes `arg` as `$1`.
+pub fn latest_row<T: DeserializeOwned>(query: &str, arg: i32) -> Result<Option<T>> {
+    let query = CString::new(query).map_err(|e| Error::Internal(e.to_string()))?;
+    // SAFETY: a read-only SPI query runs under the active snapshot, which is pushed and popped here; the text is copied
+    // before SPI frees it. After an error the abort cleans up.
+    let text = unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        pg_sys::SPI_connect();
+        let mut types = [pg_sys::INT4OID];
+        let mut values = [pg_sys::Datum::from(arg)];
+        let status = pg_sys::SPI_execute_with_args(
+            query.as_ptr(),
+            1,
+            types.as_mut_ptr(),
+            values.as_mut_ptr(),
+            std::ptr::null(),
+            true,
+            1,
+        );
+        if status != pg_sys::SPI_OK_SELECT as i32 {
+            return Err(Error::Internal(format!("SPI gave {status}")));
+        }
+        let text = (pg_sys::SPI_processed > 0)
+            .then(|| pg_sys::SPI_getvalue(*(*pg_sys::SPI_tuptable).vals, (*pg_sys::SPI_tuptable).tupdesc, 1))
+            .filter(|text| !text.is_null())
+            .map(|text| CStr::from_ptr(text).to_string_lossy().into_owned());
+        pg_sys::SPI_finish();
+        pg_sys::PopActiveSnapshot();
+        text
+    };
+    Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
 }
 
 /// Runs a statement that changes something; gives the number of rows that it processed.

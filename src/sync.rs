@@ -18,10 +18,9 @@ use crate::error::{self, Error, Result};
 use crate::session::{self, PinnedSearchPath};
 use frames::Event;
 use pair_cache::SyncPair;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::{PgSqlErrorCode, PgTryBuilder};
 use std::ffi::CStr;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -199,43 +198,26 @@ unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, TriggerMode)> {
     Ok((i32::from_str(text(0)?).map_err(|_| wrong())?, mode))
 }
 
-/// Runs `body` as the table's owner in a security-restricted operation, with a pinned `search_path` where the
-/// pair's tables have expressions that could look up a name. An error in it names the pair in its context and
-/// keeps its SQLSTATE.
+/// Runs `body` as the table's owner in a security-restricted operation, with a pinned `search_path` where the pair's
+/// tables have expressions that could look up a name.
 fn as_owner(pair: &SyncPair, body: impl FnOnce() -> Result<()>) -> Result<()> {
-    PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-        session::as_user(pair.legacy_owner, || {
-            let _path = pair.has_expressions.then(PinnedSearchPath::new);
-            body()
-        })
-    }))
-    .catch_others(|caught| explain(caught))
-    .execute()
-}
-
-/// Adds a hint to an error of the server that came out of the dual write, where the server has none.
-fn explain(caught: CaughtError) -> ! {
-    let refused = [
-        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
-        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-    ];
-    match caught {
-        CaughtError::PostgresError(report)
-            if report.hint().is_none() && refused.contains(&report.sql_error_code()) =>
-        {
-            let mut explained =
-                ErrorReport::new(report.sql_error_code(), report.message().to_string(), "sync");
-            if let Some(detail) = report.detail() {
-                explained = explained.set_detail(detail.to_string());
-            }
-            explained
-                .set_hint(
-                    "The other side of a partition_router pair refused the change: see \
+    error::keeping_sqlstate(
+        || {
+            session::as_user(pair.legacy_owner, || {
+                let _path = pair.has_expressions.then(PinnedSearchPath::new);
+                body()
+            })
+        },
+        |code| {
+            [
+                PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
+                PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+            ]
+            .contains(&code)
+            .then_some(
+                "The other side of a partition_router pair refused the change: see \
                      partition_router.mismatches() and partition_router.health.",
-                )
-                .report(pgrx::PgLogLevel::ERROR);
-            unreachable!("an ERROR does not return")
-        }
-        other => other.rethrow(),
-    }
+            )
+        },
+    )
 }

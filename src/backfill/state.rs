@@ -39,7 +39,8 @@ pub struct CopyState {
     horizon_text: String,
     pub file_node: u32,
     pub blocks: u32,
-    /// The next block of the legacy to copy; during the drain, of the change log.
+    /// The position within the stage: the next block of the legacy to copy, or of the change log to drain, or the next
+    /// partition to index or to give foreign keys.
     pub next_block: u32,
     pub rows_copied: u64,
     pub rows_logged: u64,

@@ -1,6 +1,13 @@
 use super::*;
 use proptest::prelude::*;
 
+impl Scheme {
+    /// The partition that holds a value.
+    fn partition_of(&self, point: Point) -> Result<RangePartition, BoundsError> {
+        self.partition(self.slot(point))
+    }
+}
+
 fn time(text: &str) -> Point {
     Point::Time(text.parse().unwrap())
 }
@@ -19,7 +26,7 @@ fn integers(step: i64) -> Scheme {
 
 /// Suffix and bounds of the partition that holds a value, in one line.
 fn shown(scheme: Scheme, point: Point) -> String {
-    let p = scheme.partition_of(point).unwrap();
+    let p = scheme.partition(scheme.slot(point)).unwrap();
     let text = |b: &Bound| match b {
         Bound::MinValue => "MINVALUE".to_string(),
         Bound::MaxValue => "MAXVALUE".to_string(),
@@ -481,7 +488,7 @@ proptest! {
     fn integers_leave_no_gap_and_no_overlap(value: i64, step in 1..=i64::MAX) {
         let s = integers(step);
         let value = Point::Number(value.into());
-        let p = s.partition_of(value).unwrap();
+        let p = s.partition(s.slot(value)).unwrap();
         prop_assert!(p.start <= Edge::At(value) && Edge::At(value) < p.end);
         let slot = s.slot(value);
         if let Ok(next) = s.partition(slot + 1) {
@@ -496,7 +503,7 @@ proptest! {
     fn epochs_are_read_back(at in any_time(), unit in prop::sample::select(vec![
         EpochUnit::Seconds, EpochUnit::Milliseconds, EpochUnit::Microseconds])) {
         let s = scheme(KeyKind::Epoch(unit, IntegerSize::Big), Interval::Months(1));
-        let p = s.partition_of(at).unwrap();
+        let p = s.partition(s.slot(at)).unwrap();
         let Bound::Literal(lower) = &p.lower else { panic!("{:?}", p.lower) };
         prop_assert_eq!(s.edge(lower).unwrap(), p.start);
     }

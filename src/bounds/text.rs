@@ -159,7 +159,7 @@ fn raw_bound(text: &str) -> Option<(RawBound, &str)> {
 }
 
 /// A civil time from the server's ISO text, with or without a time of day and an offset.
-fn civil(text: &str) -> Option<Edge> {
+pub fn civil(text: &str) -> Option<Edge> {
     match text {
         "infinity" => return Some(Edge::Max),
         "-infinity" => return Some(Edge::Min),

@@ -1,11 +1,14 @@
 //! Reads [`TableDef`]s from the catalog.
+#![allow(unsafe_code)]
 
 use super::TableDef;
 use crate::error::{Error, Result};
 use crate::ident::RelName;
 use crate::spi;
+use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
+use std::ffi::CStr;
 
 /// Everything the catalog says about a relation.
 ///
@@ -16,13 +19,21 @@ pub fn table_def(oid: Oid) -> Result<TableDef> {
         .ok_or_else(|| Error::Internal(format!("relation with oid {} does not exist", oid.to_u32())))
 }
 
-/// The schema-qualified name of a relation; `None` when it does not exist (any more).
+/// The schema-qualified name of a relation; `None` when it does not exist (any more). It comes from the catalog cache,
+/// so a transaction with an old snapshot finds a relation that is younger.
 pub fn rel_name(oid: Oid) -> Result<Option<RelName>> {
-    spi::row(
-        "SELECT pg_catalog.jsonb_build_object('schema', n.nspname, 'name', c.relname)
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-        &[oid.into()],
-    )
+    let text = |name: *mut std::ffi::c_char| {
+        // SAFETY: a palloc'ed C string of the server.
+        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+    };
+    // SAFETY: look-ups in the catalog cache.
+    let (name, schema) = unsafe {
+        (
+            text(pg_sys::get_rel_name(oid)),
+            text(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid))),
+        )
+    };
+    Ok(schema.zip(name).map(|(schema, name)| RelName::new(schema, name)))
 }
 
 /// The oid of a relation; `None` when there is none of that name.

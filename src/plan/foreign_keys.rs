@@ -4,7 +4,7 @@
 
 use super::Plan;
 use crate::catalog::{ForeignKey, TableDef};
-use crate::ident::RelName;
+use crate::ident::{RelName, list};
 
 /// Those of the legacy that the twin gets: the valid ones that do not point at the legacy itself.
 pub fn carried(legacy: &TableDef) -> impl Iterator<Item = &ForeignKey> {
@@ -18,45 +18,48 @@ pub fn carried(legacy: &TableDef) -> impl Iterator<Item = &ForeignKey> {
 #[derive(Debug)]
 pub struct Next {
     pub plan: Plan,
-    pub references: u32,
-    /// Adding locks writers out of both tables for a moment; validating does not.
-    pub needs_lock: bool,
+    /// Tables that writers must be kept out of for a moment, with the partition: adding a key needs that, validating it
+    /// does not.
+    pub lock: Vec<u32>,
 }
 
-/// What is to be done next on a partition; `None` when it has every key, valid.
+/// What is to be done next on a partition, for all its keys at once; `None` when it has every key, valid.
 pub fn next_on_leaf(legacy: &TableDef, leaf: &TableDef) -> Option<Next> {
-    for key in carried(legacy) {
-        let mut plan = Plan::default();
-        match leaf.foreign_keys.iter().find(|have| have.name == key.name) {
-            None => {
-                plan.push(
-                    format!("add foreign key {} to {}", key.name, leaf.name.name),
-                    format!(
-                        "ALTER TABLE {} ADD CONSTRAINT {} {} NOT VALID",
-                        leaf.name, key.name, key.definition
-                    ),
-                );
-                return Some(Next {
-                    plan,
-                    references: key.references,
-                    needs_lock: true,
-                });
-            }
-            Some(have) if !have.valid => {
-                plan.push(
-                    format!("validate foreign key {} of {}", key.name, leaf.name.name),
-                    format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", leaf.name, key.name),
-                );
-                return Some(Next {
-                    plan,
-                    references: key.references,
-                    needs_lock: false,
-                });
-            }
-            Some(_) => {}
-        }
+    let of_leaf = |key: &ForeignKey| leaf.foreign_keys.iter().find(|have| have.name == key.name);
+    let absent: Vec<_> = carried(legacy).filter(|key| of_leaf(key).is_none()).collect();
+    let mut plan = Plan::default();
+    if !absent.is_empty() {
+        let added = absent
+            .iter()
+            .map(|key| format!("ADD CONSTRAINT {} {} NOT VALID", key.name, key.definition));
+        plan.push(
+            format!("add foreign keys to {}", leaf.name.name),
+            format!("ALTER TABLE {} {}", leaf.name, list(added)),
+        );
+        return Some(Next {
+            plan,
+            lock: absent.iter().map(|key| key.references).collect(),
+        });
     }
-    None
+    let unproven: Vec<_> = carried(legacy)
+        .filter(|key| of_leaf(key).is_some_and(|have| !have.valid))
+        .collect();
+    if unproven.is_empty() {
+        return None;
+    }
+    plan.push(
+        format!("validate foreign keys of {}", leaf.name.name),
+        format!(
+            "ALTER TABLE {} {}",
+            leaf.name,
+            list(
+                unproven
+                    .iter()
+                    .map(|key| format!("VALIDATE CONSTRAINT {}", key.name))
+            )
+        ),
+    );
+    Some(Next { plan, lock: vec![] })
 }
 
 /// The root takes in the keys of its partitions.

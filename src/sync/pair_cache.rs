@@ -70,7 +70,7 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
         return Ok(pair);
     }
     let row: Row =
-        session::with_own_tables(|| spi::row(include_str!("../../sql/catalog/sync_pair.sql"), &[id.into()]))?
+        session::with_own_tables(|| spi::latest_row(include_str!("../../sql/catalog/sync_pair.sql"), id))?
             .ok_or_else(|| {
                 Error::Sync {
         relation: "a table".into(),

@@ -1,11 +1,15 @@
-//! TRUNCATE on one side empties the other.
+//! TRUNCATE on one side empties the other; TRUNCATE of a partition deletes its rows from the legacy.
+#![allow(unsafe_code)]
 
 use super::frames::Suppressed;
 use super::pair_cache::SyncPair;
+use super::side::{ForeignKeys, Side, convert};
 use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::{session, spi};
+use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
+use std::ptr::null_mut;
 
 /// Carries the TRUNCATE of `relation`, a table of `pair`.
 pub fn carry(pair: &SyncPair, relation: Oid, is_live: bool) -> Result<()> {
@@ -18,33 +22,66 @@ pub fn carry(pair: &SyncPair, relation: Oid, is_live: bool) -> Result<()> {
         });
     }
     let _suppressed = Suppressed::new();
-    let name = |oid| {
-        load::rel_name(oid)?.ok_or_else(|| Error::Internal(format!("pair {} has lost a table", pair.id)))
-    };
     session::as_user(pair.legacy_owner, || {
         let _path = session::PinnedSearchPath::new();
         if relation == pair.legacy {
-            spi::execute(&format!("TRUNCATE {}", name(pair.twin)?), &[])?;
+            truncate(pair, pair.twin)?;
             if let Some(log) = pair.log
                 && !is_live
             {
                 // What was logged before is gone on both sides; what this transaction logs later comes after.
-                spi::execute(&format!("TRUNCATE {}", name(log)?), &[])?;
+                truncate(pair, log)?;
             }
+            Ok(())
         } else if relation == pair.twin {
-            spi::execute(&format!("TRUNCATE {}", name(pair.legacy)?), &[])?;
+            truncate(pair, pair.legacy)
         } else {
-            let constraint: Option<String> = spi::row(
-                "SELECT pg_catalog.to_jsonb(pg_catalog.pg_get_partition_constraintdef($1))",
-                &[relation.into()],
-            )?;
-            let constraint = constraint
-                .ok_or_else(|| Error::Internal(format!("{} is not a partition", relation.to_u32())))?;
-            spi::execute(
-                &format!("DELETE FROM {} WHERE {constraint}", name(pair.legacy)?),
-                &[],
-            )?;
+            delete_rows_of(pair, relation)
         }
-        Ok(())
     })
+}
+
+fn truncate(pair: &SyncPair, table: Oid) -> Result<()> {
+    let name = load::rel_name(table)?
+        .ok_or_else(|| Error::Internal(format!("pair {} has lost a table", pair.id)))?;
+    spi::execute(&format!("TRUNCATE {name}"), &[])?;
+    Ok(())
+}
+
+/// Deletes the legacy's rows that belong in `partition`: all of them, also those that an old snapshot does not see, as
+/// TRUNCATE does.
+fn delete_rows_of(pair: &SyncPair, partition: Oid) -> Result<()> {
+    let mut twin = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
+    let mut legacy = Side::open(pair.legacy, ForeignKeys::All)?;
+    legacy.see_own_writes();
+    // SAFETY: relations, the scan, slots and the snapshot opened here are closed here; on an error the abort does it.
+    unsafe {
+        let map = pg_sys::convert_tuples_by_name(legacy.tuple_desc(), twin.tuple_desc());
+        let as_twin = twin.new_slot();
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let scan = pg_sys::table_beginscan_strat(legacy.relation(), snapshot, 0, null_mut(), true, true);
+        let row = pg_sys::table_slot_create(legacy.relation(), null_mut());
+        while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, row) {
+            pgrx::check_for_interrupts!();
+            let leaf = twin.locate(convert(map, row, as_twin))?;
+            let belongs = leaf_is_below(&leaf, partition);
+            twin.end_row();
+            if belongs {
+                legacy.delete(row)?;
+            }
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(row);
+        pg_sys::table_endscan(scan);
+        pg_sys::UnregisterSnapshot(snapshot);
+        pg_sys::ExecDropSingleTupleTableSlot(as_twin);
+    }
+    legacy.close();
+    twin.close();
+    Ok(())
+}
+
+/// Whether a leaf is `partition` itself. A partition that is partitioned again fires for each of its leaves.
+fn leaf_is_below(leaf: &super::side::Leaf, partition: Oid) -> bool {
+    // SAFETY: the leaf is open.
+    unsafe { (*leaf.relation()).rd_id == partition }
 }

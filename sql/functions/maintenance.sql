@@ -1,0 +1,78 @@
+-- The calls of maintenance. What changes something is for those whom an administrator lets: nothing is left to PUBLIC.
+
+CREATE FUNCTION partition_router.manage(
+    parent regclass,
+    partition_interval text,
+    premake int DEFAULT 3,
+    retention interval DEFAULT NULL,
+    retention_action text DEFAULT 'drop',
+    archive_schema name DEFAULT NULL,
+    timezone text DEFAULT 'UTC',
+    dry_run boolean DEFAULT false
+) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'manage_wrapper';
+COMMENT ON FUNCTION partition_router.manage IS 'puts a table that is partitioned by range under maintenance, with no pair';
+REVOKE ALL ON FUNCTION partition_router.manage FROM PUBLIC;
+
+CREATE FUNCTION partition_router.set_policy(
+    relation regclass,
+    premake int DEFAULT NULL,
+    retention interval DEFAULT NULL,
+    retention_action text DEFAULT NULL,
+    archive_schema name DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    dry_run boolean DEFAULT false
+) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'set_policy_wrapper';
+COMMENT ON FUNCTION partition_router.set_policy IS 'changes what maintenance does for a table; NULL keeps a value';
+REVOKE ALL ON FUNCTION partition_router.set_policy FROM PUBLIC;
+
+CREATE FUNCTION partition_router.create_partitions(
+    relation regclass,
+    premake int DEFAULT NULL,
+    dry_run boolean DEFAULT false
+) RETURNS SETOF text LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'create_partitions_wrapper';
+COMMENT ON FUNCTION partition_router.create_partitions IS 'creates the partitions that are due now; gives their names';
+REVOKE ALL ON FUNCTION partition_router.create_partitions FROM PUBLIC;
+
+CREATE FUNCTION partition_router.create_range_partition(
+    relation regclass,
+    partition name,
+    lower text,
+    upper text,
+    dry_run boolean DEFAULT false
+) RETURNS void STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'create_range_partition_wrapper';
+COMMENT ON FUNCTION partition_router.create_range_partition IS 'creates one partition by name, with rows of the default partition that belong to it; bounds are half-open, and MINVALUE or MAXVALUE where they are open';
+REVOKE ALL ON FUNCTION partition_router.create_range_partition FROM PUBLIC;
+
+CREATE FUNCTION partition_router.drop_partition(
+    partition regclass,
+    dry_run boolean DEFAULT false
+) RETURNS void STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'drop_partition_wrapper';
+COMMENT ON FUNCTION partition_router.drop_partition IS 'drops one partition by name; of a live pair only when it is empty';
+REVOKE ALL ON FUNCTION partition_router.drop_partition FROM PUBLIC;
+
+-- The steps of run_maintenance, each in a transaction of its own.
+
+CREATE FUNCTION partition_router.maintenance_targets(relation regclass)
+    RETURNS regclass[] LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_targets_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_targets IS 'internal to run_maintenance: the tables to go through';
+REVOKE ALL ON FUNCTION partition_router.maintenance_targets FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_tasks(parent regclass)
+    RETURNS text[] STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_tasks_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_tasks IS 'internal to run_maintenance: what is due for one table';
+REVOKE ALL ON FUNCTION partition_router.maintenance_tasks FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_task(parent regclass, task text)
+    RETURNS boolean STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_task_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_task IS 'internal to run_maintenance: runs one task, or a batch of it; true while more is to do';
+REVOKE ALL ON FUNCTION partition_router.maintenance_task FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_failed(parent regclass, task text, sqlstate text, message text)
+    RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_failed_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_failed IS 'internal to run_maintenance: records a task that failed';
+REVOKE ALL ON FUNCTION partition_router.maintenance_failed FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_dry_run(relation regclass)
+    RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_dry_run_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_dry_run IS 'internal to run_maintenance: prints what it would do';
+REVOKE ALL ON FUNCTION partition_router.maintenance_dry_run FROM PUBLIC;

@@ -1,0 +1,128 @@
+//! The calls of maintenance.
+
+use crate::error::report;
+use crate::execute::Mode;
+use crate::ident::Ident;
+use crate::maintenance::rules::Change;
+use crate::maintenance::{self, by_hand};
+use pgrx::datum::Interval;
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+/// An argument of type `name`.
+fn ident(name: &CStr) -> Ident {
+    Ident::new(name.to_string_lossy())
+}
+
+fn change(
+    premake: Option<i32>,
+    retention: Option<Interval>,
+    retention_action: Option<String>,
+    archive_schema: Option<&CStr>,
+    timezone: Option<String>,
+) -> Change {
+    // As text that every IntervalStyle reads.
+    let text = |i: Interval| {
+        format!(
+            "{} mons {} days {} microseconds",
+            i.months(),
+            i.days(),
+            i.micros()
+        )
+    };
+    Change {
+        premake,
+        retention: retention.map(text),
+        retention_action,
+        archive_schema: archive_schema.map(ident),
+        timezone,
+    }
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn manage(
+    parent: Oid,
+    partition_interval: &str,
+    premake: i32,
+    retention: Option<Interval>,
+    retention_action: &str,
+    archive_schema: Option<&CStr>,
+    timezone: &str,
+    dry_run: bool,
+) {
+    report(|| {
+        // The default action is no choice: without a length nothing is retired.
+        let action =
+            Some(retention_action.to_owned()).filter(|action| action != "drop" || retention.is_some());
+        let change = change(
+            Some(premake),
+            retention,
+            action,
+            archive_schema,
+            Some(timezone.into()),
+        );
+        maintenance::rules::manage(parent, partition_interval, change, Mode::from_dry_run(dry_run))
+    });
+}
+
+#[pg_extern(sql = false)]
+fn set_policy(
+    relation: Oid,
+    premake: Option<i32>,
+    retention: Option<Interval>,
+    retention_action: Option<String>,
+    archive_schema: Option<&CStr>,
+    timezone: Option<String>,
+    dry_run: bool,
+) {
+    report(|| {
+        let change = change(premake, retention, retention_action, archive_schema, timezone);
+        maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
+    });
+}
+
+#[pg_extern(sql = false)]
+fn create_partitions(relation: Oid, premake: Option<i32>, dry_run: bool) -> SetOfIterator<'static, String> {
+    let names = report(|| by_hand::create_partitions(relation, premake, Mode::from_dry_run(dry_run)));
+    SetOfIterator::new(names.into_iter().map(|name| name.to_string()))
+}
+
+#[pg_extern(sql = false)]
+fn create_range_partition(relation: Oid, partition: &CStr, lower: &str, upper: &str, dry_run: bool) {
+    report(|| {
+        let mode = Mode::from_dry_run(dry_run);
+        by_hand::create_range_partition(relation, ident(partition), lower, upper, mode)
+    });
+}
+
+#[pg_extern(sql = false)]
+fn drop_partition(partition: Oid, dry_run: bool) {
+    report(|| by_hand::drop_partition(partition, Mode::from_dry_run(dry_run)));
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_targets(relation: Option<Oid>) -> Vec<Oid> {
+    report(|| maintenance::targets(relation))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_tasks(parent: Oid) -> Vec<String> {
+    report(|| maintenance::tasks(parent))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_task(parent: Oid, task: &str) -> bool {
+    report(|| maintenance::run_task(parent, task))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message: &str) {
+    report(|| maintenance::failed(parent, task.as_deref(), sqlstate, message));
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_dry_run(relation: Option<Oid>) {
+    report(|| maintenance::dry_run(relation));
+}

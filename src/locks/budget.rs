@@ -1,0 +1,112 @@
+//! Work whose locks cannot be named beforehand (ATTACH also locks what foreign keys point at) runs in a
+//! subtransaction with `partition_router.lock_timeout`. When a lock does not come in time, everything is let go of, so
+//! that nobody queues behind us, and the whole is tried again after a pause.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use crate::session::PinnedSettings;
+use crate::{pair, settings};
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+/// How often the work is tried.
+const ATTEMPTS: u32 = 20;
+
+/// Runs `body` until its locks come within the budget.
+///
+/// # Errors
+/// What `body` returns; `LockNotAvailable` when the last attempt also waited too long. Errors of the server other than
+/// a lock timeout or a deadlock pass through.
+pub fn within_budget<T>(relation: Oid, mut body: impl FnMut() -> Result<T>) -> Result<T> {
+    let limit = format!("{}ms", settings::lock_timeout().as_millis());
+    let mut pause = Duration::from_millis(10);
+    for attempt in 1..=ATTEMPTS {
+        let result = subtransaction(|| {
+            let _timeout = PinnedSettings::new(&[(c"lock_timeout", &limit)]);
+            body()
+        });
+        match result {
+            Ok(result) => return result,
+            Err(caught) if !is_lock_failure(&caught) => caught.rethrow(),
+            Err(_) if attempt < ATTEMPTS => super::sleep(pause),
+            Err(_) => {}
+        }
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+    Err(Error::LockNotAvailable {
+        relation: pair::store::display_name(relation)?,
+        mode: "ACCESS EXCLUSIVE".into(),
+        attempts: ATTEMPTS as usize,
+        blockers: super::blockers(relation)?,
+    })
+}
+
+/// Runs `body` in a subtransaction. When it fails, in either way, what it did is undone.
+pub fn subtransaction<T>(
+    body: impl FnOnce() -> Result<T>,
+) -> std::result::Result<Result<T>, Box<CaughtError>> {
+    // SAFETY: begins, and below ends, a subtransaction as PL/pgSQL does (`exec_stmt_block`), with the memory context
+    // and resource owner of before put back in every case.
+    let (context, owner) = unsafe {
+        let saved = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(saved.0);
+        saved
+    };
+    let end = |commit: bool| {
+        // SAFETY: as above.
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(context);
+            if commit {
+                pg_sys::ReleaseCurrentSubTransaction();
+            } else {
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            }
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
+        }
+    };
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
+        .catch_others(|caught| Err(Box::new(caught)))
+        .execute();
+    end(matches!(result, Ok(Ok(_))));
+    result
+}
+
+fn is_lock_failure(caught: &CaughtError) -> bool {
+    sqlstate(caught).is_some_and(|code| {
+        code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+            || code == PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+    })
+}
+
+/// The SQLSTATE of an error that the server raised.
+pub fn sqlstate(caught: &CaughtError) -> Option<PgSqlErrorCode> {
+    match caught {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+            Some(report.sql_error_code())
+        }
+        CaughtError::RustPanic { .. } => None,
+    }
+}
+
+/// Whether the user cancelled, or the server wants the session to end: nobody may go on after that.
+pub fn is_cancel(caught: &CaughtError) -> bool {
+    matches!(
+        sqlstate(caught),
+        None | Some(PgSqlErrorCode::ERRCODE_QUERY_CANCELED | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN)
+    )
+}
+
+/// The primary message of an error that the server raised.
+pub fn message(caught: &CaughtError) -> String {
+    match caught {
+        CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. } => report.message().to_owned(),
+    }
+}

@@ -1,0 +1,354 @@
+//! Maintenance as it runs: reads what is there ([`table`], [`state`]), lets [`crate::policy`] decide, and turns each
+//! decision into a task of its own, which the procedure `run_maintenance` runs in a transaction of its own. A task
+//! that fails is recorded and stops no other.
+
+pub mod by_hand;
+mod create;
+pub mod log;
+mod retire;
+pub mod rules;
+mod state;
+mod table;
+
+use crate::bounds::RawBound;
+use crate::catalog::load;
+use crate::error::{Error, Result};
+use crate::execute::{self, Mode};
+use crate::ident::RelName;
+use crate::locks::budget;
+use crate::pair;
+use crate::plan::Plan;
+use crate::plan::maintain::Range;
+use crate::policy::{self, Decisions};
+use crate::session::{self, with_own_tables};
+use crate::twin::bounds_error;
+use crate::{settings, spi};
+use log::{Event, Status};
+use pgrx::pg_sys::Oid;
+use retire::Progress;
+use serde::{Deserialize, Serialize};
+use table::{Managed, Target};
+
+/// One thing to do for one table. It travels through the procedure as text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Task {
+    Create {
+        name: RelName,
+        lower: Option<String>,
+        upper: Option<String>,
+        reason: String,
+    },
+    Retire {
+        name: RelName,
+    },
+}
+
+impl Task {
+    fn action(&self) -> &'static str {
+        match self {
+            Task::Create { .. } => "create",
+            Task::Retire { .. } => "retire",
+        }
+    }
+
+    fn name(&self) -> &RelName {
+        match self {
+            Task::Create { name, .. } | Task::Retire { name } => name,
+        }
+    }
+}
+
+/// The tables that a call of `run_maintenance` goes through: the one that is named, or all that the caller owns.
+/// None while maintenance is off.
+///
+/// # Errors
+/// For a named table: `NotManaged`, `NotOwner`, and `MaintenanceRunning` while another session maintains it.
+pub fn targets(relation: Option<Oid>) -> Result<Vec<Oid>> {
+    if !settings::enable_partition_maintenance() {
+        pgrx::notice!("maintenance is off: partition_router.enable_partition_maintenance");
+        let parent = relation.map_or(Ok("*".to_owned()), table::display)?;
+        log::write(&Event::skipped(
+            &parent,
+            "run",
+            "partition_router.enable_partition_maintenance is off",
+        ))?;
+        return Ok(Vec::new());
+    }
+    let Some(relation) = relation else {
+        log::forget_gone()?;
+        return owned();
+    };
+    let target = table::resolve(relation)?;
+    pair::store::require_owner(target.parent)?;
+    if !begin(target.parent)? {
+        return Err(Error::MaintenanceRunning {
+            relation: table::display(target.parent)?,
+        });
+    }
+    if target.policy.is_none() {
+        pgrx::notice!(
+            "{}: only ranges have partitions to come and to go",
+            table::display(relation)?
+        );
+        return Ok(Vec::new());
+    }
+    Ok(vec![target.parent])
+}
+
+/// Every table under maintenance that the current user owns.
+fn owned() -> Result<Vec<Oid>> {
+    let user = session::current_user();
+    let parents: Vec<u32> = with_own_tables(|| {
+        spi::rows(
+            "SELECT pg_catalog.to_jsonb(p.parent::oid::bigint)
+             FROM partition_router.policy p JOIN pg_catalog.pg_class c ON c.oid = p.parent::oid
+             WHERE pg_catalog.pg_has_role($1, c.relowner, 'USAGE') ORDER BY p.created_at, p.parent::oid",
+            &[user.into()],
+        )
+    })?;
+    Ok(parents.into_iter().map(Oid::from).collect())
+}
+
+/// Claims a table until the transaction ends; false when another session has it.
+fn begin(parent: Oid) -> Result<bool> {
+    let free: Option<bool> = with_own_tables(|| {
+        spi::row(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.pg_try_advisory_xact_lock(
+                 'partition_router.policy'::regclass::oid::int, $1::oid::int))",
+            &[parent.into()],
+        )
+    })?;
+    Ok(free == Some(true))
+}
+
+/// Reads a table under maintenance; `body` runs under the settings of [`table::pin`]. Nothing for hash and list.
+fn with_managed<T>(target: Target, body: impl FnOnce(&Managed) -> Result<T>) -> Result<Option<T>> {
+    let Some(policy) = target.policy else {
+        return Ok(None);
+    };
+    let _settings = table::pin(table::zone_of(&policy)?);
+    let managed = Managed::read(target.parent, policy, target.pair)?;
+    body(&managed).map(Some)
+}
+
+fn decisions(managed: &Managed) -> Result<Decisions> {
+    let (rules, state) = state::read(managed)?;
+    policy::decide(&rules, &state).map_err(bounds_error)
+}
+
+/// What is due for a table, each task as text. What is left alone goes to the log.
+pub fn tasks(parent: Oid) -> Result<Vec<String>> {
+    let target = table::resolve(parent)?;
+    pair::store::require_owner(target.parent)?;
+    let display = table::display(parent)?;
+    if !begin(parent)? {
+        log::write(&Event::skipped(
+            &display,
+            "run",
+            "another session maintains the table",
+        ))?;
+        return Ok(Vec::new());
+    }
+    if let Some(phase) = copying(&target) {
+        log::write(&Event::skipped(
+            &display,
+            "run",
+            &format!("the pair is in phase \"{phase}\""),
+        ))?;
+        return Ok(Vec::new());
+    }
+    let tasks = with_managed(target, |managed| {
+        let decisions = decisions(managed)?;
+        for skip in &decisions.skipped {
+            let mut event = Event::skipped(&managed.table.display, "leave", &skip.reason);
+            (event.partition, event.row_count) = (skip.partition.clone(), skip.rows);
+            log::write(&event)?;
+        }
+        due(managed, &decisions)
+    })?;
+    log::ran(parent)?;
+    tasks
+        .unwrap_or_default()
+        .iter()
+        .map(|task| Ok(serde_json::to_string(task)?))
+        .collect()
+}
+
+/// While rows are copied the twin has no indexes yet and takes writes from the backfill only: it is left alone.
+fn copying(target: &Target) -> Option<pair::Phase> {
+    target
+        .pair
+        .as_ref()
+        .map(|pair| pair.phase)
+        .filter(|phase| *phase == pair::Phase::Copying)
+}
+
+fn due(managed: &Managed, decisions: &Decisions) -> Result<Vec<Task>> {
+    let mut tasks = Vec::new();
+    for create in &decisions.create {
+        if let Some(range) = create::resolve(&create.partition)? {
+            tasks.push(Task::Create {
+                name: managed.name_of(&create.partition)?,
+                lower: text_of(&range.lower),
+                upper: text_of(&range.upper),
+                reason: create.reason.to_string(),
+            });
+        }
+    }
+    let name = |partition: &String| {
+        managed
+            .table
+            .find(partition)
+            .map(|p| Task::Retire { name: p.name.clone() })
+    };
+    tasks.extend(decisions.retire.iter().filter_map(name));
+    Ok(tasks)
+}
+
+fn text_of(bound: &RawBound) -> Option<String> {
+    bound.value().map(str::to_owned)
+}
+
+/// Runs one task, or a part of it: true when it is to be called again.
+pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
+    session::require_read_committed("run maintenance")?;
+    let mut target = table::resolve(parent)?;
+    pair::store::require_owner(target.parent)?;
+    if !begin(parent)? {
+        return Err(Error::MaintenanceRunning {
+            relation: table::display(parent)?,
+        });
+    }
+    if let Some(pair) = &target.pair {
+        target.pair = Some(pair::store::get_for_change(pair.twin, "run_maintenance")?);
+    }
+    // The backfill may have begun since the task was made.
+    if copying(&target).is_some() {
+        return Ok(false);
+    }
+    let task = serde_json::from_str(task)?;
+    let more = with_managed(target, |managed| match task {
+        Task::Create {
+            name,
+            lower,
+            upper,
+            reason,
+        } => {
+            let range = Range {
+                lower: lower.map_or(RawBound::MinValue, RawBound::Value),
+                upper: upper.map_or(RawBound::MaxValue, RawBound::Value),
+            };
+            create_one(managed, &name, &range, &reason).map(|()| false)
+        }
+        Task::Retire { name } => retire_one(managed, &name),
+    })?;
+    Ok(more.unwrap_or(false))
+}
+
+fn create_one(managed: &Managed, name: &RelName, range: &Range, reason: &str) -> Result<()> {
+    if managed.table.find(name.name.as_str()).is_some() {
+        return Ok(());
+    }
+    let parts = create::plan(&managed.table.as_parent()?, managed.pair.as_ref(), name, range);
+    let moved = create::run(managed.table.oid(), managed.table.owner(), &parts)?;
+    let mut event = Event::done(&managed.table.display, "create", reason);
+    (event.partition, event.row_count) = (Some(name.name.as_str().into()), Some(moved as i64));
+    log::write(&event)
+}
+
+/// Asks the policy again: it may have changed since the task was made.
+fn retire_one(managed: &Managed, name: &RelName) -> Result<bool> {
+    let Some(partition) = managed.table.find(name.name.as_str()) else {
+        return Ok(false);
+    };
+    if !state::is_due(managed, name.name.as_str())? {
+        return Ok(false);
+    }
+    let progress = retire::step(managed, partition)?;
+    let mut event = Event::done(
+        &managed.table.display,
+        &managed.policy.retention_action,
+        "past its retention",
+    );
+    event.partition = Some(name.name.as_str().into());
+    match progress {
+        Progress::More(0) => return Ok(true),
+        Progress::More(rows) => (event.action, event.row_count) = ("delete rows".into(), Some(rows as i64)),
+        Progress::Gone => {}
+    }
+    log::write(&event)?;
+    Ok(progress != Progress::Gone)
+}
+
+/// Records that a task failed, in the log and with the policy.
+pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) -> Result<()> {
+    if load::rel_name(parent)?.is_some() {
+        pair::store::require_owner(parent)?;
+    }
+    let task: Option<Task> = task.map(serde_json::from_str).transpose()?;
+    let action = task.as_ref().map_or("run", Task::action);
+    let display = table::display(parent)?;
+    pgrx::warning!("maintenance of {display} failed: {message} ({sqlstate})");
+    let partition = task.as_ref().map(|task| task.name().name.as_str().to_owned());
+    log::write(&Event {
+        parent: display,
+        partition,
+        action: action.into(),
+        status: Status::Failed,
+        row_count: None,
+        sqlstate: Some(sqlstate.into()),
+        message: Some(message.into()),
+    })?;
+    log::remember_error(parent, &format!("{sqlstate}: {message}"))
+}
+
+/// Everything that `run_maintenance` would do for a table.
+pub fn plan(relation: Oid) -> Result<Plan> {
+    let target = table::resolve(relation)?;
+    pair::store::require_owner(target.parent)?;
+    if copying(&target).is_some() {
+        return Ok(Plan::default());
+    }
+    let plan = with_managed(target, |managed| {
+        let decisions = decisions(managed)?;
+        let mut plan = Plan::default();
+        for create in &decisions.create {
+            if let Some((_, parts)) = create::plan_of(managed, &create.partition)? {
+                plan.extend(parts.whole());
+            }
+        }
+        for partition in decisions
+            .retire
+            .iter()
+            .filter_map(|name| managed.table.find(name))
+        {
+            plan.extend(retire::plan(managed, partition)?);
+        }
+        Ok(plan)
+    })?;
+    Ok(plan.unwrap_or_default())
+}
+
+/// Prints what `run_maintenance` would do. A table that cannot be read stops no other.
+pub fn dry_run(relation: Option<Oid>) -> Result<()> {
+    if !settings::enable_partition_maintenance() {
+        pgrx::notice!("maintenance is off: partition_router.enable_partition_maintenance");
+    }
+    if let Some(relation) = relation {
+        return execute::run(&plan(relation)?, Mode::DryRun);
+    }
+    for parent in owned()? {
+        let printed = budget::subtransaction(|| execute::run(&plan(parent)?, Mode::DryRun));
+        let name = table::display(parent)?;
+        match printed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                pgrx::warning!("maintenance of {name} would fail: {error} ({})", error.sqlstate())
+            }
+            Err(caught) if budget::is_cancel(&caught) => caught.rethrow(),
+            Err(caught) => pgrx::warning!("maintenance of {name} would fail: {}", budget::message(&caught)),
+        }
+    }
+    Ok(())
+}

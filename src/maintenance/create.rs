@@ -1,0 +1,91 @@
+//! Makes partitions: of what is due, and by hand.
+
+use super::table::Managed;
+use crate::bounds::{Bound, RangePartition, RawBound};
+use crate::error::{Error, Result};
+use crate::execute::{self, Mode};
+use crate::ident::RelName;
+use crate::locks::budget;
+use crate::pair::Pair;
+use crate::plan::maintain::{self, NewPartition, Parent, Range};
+use crate::plan::sync_triggers::{self, Part, Place, Purpose};
+use crate::session::{PinnedSettings, as_user, with_own_tables};
+use crate::spi;
+use crate::sync::frames::Suppressed;
+use pgrx::pg_sys::Oid;
+
+/// The range in the words of the server; none for a day that the zone skipped.
+pub fn resolve(partition: &RangePartition) -> Result<Option<Range>> {
+    let range = Range {
+        lower: resolve_end(&partition.lower)?,
+        upper: resolve_end(&partition.upper)?,
+    };
+    Ok((range.lower != range.upper).then_some(range))
+}
+
+fn resolve_end(bound: &Bound) -> Result<RawBound> {
+    match bound {
+        Bound::MinValue => Ok(RawBound::MinValue),
+        Bound::MaxValue => Ok(RawBound::MaxValue),
+        Bound::Literal(text) => Ok(RawBound::Value(text.clone())),
+        // TimeZone is the policy's zone here: `table::pin`.
+        Bound::LocalTime(text) => {
+            let instant: Option<String> = spi::row(
+                "SELECT pg_catalog.to_jsonb($1::timestamp::timestamptz::text)",
+                &[text.as_str().into()],
+            )?;
+            instant
+                .map(RawBound::Value)
+                .ok_or_else(|| Error::Internal(format!("no instant for {text}")))
+        }
+    }
+}
+
+/// The steps that make one partition of `parent`, with its sync triggers where the pair is in step.
+pub fn plan(parent: &Parent, pair: Option<&Pair>, name: &RelName, range: &Range) -> NewPartition {
+    let mut parts = maintain::create_partition(parent, name, range);
+    if let Some(pair) = pair.filter(|pair| pair.phase.is_in_step()) {
+        let trigger = sync_triggers::name_on_twin(&pair.base_name);
+        parts.sync = sync_triggers::install(
+            pair.id,
+            name,
+            &trigger,
+            Purpose::Live,
+            Place::Partition,
+            Part::All,
+        );
+    }
+    parts
+}
+
+/// The steps that make a partition by its place in the calendar.
+pub fn plan_of(managed: &Managed, partition: &RangePartition) -> Result<Option<(RelName, NewPartition)>> {
+    let Some(range) = resolve(partition)? else {
+        return Ok(None);
+    };
+    let name = managed.name_of(partition)?;
+    let parts = plan(&managed.table.as_parent()?, managed.pair.as_ref(), &name, &range);
+    Ok(Some((name, parts)))
+}
+
+/// Makes a partition as the table's owner, within the lock budget; gives the number of rows that moved into it.
+pub fn run(parent: Oid, owner: Oid, parts: &NewPartition) -> Result<u64> {
+    budget::within_budget(parent, || {
+        as_user(owner, || execute::run(&parts.create, Mode::Run))?;
+        let moved = move_rows(owner, parts)?;
+        as_user(owner, || execute::run(&parts.attach, Mode::Run))?;
+        with_own_tables(|| execute::run(&parts.sync, Mode::Run))?;
+        Ok(moved)
+    })
+}
+
+/// Moving is no change of the rows: neither sync nor the triggers and foreign keys of users may see it.
+fn move_rows(owner: Oid, parts: &NewPartition) -> Result<u64> {
+    let _sync = Suppressed::new();
+    let _triggers = PinnedSettings::new(&[(c"session_replication_role", "replica")]);
+    let mut moved = 0;
+    for step in &parts.drain.steps {
+        moved = as_user(owner, || spi::execute(&step.statement, &[]))?;
+    }
+    Ok(moved)
+}

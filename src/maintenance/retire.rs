@@ -1,0 +1,185 @@
+//! Takes partitions away when they are past their retention.
+
+use super::state::has_rows;
+use super::table::{Managed, Partition};
+use crate::catalog::load;
+use crate::error::{Error, Result};
+use crate::execute::{self, Mode};
+use crate::ident::{Ident, RelName};
+use crate::locks::budget;
+use crate::pair::{Pair, Phase};
+use crate::plan::Plan;
+use crate::plan::maintain::{Parent, Range};
+use crate::plan::retire::{self, Fate, Paired};
+use crate::policy::RetentionAction;
+use crate::session::as_user;
+use crate::spi;
+use pgrx::pg_sys::Oid;
+
+/// How far one step got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Rows went, more may be there: call again in a new transaction.
+    More(u64),
+    Gone,
+}
+
+/// What the policy wants to become of a partition.
+pub fn fate(managed: &Managed) -> Result<Fate> {
+    let policy = &managed.policy;
+    RetentionAction::parse(&policy.retention_action)
+        .and_then(|action| Fate::new(action, policy.archive_schema.as_ref()))
+        .ok_or_else(|| Error::BadArgument {
+            argument: "archive_schema".into(),
+            reason: format!(
+                "the policy of {} archives, but names no schema",
+                managed.table.display
+            ),
+            hint: "Name one with partition_router.set_policy().".into(),
+        })
+}
+
+/// A partition of a pair in step, with all that its way out needs.
+struct Leaving {
+    parent: Parent,
+    partition: RelName,
+    range: Range,
+    source: RelName,
+    holding: RelName,
+    fate: Fate,
+}
+
+impl Leaving {
+    fn new(managed: &Managed, pair: &Pair, partition: &Partition, fate: Fate) -> Result<Self> {
+        let (lower, upper) = partition.range()?;
+        let source = match pair.phase {
+            Phase::Live => load::rel_name(pair.legacy)?
+                .ok_or_else(|| Error::Internal(format!("the legacy of {} is gone", managed.table.display)))?,
+            _ => partition.name.clone(),
+        };
+        // The partition keeps its name until it is dropped: its rows wait in a table named after its oid.
+        let waiting = Ident::new(format!("partition_router_retired_{}", partition.oid));
+        let holding = fate
+            .kept_as(&partition.name)
+            .unwrap_or_else(|| partition.name.clone())
+            .sibling(waiting);
+        Ok(Leaving {
+            parent: managed.table.as_parent()?,
+            partition: partition.name.clone(),
+            range: Range { lower, upper },
+            source,
+            holding,
+            fate,
+        })
+    }
+
+    fn paired(&self) -> Paired<'_> {
+        Paired {
+            parent: &self.parent,
+            partition: &self.partition,
+            range: &self.range,
+            source: &self.source,
+            holding: &self.holding,
+            fate: &self.fate,
+        }
+    }
+}
+
+fn in_step(managed: &Managed) -> Option<&Pair> {
+    managed.pair.as_ref().filter(|pair| pair.phase.is_in_step())
+}
+
+/// All the steps that take a partition away.
+pub fn plan(managed: &Managed, partition: &Partition) -> Result<Plan> {
+    let fate = fate(managed)?;
+    let Some(pair) = in_step(managed) else {
+        return Ok(retire::at_once(
+            &managed.table.name,
+            &partition.name,
+            &fate,
+            managed.table.referenced(),
+            &managed.table.sequence_defaults,
+        ));
+    };
+    let leaving = Leaving::new(managed, pair, partition, fate)?;
+    let paired = leaving.paired();
+    let mut plan = paired.prepare();
+    plan.extend(paired.batch());
+    plan.extend(paired.lock());
+    plan.extend(paired.finish(managed.table.referenced()));
+    Ok(plan)
+}
+
+/// Takes a partition away, or a batch of its rows.
+pub fn step(managed: &Managed, partition: &Partition) -> Result<Progress> {
+    let fate = fate(managed)?;
+    free_name(partition, &fate)?;
+    let owner = managed.table.owner();
+    let Some(pair) = in_step(managed) else {
+        let plan = retire::at_once(
+            &managed.table.name,
+            &partition.name,
+            &fate,
+            managed.table.referenced(),
+            &managed.table.sequence_defaults,
+        );
+        budget::within_budget(partition.oid.into(), || {
+            as_user(owner, || execute::run(&plan, Mode::Run))
+        })?;
+        return Ok(Progress::Gone);
+    };
+    let leaving = Leaving::new(managed, pair, partition, fate)?;
+    let paired = leaving.paired();
+    let rows = as_user(owner, || {
+        if paired.fate != &Fate::Drop && load::oid_of(&leaving.holding)?.is_none() {
+            execute::run(&paired.prepare(), Mode::Run)?;
+        }
+        batch(&paired)
+    })?;
+    if rows > 0 {
+        return Ok(Progress::More(rows));
+    }
+    finish(managed, &leaving, partition.oid.into(), owner)
+}
+
+fn batch(paired: &Paired) -> Result<u64> {
+    paired
+        .batch()
+        .steps
+        .iter()
+        .map(|step| spi::execute(&step.statement, &[]))
+        .sum()
+}
+
+/// Drops the partition when it is empty under lock. Rows may have come in since the last batch; when the side that they
+/// are deleted from has none, both sides have drifted apart and nothing is dropped.
+fn finish(managed: &Managed, leaving: &Leaving, partition: Oid, owner: Oid) -> Result<Progress> {
+    let paired = leaving.paired();
+    budget::within_budget(partition, || {
+        as_user(owner, || {
+            execute::run(&paired.lock(), Mode::Run)?;
+            if !has_rows(&leaving.partition, "true")? {
+                execute::run(&paired.finish(managed.table.referenced()), Mode::Run)?;
+                return Ok(Progress::Gone);
+            }
+            if has_rows(&leaving.source, &leaving.range.condition(&leaving.parent.key))? {
+                return Ok(Progress::More(0));
+            }
+            Err(Error::PartitionInUse {
+                partition: leaving.partition.to_string(),
+                reason: "it holds rows that the legacy does not have".into(),
+                hint: "See partition_router.mismatches() and run partition_router.repair().".into(),
+            })
+        })
+    })
+}
+
+/// An archive must not meet another table of the same name.
+fn free_name(partition: &Partition, fate: &Fate) -> Result<()> {
+    match fate.kept_as(&partition.name) {
+        Some(kept) if kept != partition.name && load::oid_of(&kept)?.is_some() => Err(Error::AlreadyExists {
+            name: kept.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}

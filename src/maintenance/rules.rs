@@ -1,0 +1,238 @@
+//! Puts a partitioned table under maintenance, and changes what maintenance does for it.
+
+use super::table::{self, Managed, Partitioned, PolicyRow};
+use crate::error::{Error, Result};
+use crate::execute::{self, Mode};
+use crate::ident::{Ident, Literal};
+use crate::pair;
+use crate::plan::Plan;
+use crate::policy::RetentionAction;
+use crate::session::with_own_tables;
+use crate::spi;
+use pgrx::pg_sys::Oid;
+
+const MAX_PREMAKE: i32 = 1000;
+/// What retention becomes when its action is chosen and its length is not.
+const DEFAULT_RETENTION: &str = "24 mons";
+
+/// Rules that a call names: those left out stay as they are.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    pub premake: Option<i32>,
+    pub retention: Option<String>,
+    pub retention_action: Option<String>,
+    pub archive_schema: Option<Ident>,
+    pub timezone: Option<String>,
+}
+
+impl Change {
+    /// The rules after the change. Whoever says what retention does wants retention.
+    fn apply(self, mut row: PolicyRow) -> PolicyRow {
+        let chosen = self.retention_action.is_some() || self.archive_schema.is_some();
+        row.premake = self.premake.unwrap_or(row.premake);
+        row.retention = self
+            .retention
+            .or(row.retention)
+            .or_else(|| chosen.then(|| DEFAULT_RETENTION.to_owned()));
+        row.retention_action = self.retention_action.unwrap_or(row.retention_action);
+        row.archive_schema = self.archive_schema.or(row.archive_schema);
+        row.timezone = self.timezone.unwrap_or(row.timezone);
+        row
+    }
+}
+
+/// Puts a partitioned table under maintenance.
+pub fn manage(parent: Oid, partition_interval: &str, change: Change, mode: Mode) -> Result<()> {
+    pair::store::require_owner(parent)?;
+    let table = range_table(parent)?;
+    if let Ok(target) = table::resolve(parent) {
+        return Err(match target.pair {
+            Some(pair) => Error::AlreadyPaired {
+                relation: table.display,
+                phase: pair.phase.as_str().into(),
+            },
+            None => Error::AlreadyManaged {
+                relation: table.display,
+            },
+        });
+    }
+    let row = change.apply(PolicyRow {
+        base_name: table.name.name.clone(),
+        partition_interval: partition_interval.into(),
+        premake: 3,
+        retention: None,
+        retention_action: RetentionAction::Drop.to_string(),
+        archive_schema: None,
+        timezone: "UTC".into(),
+    });
+    check(parent, &row)?;
+    let statement = format!(
+        "INSERT INTO partition_router.policy (parent, base_name, partition_interval, premake, retention, \
+         retention_action, archive_schema, timezone) VALUES ({parent}::pg_catalog.regclass, {base}, {interval}, {rules})",
+        parent = Literal(&table.name.to_string()),
+        base = Literal(row.base_name.as_str()),
+        interval = Literal(partition_interval),
+        rules = values(&row).join(", "),
+    );
+    write(
+        &format!("put {} under maintenance", table.display),
+        statement,
+        mode,
+    )
+}
+
+/// Changes the policy of a table.
+pub fn set_policy(relation: Oid, change: Change, mode: Mode) -> Result<()> {
+    let target = table::resolve(relation)?;
+    pair::store::require_owner(target.parent)?;
+    let table = range_table(target.parent)?;
+    let Some(row) = target.policy else {
+        return Err(Error::NotManaged {
+            relation: table.display,
+        });
+    };
+    let row = change.apply(row);
+    check(target.parent, &row)?;
+    let names = [
+        "premake",
+        "retention",
+        "retention_action",
+        "archive_schema",
+        "timezone",
+    ];
+    let assignments: Vec<_> = names
+        .iter()
+        .zip(values(&row))
+        .map(|(name, value)| format!("{name} = {value}"))
+        .collect();
+    let statement = format!(
+        "UPDATE partition_router.policy SET {} WHERE parent = {}::pg_catalog.regclass",
+        assignments.join(", "),
+        Literal(&table.name.to_string())
+    );
+    write(
+        &format!("change the policy of {}", table.display),
+        statement,
+        mode,
+    )
+}
+
+/// The values of a policy's rules, as literals, in the order of the table's columns.
+fn values(row: &PolicyRow) -> [String; 5] {
+    let literal = |text: Option<&str>| text.map_or("NULL".to_owned(), |text| Literal(text).to_string());
+    [
+        row.premake.to_string(),
+        literal(row.retention.as_deref()),
+        literal(Some(&row.retention_action)),
+        literal(row.archive_schema.as_ref().map(Ident::as_str)),
+        literal(Some(&row.timezone)),
+    ]
+}
+
+fn write(action: &str, statement: String, mode: Mode) -> Result<()> {
+    let mut plan = Plan::default();
+    plan.push(action, statement);
+    with_own_tables(|| execute::run(&plan, mode))
+}
+
+/// A table that is partitioned by range: nothing else has partitions that come and go.
+fn range_table(oid: Oid) -> Result<Partitioned> {
+    match table::find_partitioned(oid)? {
+        Some(table) if table.strategy == "r" => Ok(table),
+        _ => Err(Error::NotRangePartitioned {
+            relation: table::display(oid)?,
+        }),
+    }
+}
+
+/// # Errors
+/// The first rule that cannot be kept.
+fn check(parent: Oid, row: &PolicyRow) -> Result<()> {
+    let bad = |argument: &str, reason: String, hint: &str| {
+        Err(Error::BadArgument {
+            argument: argument.into(),
+            reason,
+            hint: hint.into(),
+        })
+    };
+    if !(0..=MAX_PREMAKE).contains(&row.premake) {
+        return bad(
+            "premake",
+            format!("it is {}", row.premake),
+            "Use a number from 0 to 1000.",
+        );
+    }
+    // Refuses what is no time zone, with the server's own error.
+    drop(table::pin(&row.timezone));
+    let _settings = table::pin(table::zone_of(row)?);
+    let managed = Managed::read(parent, row.clone(), None)?;
+    let longest = row
+        .base_name
+        .with_suffix(&"x".repeat(managed.scheme.interval().longest_suffix()));
+    if longest.is_too_long() {
+        return Err(Error::NameTooLong {
+            name: longest.as_str().into(),
+        });
+    }
+    if let Some(retention) = &row.retention {
+        if !managed.scheme.key().is_time() {
+            return bad(
+                "retention",
+                "an integer key has no age".into(),
+                "Use retention with keys that are times; drop others with partition_router.drop_partition().",
+            );
+        }
+        let positive: Option<bool> = spi::row(
+            "SELECT pg_catalog.to_jsonb($1::interval > '0'::interval)",
+            &[retention.as_str().into()],
+        )?;
+        if positive != Some(true) {
+            return bad(
+                "retention",
+                format!("{retention} is not positive"),
+                "Use an interval such as '24 months'.",
+            );
+        }
+    }
+    match RetentionAction::parse(&row.retention_action) {
+        None => bad(
+            "retention_action",
+            format!("it is \"{}\"", row.retention_action),
+            "Use drop, detach or archive.",
+        ),
+        Some(RetentionAction::Archive) if row.archive_schema.is_none() => bad(
+            "archive_schema",
+            "archive needs a schema".into(),
+            "Name the schema that partitions move to.",
+        ),
+        Some(_) => row
+            .archive_schema
+            .as_ref()
+            .map_or(Ok(()), |schema| archive_schema(&managed.table, schema)),
+    }
+}
+
+/// The owner of the table must be able to create tables in the archive schema: partitions move there as theirs.
+fn archive_schema(table: &Partitioned, schema: &Ident) -> Result<()> {
+    let allowed: Option<bool> = spi::row(
+        "SELECT pg_catalog.to_jsonb(pg_catalog.has_schema_privilege($2, n.oid, 'CREATE'))
+         FROM pg_catalog.pg_namespace n WHERE n.nspname = $1",
+        &[schema.as_str().into(), table.owner().into()],
+    )?;
+    let (reason, hint) = match allowed {
+        Some(true) => return Ok(()),
+        Some(false) => (
+            format!("{} may not create tables in schema {schema}", table.owner_name),
+            format!("Run GRANT CREATE ON SCHEMA {schema} TO {}.", table.owner_name),
+        ),
+        None => (
+            format!("schema {schema} does not exist"),
+            format!("Run CREATE SCHEMA {schema} first."),
+        ),
+    };
+    Err(Error::BadArgument {
+        argument: "archive_schema".into(),
+        reason,
+        hint,
+    })
+}

@@ -1,0 +1,260 @@
+//! What the rows of a table say to maintenance: where the newest are, and which lie in the default partition. Tables
+//! are read as their owner, and a partition only as far as its first row where that is enough.
+
+use super::table::{Managed, Partition};
+use crate::bounds::{Edge, Interval, KeyKind, Point, RawBound, civil};
+use crate::error::{Error, Result};
+use crate::ident::{Ident, RelName};
+use crate::pair::Phase;
+use crate::policy::{self, Existing, Policy, State, Stray};
+use crate::session::as_user;
+use crate::spi;
+use crate::twin::bounds_error;
+use serde::Deserialize;
+
+/// The rules and the state of a table, read under [`super::table::pin`].
+pub fn read(managed: &Managed) -> Result<(Policy, State)> {
+    let (now, cutoff) = clock(managed)?;
+    let partitions = existing(managed)?;
+    let (newest, (strays, unplaceable)) = as_user(managed.table.owner(), || {
+        Ok::<_, Error>((newest(managed, &partitions, now)?, strays(managed)?))
+    })?;
+    let policy = Policy {
+        scheme: managed.scheme,
+        premake: managed.policy.premake.max(0) as u32,
+        cutoff,
+    };
+    let frozen = frozen(managed);
+    Ok((
+        policy,
+        State {
+            partitions,
+            strays,
+            unplaceable,
+            now,
+            newest,
+            frozen,
+        },
+    ))
+}
+
+/// Whether the policy wants a partition retired now. Reads no rows.
+pub fn is_due(managed: &Managed, partition: &str) -> Result<bool> {
+    let (_, cutoff) = clock(managed)?;
+    let policy = Policy {
+        scheme: managed.scheme,
+        premake: 0,
+        cutoff,
+    };
+    let state = State {
+        partitions: existing(managed)?,
+        frozen: frozen(managed),
+        ..State::default()
+    };
+    Ok(policy::due(&policy, &state).contains(&partition) && state.frozen.is_none())
+}
+
+/// Why retention waits: until both sides are live, the backfill needs the rows.
+fn frozen(managed: &Managed) -> Option<String> {
+    let pair = managed.pair.as_ref()?;
+    matches!(pair.phase, Phase::Prepared | Phase::Copying)
+        .then(|| format!("the pair is in phase \"{}\"", pair.phase))
+}
+
+/// Now and the end of retention, in the zone that partitions are cut in.
+fn clock(managed: &Managed) -> Result<(Option<Point>, Option<Point>)> {
+    #[derive(Deserialize)]
+    struct Clock {
+        now: String,
+        cutoff: Option<String>,
+    }
+    if !managed.scheme.key().is_time() {
+        return Ok((None, None));
+    }
+    let clock: Option<Clock> = spi::row(
+        "SELECT pg_catalog.jsonb_build_object('now', t::text, 'cutoff', (t - $2::interval)::text)
+         FROM (SELECT pg_catalog.timezone($1, pg_catalog.now()) AS t) x",
+        &[
+            managed.clock_zone().into(),
+            managed.policy.retention.as_deref().into(),
+        ],
+    )?;
+    let point = |text: &str| match civil(text) {
+        Some(Edge::At(point)) => Some(point),
+        _ => None,
+    };
+    let clock = clock.ok_or_else(|| Error::Internal("the server has no time".into()))?;
+    Ok((point(&clock.now), clock.cutoff.as_deref().and_then(point)))
+}
+
+fn existing(managed: &Managed) -> Result<Vec<Existing>> {
+    let mut ranges = Vec::with_capacity(managed.table.partitions.len());
+    for partition in &managed.table.partitions {
+        ranges.push(partition.range()?);
+    }
+    if managed.scheme.is_local() {
+        local_midnights(&mut ranges)?;
+    }
+    let edges = |(lower, upper): &(RawBound, RawBound)| -> Result<(Edge, Edge)> {
+        Ok((
+            managed.scheme.raw_edge(lower).map_err(bounds_error)?,
+            managed.scheme.raw_edge(upper).map_err(bounds_error)?,
+        ))
+    };
+    let name = |partition: &Partition| partition.name.name.as_str().to_owned();
+    ranges
+        .iter()
+        .zip(&managed.table.partitions)
+        .map(|(range, partition)| {
+            edges(range).map(|(start, end)| Existing {
+                name: name(partition),
+                start,
+                end,
+            })
+        })
+        .collect()
+}
+
+/// Where clocks go forward at midnight, the day begins at one o'clock: such a bound is the day's, written as midnight.
+fn local_midnights(ranges: &mut [(RawBound, RawBound)]) -> Result<()> {
+    let mut odd: Vec<&mut String> = ranges
+        .iter_mut()
+        .flat_map(|(lower, upper)| [lower, upper])
+        .filter_map(|bound| match bound {
+            RawBound::Value(text) if !text.contains(" 00:00:00") && text.contains(':') => Some(text),
+            _ => None,
+        })
+        .collect();
+    if odd.is_empty() {
+        return Ok(());
+    }
+    let instants: Vec<String> = odd.iter().map(|text| text.to_string()).collect();
+    let days: Vec<String> = spi::rows(
+        "SELECT pg_catalog.to_jsonb(CASE WHEN pg_catalog.date_trunc('day', l)::timestamptz = t
+                                         THEN pg_catalog.date_trunc('day', l)::text ELSE t::text END)
+         FROM ROWS FROM (pg_catalog.unnest($1::timestamptz[])) WITH ORDINALITY AS u(t, n)
+         CROSS JOIN LATERAL (SELECT t::timestamp AS l) x ORDER BY n",
+        &[instants.into()],
+    )?;
+    for (text, day) in odd.iter_mut().zip(days) {
+        **text = day;
+    }
+    Ok(())
+}
+
+/// A value in the newest partition that has rows: its start will do when it is one slot long. Partitions before now are
+/// not looked at, since premake is ahead of now anyway; nor are those too far away to be premade from.
+fn newest(managed: &Managed, partitions: &[Existing], now: Option<Point>) -> Result<Option<Point>> {
+    let scheme = managed.scheme;
+    let matters = |existing: &Existing| {
+        let Some(now) = now else { return true };
+        let is_near = match existing.start {
+            Edge::At(start) => scheme.slot(start) - scheme.slot(now) <= policy::MAX_GAP,
+            Edge::Min | Edge::Max => true,
+        };
+        existing.end > Edge::At(now) && is_near
+    };
+    let mut order: Vec<_> = partitions
+        .iter()
+        .zip(&managed.table.partitions)
+        .filter(|(existing, _)| matters(existing))
+        .collect();
+    order.sort_by_key(|(existing, _)| std::cmp::Reverse(existing.end));
+    for (existing, partition) in order {
+        if !has_rows(&partition.name, "true")? {
+            continue;
+        }
+        return match existing.start {
+            Edge::At(start) if scheme.next(start) >= existing.end => Ok(Some(start)),
+            _ => newest_value(managed, &partition.name),
+        };
+    }
+    Ok(None)
+}
+
+fn newest_value(managed: &Managed, partition: &RelName) -> Result<Option<Point>> {
+    let key = managed.table.key()?;
+    let text: Option<String> = spi::row(
+        &format!("SELECT pg_catalog.to_jsonb({key}::text) FROM {partition} ORDER BY {key} DESC LIMIT 1"),
+        &[],
+    )?;
+    match text
+        .map(|text| managed.scheme.edge(&text))
+        .transpose()
+        .map_err(bounds_error)?
+    {
+        Some(Edge::At(point)) => Ok(Some(point)),
+        _ => Ok(None),
+    }
+}
+
+/// Whether a table has a row for which a condition holds.
+pub fn has_rows(table: &RelName, condition: &str) -> Result<bool> {
+    let query = format!("SELECT pg_catalog.to_jsonb(EXISTS (SELECT FROM {table} WHERE {condition}))");
+    Ok(spi::row(&query, &[])?.unwrap_or(false))
+}
+
+/// Those that have a slot, and the others: their number and one of their values.
+type Strays = (Vec<Stray>, Option<(i64, String)>);
+
+/// The rows of the default partition, counted by the hour, day, month or step that they lie in.
+fn strays(managed: &Managed) -> Result<Strays> {
+    #[derive(Deserialize)]
+    struct Group {
+        at: Option<String>,
+        rows: i64,
+        example: String,
+    }
+    let Some(default) = &managed.table.default else {
+        return Ok((Vec::new(), None));
+    };
+    let key = managed.table.key()?;
+    let query = format!(
+        "SELECT pg_catalog.jsonb_build_object('at', {at}, 'rows', pg_catalog.count(*),
+                                              'example', pg_catalog.min({key}::text COLLATE \"C\"))
+         FROM {default} WHERE {key} IS NOT NULL GROUP BY {at}",
+        at = group_of(managed, key),
+    );
+    let (mut strays, mut unplaceable) = (Vec::new(), None::<(i64, String)>);
+    for Group { at, rows, example } in spi::rows(&query, &[])? {
+        let edge = match (&at, managed.scheme.interval()) {
+            (None, _) => None,
+            (Some(text), Interval::Step(_)) => Some(managed.scheme.edge(text).map_err(bounds_error)?),
+            (Some(text), _) => civil(text),
+        };
+        match edge {
+            Some(Edge::At(at)) => strays.push(Stray { at, rows, example }),
+            _ => unplaceable = Some((rows + unplaceable.map_or(0, |(rows, _)| rows), example)),
+        }
+    }
+    Ok((strays, unplaceable))
+}
+
+/// An expression for the text of a value that lies in the same slot as the key: NULL where no time has such a value.
+fn group_of(managed: &Managed, key: &Ident) -> String {
+    let unit = match managed.scheme.interval() {
+        Interval::Hours(_) => "hour",
+        Interval::Days(_) => "day",
+        Interval::Months(_) => "month",
+        Interval::Step(step) => {
+            let (value, step) = (format!("{key}::numeric"), format!("{step}::numeric"));
+            return format!(
+                "({value} - pg_catalog.mod(pg_catalog.mod({value}, {step}) + {step}, {step}))::text"
+            );
+        }
+    };
+    let seconds = match managed.scheme.key() {
+        KeyKind::Epoch(unit, _) => format!("pg_catalog.floor({key}::numeric / {})", unit.per_second()),
+        KeyKind::UuidV7 => format!(
+            "pg_catalog.floor(('x' || pg_catalog.substr(pg_catalog.replace({key}::text, '-', ''), 1, 12))\
+             ::bit(48)::bigint::numeric / 1000)"
+        ),
+        // A timestamptz becomes a local time of the zone that is set.
+        _ => return format!("pg_catalog.date_trunc('{unit}', {key}::timestamp)::text"),
+    };
+    // The years 1 to 9999: others have no partitions, and to_timestamp refuses some.
+    format!(
+        "CASE WHEN {seconds} BETWEEN -62135596800 AND 253402300799 THEN pg_catalog.date_trunc('{unit}', \
+         pg_catalog.timezone('UTC', pg_catalog.to_timestamp({seconds}::float8)))::text END"
+    )
+}

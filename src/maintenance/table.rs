@@ -1,0 +1,270 @@
+//! One table under maintenance, as the server has it now: its policy, its pair, its partitions.
+
+use crate::bounds::{EpochUnit, Interval, KeyKind, RangePartition, RawBound, Scheme, range_bounds};
+use crate::catalog::Column;
+use crate::error::{Error, Result};
+use crate::ident::{Ident, RelName};
+use crate::pair::{self, Pair};
+use crate::plan::maintain::Parent;
+use crate::plan::retire::Referenced;
+use crate::session::{PinnedSearchPath, PinnedSettings, as_user, with_own_tables};
+use crate::{spi, twin};
+use pgrx::pg_sys::Oid;
+use serde::Deserialize;
+
+/// The row of `partition_router.policy`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PolicyRow {
+    pub base_name: Ident,
+    pub partition_interval: String,
+    pub premake: i32,
+    pub retention: Option<String>,
+    pub retention_action: String,
+    pub archive_schema: Option<Ident>,
+    pub timezone: String,
+}
+
+/// A partitioned table and the partitions directly below it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Partitioned {
+    pub oid: u32,
+    pub name: RelName,
+    /// As `regclass` prints it: qualified, quoted where needed.
+    pub display: String,
+    pub owner: u32,
+    pub owner_name: Ident,
+    pub strategy: String,
+    /// None for keys of several columns or of expressions.
+    pub key: Option<Ident>,
+    pub key_type: Option<String>,
+    pub columns: Vec<Ident>,
+    /// Columns whose default draws from a sequence.
+    pub sequence_defaults: Vec<Ident>,
+    pub replica_identity: String,
+    pub tablespace: Option<Ident>,
+    pub referenced: bool,
+    pub default: Option<RelName>,
+    /// In the order of creation.
+    pub partitions: Vec<Partition>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Partition {
+    pub oid: u32,
+    pub name: RelName,
+    pub display: String,
+    pub bounds: String,
+    /// Storage parameters: `name=value`.
+    pub options: Vec<String>,
+}
+
+impl Partition {
+    /// The ends of its range, as the server prints them.
+    pub fn range(&self) -> Result<(RawBound, RawBound)> {
+        range_bounds(&self.bounds)
+            .ok_or_else(|| Error::Internal(format!("unexpected bounds of {}: {}", self.display, self.bounds)))
+    }
+}
+
+impl Partitioned {
+    pub fn oid(&self) -> Oid {
+        self.oid.into()
+    }
+
+    pub fn owner(&self) -> Oid {
+        self.owner.into()
+    }
+
+    pub fn referenced(&self) -> Referenced {
+        if self.referenced {
+            Referenced::Yes
+        } else {
+            Referenced::No
+        }
+    }
+
+    pub fn key(&self) -> Result<&Ident> {
+        self.key.as_ref().ok_or_else(|| Error::Unsupported {
+            what: format!(
+                "{} is partitioned by several columns or by an expression",
+                self.display
+            ),
+            hint: "Maintenance knows tables that are partitioned by the range of one column.".into(),
+        })
+    }
+
+    pub fn as_parent(&self) -> Result<Parent> {
+        Ok(Parent {
+            name: self.name.clone(),
+            key: self.key()?.clone(),
+            columns: self.columns.clone(),
+            sequence_defaults: self.sequence_defaults.clone(),
+            default: self.default.clone(),
+            replica_identity: self.replica_identity.clone(),
+            tablespace: self.tablespace.clone(),
+            options: self
+                .partitions
+                .last()
+                .map(|p| p.options.clone())
+                .unwrap_or_default(),
+        })
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Partition> {
+        self.partitions.iter().find(|p| p.name.name.as_str() == name)
+    }
+
+    /// How the table is cut at an interval.
+    fn scheme(&self, interval: &str) -> Result<Scheme> {
+        let type_name = self.key_type.clone().unwrap_or_default();
+        let column = Column {
+            name: self.key()?.clone(),
+            type_name: type_name.clone(),
+            base_type: type_name,
+            not_null: false,
+            generated: false,
+            identity: false,
+            sequence: None,
+            statistics_target: None,
+        };
+        let is_integer = matches!(column.base_type.as_str(), "smallint" | "integer" | "bigint");
+        let is_epoch = is_integer && Interval::from_step(interval).is_err();
+        let newest = if is_epoch { self.newest_number()? } else { None };
+        twin::scheme(&column, interval, newest.as_deref())
+    }
+
+    /// A number by which the unit of an epoch can be told: the highest bound that could be a time of our age, else the
+    /// highest value.
+    fn newest_number(&self) -> Result<Option<String>> {
+        let bounds = self.partitions.iter().filter_map(|p| range_bounds(&p.bounds));
+        let numbers = bounds
+            .flat_map(|(lower, upper)| [lower, upper])
+            .filter_map(|b| b.value()?.parse::<i128>().ok());
+        if let Some(newest) = numbers.filter(|n| EpochUnit::guess(*n).is_some()).max() {
+            return Ok(Some(newest.to_string()));
+        }
+        let (key, table) = (self.key()?, &self.name);
+        let query = format!(
+            "SELECT pg_catalog.to_jsonb({key}::text) FROM {table}
+             WHERE {key}::bigint BETWEEN 100000000 AND 99999999999999999 ORDER BY {key} DESC LIMIT 1"
+        );
+        as_user(self.owner(), || spi::row(&query, &[]))
+    }
+}
+
+/// A table whose partitions are ranges, with its policy.
+pub struct Managed {
+    pub table: Partitioned,
+    pub policy: PolicyRow,
+    pub pair: Option<Pair>,
+    pub scheme: Scheme,
+}
+
+/// What a relation stands for: a partitioned table, the pair that it is the twin of, and its policy. A pair of hash or
+/// list partitions has no policy, a table without a pair has no pair.
+pub struct Target {
+    pub parent: Oid,
+    pub pair: Option<Pair>,
+    pub policy: Option<PolicyRow>,
+}
+
+/// The twin for either side of a pair, else the relation itself.
+///
+/// # Errors
+/// `NotManaged` when there is neither pair nor policy.
+pub fn resolve(relation: Oid) -> Result<Target> {
+    let pair = pair::store::find(relation)?;
+    let parent = pair.as_ref().map_or(relation, |pair| pair.twin);
+    let policy =
+        with_own_tables(|| spi::row(include_str!("../../sql/catalog/policy.sql"), &[parent.into()]))?;
+    if pair.is_none() && policy.is_none() {
+        return Err(Error::NotManaged {
+            relation: display(relation)?,
+        });
+    }
+    Ok(Target { parent, pair, policy })
+}
+
+/// A relation as `regclass` prints it, qualified; its oid when it is gone.
+pub fn display(relation: Oid) -> Result<String> {
+    let _path = PinnedSearchPath::new();
+    let name: Option<String> = spi::row(
+        "SELECT pg_catalog.to_jsonb($1::regclass::text)",
+        &[relation.into()],
+    )?;
+    Ok(name.unwrap_or_else(|| relation.to_u32().to_string()))
+}
+
+/// Settings under which bounds and values print the same in every session. For `timestamptz` the zone makes the printed
+/// text the local time that partitions are cut by.
+pub fn pin(zone: &str) -> PinnedSettings {
+    PinnedSettings::new(&[
+        (c"search_path", "pg_catalog, pg_temp"),
+        (c"DateStyle", "ISO, YMD"),
+        (c"IntervalStyle", "postgres"),
+        (c"TimeZone", zone),
+        (c"row_security", "off"),
+    ])
+}
+
+/// The zone that partitions are cut in: hours in UTC, anything longer in the policy's.
+pub fn zone_of(policy: &PolicyRow) -> Result<&str> {
+    if Interval::from_step(&policy.partition_interval).is_ok() {
+        return Ok("UTC");
+    }
+    Ok(match twin::parse_interval(&policy.partition_interval)? {
+        Interval::Hours(_) => "UTC",
+        _ => &policy.timezone,
+    })
+}
+
+/// Reads a partitioned table. Call it under [`pin`].
+pub fn find_partitioned(oid: Oid) -> Result<Option<Partitioned>> {
+    spi::row(include_str!("../../sql/catalog/partitioned.sql"), &[oid.into()])
+}
+
+/// As [`find_partitioned`]; none is an error.
+pub fn partitioned(oid: Oid) -> Result<Partitioned> {
+    match find_partitioned(oid)? {
+        Some(table) => Ok(table),
+        None => Err(Error::NotRangePartitioned {
+            relation: display(oid)?,
+        }),
+    }
+}
+
+impl Managed {
+    /// Reads a table under [`pin`] for the zone of the policy.
+    pub fn read(parent: Oid, policy: PolicyRow, pair: Option<Pair>) -> Result<Self> {
+        let table = partitioned(parent)?;
+        let scheme = table.scheme(&policy.partition_interval)?;
+        Ok(Managed {
+            table,
+            policy,
+            pair,
+            scheme,
+        })
+    }
+
+    /// The full name of a partition by its suffix.
+    pub fn name_of(&self, partition: &RangePartition) -> Result<RelName> {
+        let name = self.policy.base_name.with_suffix(&partition.suffix);
+        if name.is_too_long() {
+            return Err(Error::NameTooLong {
+                name: name.as_str().into(),
+            });
+        }
+        Ok(self.table.name.sibling(name))
+    }
+
+    /// The zone of times that are not `timestamptz` in the policy's zone.
+    pub fn clock_zone(&self) -> &str {
+        match self.scheme.key() {
+            KeyKind::Epoch(..) | KeyKind::UuidV7 => "UTC",
+            _ => match self.scheme.interval() {
+                Interval::Hours(_) => "UTC",
+                _ => &self.policy.timezone,
+            },
+        }
+    }
+}

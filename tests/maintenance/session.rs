@@ -1,0 +1,107 @@
+//! A session that keeps the notices it gets, and runs statements one by one: CALL must stand alone.
+
+use crate::common::{Database, cluster_sh};
+use postgres::{Client, Config, NoTls};
+use std::sync::{Arc, Mutex};
+
+pub struct Session {
+    client: Client,
+    notices: Arc<Mutex<Vec<String>>>,
+    database: Arc<Database>,
+}
+
+impl Session {
+    /// A session on a new database.
+    pub fn new(test: &str) -> Session {
+        Session::on(Arc::new(Database::new(test)))
+    }
+
+    /// Another session on the same database.
+    pub fn another(&self) -> Session {
+        Session::on(Arc::clone(&self.database))
+    }
+
+    fn on(database: Arc<Database>) -> Session {
+        let place = cluster_sh(&["env", database.cluster.directory()]);
+        let socket = place
+            .lines()
+            .find_map(|l| l.strip_prefix("PGHOST="))
+            .expect("cluster.sh prints PGHOST");
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&notices);
+        let client = Config::new()
+            .host(socket.trim_matches('\''))
+            .user("postgres")
+            .dbname(&database.name)
+            .notice_callback(move |notice| sink.lock().unwrap().push(notice.message().to_string()))
+            .connect(NoTls)
+            .expect("the server takes a connection");
+        Session {
+            client,
+            notices,
+            database,
+        }
+    }
+
+    #[track_caller]
+    pub fn run(&mut self, statements: &str) {
+        for statement in split(statements) {
+            if let Err(error) = self.client.batch_execute(&statement) {
+                panic!("{statement}: {error:?}");
+            }
+        }
+    }
+
+    /// The only value of a query, which is text.
+    #[track_caller]
+    pub fn one(&mut self, query: &str) -> String {
+        self.client
+            .query_one(query, &[])
+            .unwrap_or_else(|e| panic!("{query}: {e:?}"))
+            .get(0)
+    }
+
+    /// The only column of a query, which is text.
+    #[track_caller]
+    pub fn column(&mut self, query: &str) -> Vec<String> {
+        let rows = self
+            .client
+            .query(query, &[])
+            .unwrap_or_else(|e| panic!("{query}: {e:?}"));
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The SQLSTATE that a statement fails with; empty when it does not.
+    pub fn sqlstate(&mut self, statement: &str) -> String {
+        let error = self.client.batch_execute(statement).err();
+        error
+            .and_then(|e| e.code().map(|code| code.code().to_string()))
+            .unwrap_or_default()
+    }
+
+    /// The notices since the last call.
+    pub fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices.lock().unwrap())
+    }
+}
+
+/// Statements by their semicolons, but for those in quotes. `$$` is the only dollar quote.
+fn split(statements: &str) -> Vec<String> {
+    let (mut parts, mut within, mut previous) = (vec![String::new()], None, ' ');
+    for c in statements.chars() {
+        let is_quote = matches!(c, '\'' | '"') || (c == '$' && previous == '$');
+        match within {
+            None if is_quote => within = Some(c),
+            Some(open) if is_quote && open == c => within = None,
+            _ => {}
+        }
+        if c == ';' && within.is_none() {
+            parts.push(String::new());
+        } else if let Some(part) = parts.last_mut() {
+            part.push(c);
+        }
+        previous = c;
+    }
+    parts.retain(|part| !part.trim().is_empty());
+    parts
+}
