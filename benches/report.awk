@@ -19,6 +19,7 @@ BEGIN {
     label["indexed"] = "INSERT … SELECT, indexes in place"
     label["bare"] = "INSERT … SELECT, then the indexes"
     label["ours"] = "partition_router"
+    label["whole"] = "the same, and ANALYZE of the twin"
     label["count"] = "count(*) on both sides"
     label["hash"] = "sum(hash_record_extended) on both"
     label["counts"] = "partition_router, level counts"

@@ -98,6 +98,8 @@ fn the_reference_names_every_call_setting_view_and_sqlstate() {
     let mut client = database.connect();
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md"))
         .expect("docs/reference.md");
+    // The settings are there once the library is loaded.
+    one::<i32>(&mut client, "SELECT count(*)::int FROM partition_router.health");
     let names: Vec<String> = client
         .query(
             "SELECT proname::text FROM pg_proc
