@@ -31,7 +31,6 @@ pub struct TableDef {
     pub comment: Option<String>,
     /// The planner's estimate; 0 for a table never analysed.
     pub estimated_rows: i64,
-    pub partition_key_definition: Option<String>,
     pub columns: Vec<Column>,
     pub indexes: Vec<Index>,
     pub foreign_keys: Vec<ForeignKey>,
@@ -86,8 +85,6 @@ pub struct ForeignKey {
     pub definition: String,
     pub references: u32,
     pub valid: bool,
-    /// Belongs to a foreign key of the partitioned parent.
-    pub inherited: bool,
 }
 
 /// A foreign key of another table that points here.
@@ -95,7 +92,6 @@ pub struct ForeignKey {
 pub struct Reference {
     pub name: Ident,
     pub relation: String,
-    pub definition: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -90,3 +90,24 @@ pub unsafe fn begin_index_scan(
         }
     }
 }
+
+/// The attributes of a row format. From PostgreSQL 18 they lie behind an array of shorter ones.
+///
+/// # Safety
+/// `desc` is valid for as long as the result is used.
+pub unsafe fn attributes<'a>(desc: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_attribute] {
+    unsafe {
+        let count = (*desc).natts as usize;
+        #[cfg(not(feature = "pg18"))]
+        {
+            (*desc).attrs.as_slice(count)
+        }
+        #[cfg(feature = "pg18")]
+        {
+            if count == 0 {
+                return &[];
+            }
+            std::slice::from_raw_parts(pg_sys::TupleDescAttr(desc, 0), count)
+        }
+    }
+}

@@ -142,10 +142,6 @@ pub enum Error {
         reason: String,
         hint: String,
     },
-    MaintenanceFailed {
-        relation: String,
-        reason: String,
-    },
     /// The catalog or the extension's tables hold what they never should.
     Internal(String),
 }
@@ -174,7 +170,6 @@ impl Error {
             NotManaged { .. } => "PR016",
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
-            MaintenanceFailed { .. } => "PR018",
             UnknownColumn { .. } => "42703",
             BadArgument { .. } => "22023",
             NameTooLong { .. } => "42622",
@@ -237,7 +232,6 @@ impl Error {
             Unsupported { what, .. } => what.clone(),
             Sync { relation, .. } => format!("could not carry the change of {relation} to its other side"),
             PartitionInUse { partition, .. } => format!("partition {partition} cannot be removed"),
-            MaintenanceFailed { relation, .. } => format!("maintenance of {relation} failed"),
             Internal(what) => format!("partition_router: {what}"),
         }
     }
@@ -249,8 +243,7 @@ impl Error {
             | BadInterval { reason, .. }
             | BadArgument { reason, .. }
             | Sync { reason, .. }
-            | PartitionInUse { reason, .. }
-            | MaintenanceFailed { reason, .. } => Some(format!("{}.", capitalise(reason))),
+            | PartitionInUse { reason, .. } => Some(format!("{}.", capitalise(reason))),
             NullPartitionKey { rows, .. } => Some(format!("Rows with a null key: {rows}.")),
             TooManyPartitions { limit, value, .. } => {
                 Some(format!("The limit is {limit}; the outermost value is {value}."))
@@ -312,7 +305,6 @@ impl Error {
                 "Try again when the blocking transaction has ended, or raise partition_router.lock_timeout.".into()
             }
             Busy { .. } => "Wait for the other session, or see partition_router.progress.".into(),
-            MaintenanceFailed { .. } => "See partition_router.maintenance_log.".into(),
             Internal(_) => "Please report this with the server's log.".into(),
         };
         Some(hint)
@@ -474,7 +466,7 @@ pub fn keeping_sqlstate<T>(
             if let Some(hint) = report.hint().or(hint) {
                 explained = explained.set_hint(hint.to_string());
             }
-            Err((explained, unnamed.unwrap_or(code as i32)))
+            Err(Box::new((explained, unnamed.unwrap_or(code as i32))))
         })
         .finally(|| {
             // SAFETY: as above.
@@ -483,7 +475,7 @@ pub fn keeping_sqlstate<T>(
         .execute();
     match result {
         Ok(value) => value,
-        Err((report, code)) => raise_with_sqlstate(report, code),
+        Err(refused) => raise_with_sqlstate(refused.0, refused.1),
     }
 }
 

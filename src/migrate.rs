@@ -37,8 +37,6 @@ pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Pla
     if mode == Mode::DryRun {
         return Ok(plan);
     }
-    // Nobody changes the legacy's definition while it is copied.
-    locks::acquire(&[(legacy_oid, LockMode::ShareUpdateExclusive)])?;
     execute::run(&plan, Mode::Run)?;
     let twin = load::oid_of(&spec.twin)?.ok_or_else(|| Error::Internal("the twin was not made".into()))?;
     register(&legacy, twin, &spec, request)?;

@@ -69,40 +69,6 @@ pub fn require_read_committed(call: &str) -> Result<()> {
     })
 }
 
-/// While it lives, `search_path` is `pg_catalog, pg_temp`.
-pub struct PinnedSearchPath {
-    level: c_int,
-}
-
-impl PinnedSearchPath {
-    pub fn new() -> Self {
-        // SAFETY: the nest level is closed in `drop`, in the reverse order of its opening.
-        unsafe {
-            let level = pg_sys::NewGUCNestLevel();
-            pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                c"pg_catalog, pg_temp".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-            PinnedSearchPath { level }
-        }
-    }
-}
-
-impl Drop for PinnedSearchPath {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: `level` was opened by `new`. When an error unwinds, the server's abort closes it instead.
-            unsafe { pg_sys::AtEOXact_GUC(true, self.level) };
-        }
-    }
-}
-
 /// While it lives, the named settings have other values. Also those that only a superuser may set: values never come
 /// from a caller.
 pub struct PinnedSettings {
@@ -110,6 +76,11 @@ pub struct PinnedSettings {
 }
 
 impl PinnedSettings {
+    /// A `search_path` that nobody but a superuser can put anything into.
+    pub fn search_path() -> Self {
+        PinnedSettings::new(&[(c"search_path", "pg_catalog, pg_temp")])
+    }
+
     pub fn new(settings: &[(&CStr, &str)]) -> Self {
         // SAFETY: the nest level is closed in `drop`, in the reverse order of its opening; the server copies the values.
         unsafe {

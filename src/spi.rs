@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use pgrx::JsonB;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
-use pgrx::spi::{Spi, SpiClient};
+use pgrx::spi::Spi;
 use serde::de::DeserializeOwned;
 use std::ffi::{CStr, CString};
 
@@ -73,9 +73,4 @@ pub fn latest_row<T: DeserializeOwned>(query: &str, arg: i32) -> Result<Option<T
 /// Runs a statement that changes something; gives the number of rows that it processed.
 pub fn execute(statement: &str, args: &[Arg]) -> Result<u64> {
     Spi::connect_mut(|client| Ok(client.update(statement, None, args)?.len() as u64))
-}
-
-/// Runs a statement that changes something and returns rows of one `jsonb` column.
-pub fn execute_returning<T: DeserializeOwned>(statement: &str, args: &[Arg]) -> Result<Vec<T>> {
-    Spi::connect_mut(|client: &mut SpiClient| parse(client.update(statement, None, args)?))
 }

@@ -10,12 +10,13 @@ pub mod apply;
 pub mod capture;
 pub mod frames;
 pub mod pair_cache;
+pub mod reconcile;
 pub mod side;
 pub mod triggers;
 mod truncate;
 
 use crate::error::{self, Error, Result};
-use crate::session::{self, PinnedSearchPath};
+use crate::session::{self, PinnedSettings};
 use frames::Event;
 use pair_cache::SyncPair;
 use pgrx::PgSqlErrorCode;
@@ -204,7 +205,7 @@ fn as_owner(pair: &SyncPair, body: impl FnOnce() -> Result<()>) -> Result<()> {
     error::keeping_sqlstate(
         || {
             session::as_user(pair.legacy_owner, || {
-                let _path = pair.has_expressions.then(PinnedSearchPath::new);
+                let _path = pair.has_expressions.then(PinnedSettings::search_path);
                 body()
             })
         },

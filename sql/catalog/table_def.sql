@@ -19,7 +19,6 @@ SELECT pg_catalog.jsonb_build_object(
     'replica_identity', c.relreplident,
     'comment', pg_catalog.obj_description(c.oid, 'pg_class'),
     'estimated_rows', GREATEST(c.reltuples, 0)::bigint,
-    'partition_key_definition', pg_catalog.pg_get_partkeydef(c.oid),
     'columns', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'name', a.attname,
@@ -95,14 +94,12 @@ SELECT pg_catalog.jsonb_build_object(
             'name', f.conname,
             'definition', pg_catalog.pg_get_constraintdef(f.oid),
             'references', f.confrelid::bigint,
-            'valid', f.convalidated,
-            'inherited', f.conparentid <> 0
+            'valid', f.convalidated
         ) ORDER BY f.conname), '[]')
         FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'),
     'referenced_by', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-            'name', f.conname, 'relation', f.conrelid::regclass::text,
-            'definition', pg_catalog.pg_get_constraintdef(f.oid)) ORDER BY f.conname), '[]')
+            'name', f.conname, 'relation', f.conrelid::regclass::text) ORDER BY f.conname), '[]')
         FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0),
     'triggers', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(

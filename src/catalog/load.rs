@@ -51,10 +51,7 @@ pub fn oid_of(name: &RelName) -> Result<Option<Oid>> {
 pub struct Partition {
     pub oid: u32,
     pub name: RelName,
-    /// `FOR VALUES …` or `DEFAULT`, deparsed by the server.
-    pub bounds: String,
     pub is_leaf: bool,
-    pub is_default: bool,
 }
 
 /// Every relation below a partitioned table, parents first.
@@ -63,9 +60,7 @@ pub fn partitions(root: Oid) -> Result<Vec<Partition>> {
         "SELECT pg_catalog.jsonb_build_object(
                     'oid', c.oid::bigint,
                     'name', pg_catalog.jsonb_build_object('schema', n.nspname, 'name', c.relname),
-                    'bounds', pg_catalog.pg_get_expr(c.relpartbound, c.oid),
-                    'is_leaf', t.isleaf,
-                    'is_default', pg_catalog.pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT')
+                    'is_leaf', t.isleaf)
          FROM pg_catalog.pg_partition_tree($1) t
          JOIN pg_catalog.pg_class c ON c.oid = t.relid
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -7,7 +7,7 @@ use crate::ident::{Ident, RelName};
 use crate::pair::{self, Pair};
 use crate::plan::maintain::Parent;
 use crate::plan::retire::Referenced;
-use crate::session::{PinnedSearchPath, PinnedSettings, as_user, with_own_tables};
+use crate::session::{PinnedSettings, as_user, with_own_tables};
 use crate::{spi, twin};
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
@@ -187,7 +187,7 @@ pub fn resolve(relation: Oid) -> Result<Target> {
 
 /// A relation as `regclass` prints it, qualified; its oid when it is gone.
 pub fn display(relation: Oid) -> Result<String> {
-    let _path = PinnedSearchPath::new();
+    let _path = PinnedSettings::search_path();
     let name: Option<String> = spi::row(
         "SELECT pg_catalog.to_jsonb($1::regclass::text)",
         &[relation.into()],

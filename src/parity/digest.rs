@@ -53,7 +53,7 @@ impl Digester {
     /// `desc` outlives the digester.
     pub unsafe fn new(desc: pg_sys::TupleDesc) -> Digester {
         unsafe {
-            let attributes = (*desc).attrs.as_slice((*desc).natts as usize);
+            let attributes = crate::compat::attributes(desc);
             let mut named: Vec<(&[u8], Column)> = attributes
                 .iter()
                 .enumerate()

@@ -98,6 +98,14 @@ pub struct Ended {
     pub is_current: bool,
 }
 
+impl Ended {
+    /// Whether nothing ran in this transaction since the statement began.
+    pub fn is_last_command(&self) -> bool {
+        // SAFETY: a plain read.
+        self.command == Some(unsafe { pg_sys::GetCurrentCommandId(false) })
+    }
+}
+
 /// The statement ends.
 pub fn pop(pair: i32, relation: Oid, event: Event) -> Ended {
     let generation = generation(pair);

@@ -142,6 +142,7 @@ impl Side {
             } else {
                 compat::ExecCleanupTupleRouting(self.modify, self.routing);
             }
+            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false); // slots that triggers asked for
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
             pg_sys::FreeExecutorState(self.estate);
         }
@@ -334,9 +335,22 @@ impl Side {
 
     /// Deletes the row that has the key of `row`. Gives false when there is none.
     pub fn delete(&mut self, row: Slot) -> Result<bool> {
+        self.delete_if(row, |_| true)
+    }
+
+    /// Deletes the row that has the key of `key` if it is not `row`, which has the same key.
+    pub fn delete_different(&mut self, key: Slot, row: Slot) -> Result<bool> {
+        let leaf = self.locate(key)?;
+        let wanted = Side::to_leaf(&leaf, row, leaf.row);
+        // SAFETY: both are rows of the leaf.
+        self.delete_if(key, |found| unsafe { !same_row(found, wanted) })
+    }
+
+    /// Deletes the row that has the key of `row`, if `condition` holds for it (in the leaf's format).
+    pub fn delete_if(&mut self, row: Slot, condition: impl FnOnce(Slot) -> bool) -> Result<bool> {
         let leaf = self.locate(row)?;
-        let found = self.find(&leaf, row)?;
-        if found {
+        let delete = self.find(&leaf, row)? && condition(leaf.found);
+        if delete {
             // SAFETY: the found row was locked by this transaction.
             unsafe {
                 let mut epq = pg_sys::EPQState::default();
@@ -344,7 +358,7 @@ impl Side {
             }
         }
         self.end_row();
-        Ok(found)
+        Ok(delete)
     }
 
     /// The row with the key of `row` as `snapshot` sees it, in the leaf's format; locks nothing.
@@ -419,24 +433,18 @@ unsafe fn same_row(a: Slot, b: Slot) -> bool {
         pg_sys::slot_getallattrs(a);
         pg_sys::slot_getallattrs(b);
         let desc = (*a).tts_tupleDescriptor;
-        let columns = (*desc).natts as usize;
-        (*desc)
-            .attrs
-            .as_slice(columns)
-            .iter()
-            .enumerate()
-            .all(|(i, attribute)| {
-                let (a_null, b_null) = (*(*a).tts_isnull.add(i), *(*b).tts_isnull.add(i));
-                attribute.attisdropped
-                    || (a_null == b_null
-                        && (a_null
-                            || compat::datum_image_eq(
-                                *(*a).tts_values.add(i),
-                                *(*b).tts_values.add(i),
-                                attribute.attbyval,
-                                i32::from(attribute.attlen),
-                            )))
-            })
+        compat::attributes(desc).iter().enumerate().all(|(i, attribute)| {
+            let (a_null, b_null) = (*(*a).tts_isnull.add(i), *(*b).tts_isnull.add(i));
+            attribute.attisdropped
+                || (a_null == b_null
+                    && (a_null
+                        || compat::datum_image_eq(
+                            *(*a).tts_values.add(i),
+                            *(*b).tts_values.add(i),
+                            attribute.attbyval,
+                            i32::from(attribute.attlen),
+                        )))
+        })
     }
 }
 

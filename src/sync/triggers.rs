@@ -7,11 +7,12 @@ use crate::ident::RelName;
 use crate::pair::Pair;
 use crate::plan::Plan;
 use crate::plan::sync_triggers::{self as plan, Part, Place, Purpose};
-use crate::session;
+use crate::session::{self, PinnedSettings};
 use pgrx::pg_sys::Oid;
 
 /// Runs trigger DDL. It runs no code of a user: the trigger function is the extension's own.
 fn run(plan: &Plan) -> Result<()> {
+    let _quiet = PinnedSettings::new(&[(c"client_min_messages", "warning")]); // IF EXISTS would tell what does not
     session::with_own_tables(|| execute::run(plan, Mode::Run))
 }
 

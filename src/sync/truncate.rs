@@ -23,7 +23,7 @@ pub fn carry(pair: &SyncPair, relation: Oid, is_live: bool) -> Result<()> {
     }
     let _suppressed = Suppressed::new();
     session::as_user(pair.legacy_owner, || {
-        let _path = session::PinnedSearchPath::new();
+        let _path = session::PinnedSettings::search_path();
         if relation == pair.legacy {
             truncate(pair, pair.twin)?;
             if let Some(log) = pair.log
