@@ -4,6 +4,7 @@
 
 pub mod copy;
 pub mod drain;
+pub mod report;
 mod state;
 
 use crate::catalog::{TableDef, load};
@@ -145,6 +146,7 @@ pub fn step(relation: Oid, batch_rows: i32) -> Result<Progress> {
         Duration::ZERO
     };
     state.save(&pair, busy)?;
+    report::progress(&pair, &state)?;
     Ok(Progress::More)
 }
 

@@ -117,6 +117,7 @@ pub fn step(legacy: Oid, request: &Request) -> Result<Progress> {
             if pair.verified_at.is_some() {
                 return Ok(Progress::Finished);
             }
+            backfill::report::say(&pair, "verify", "both sides by checksum")?;
             let verdicts = parity::verify(legacy, Level::Checksum)?;
             require_equal(&pair, &verdicts)?;
         }
@@ -154,10 +155,7 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
     if mode == Mode::DryRun {
         return execute::run(&plan, Mode::DryRun);
     }
-    locks::acquire(&[
-        (pair.legacy, LockMode::AccessExclusive),
-        (pair.twin, LockMode::AccessExclusive),
-    ])?;
+    locks::acquire(&abandon_locks(&pair)?)?;
     let legacy = store::display_name(pair.legacy)?;
     sync::triggers::remove(&pair)?;
     let twin = load::table_def(pair.twin)?;
@@ -179,6 +177,25 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
         "ABANDONED",
         json!({ "from_phase": pair.phase.as_str() }),
     )
+}
+
+/// All that dropping the triggers and the twin locks. A foreign key that goes takes ACCESS EXCLUSIVE on the table that
+/// it points at, so that table is asked for within the budget too, not waited for with the legacy in hand.
+fn abandon_locks(pair: &Pair) -> Result<Vec<(Oid, LockMode)>> {
+    let mut tables = vec![pair.legacy, pair.twin];
+    tables.extend(load::partitions(pair.twin)?.iter().map(|p| Oid::from(p.oid)));
+    for table in tables.clone().into_iter().skip(1) {
+        for key in load::table_def(table)?.foreign_keys {
+            let parent = Oid::from(key.references);
+            if !tables.contains(&parent) {
+                tables.push(parent);
+            }
+        }
+    }
+    Ok(tables
+        .into_iter()
+        .map(|table| (table, LockMode::AccessExclusive))
+        .collect())
 }
 
 fn drop_twin(twin: &TableDef) -> Plan {
