@@ -46,7 +46,7 @@ pub fn carry(pair: &SyncPair, firing: &Firing) -> Result<()> {
     target.see_own_writes();
     let source = Source::new(pair, firing, &target)?;
     if ended.is_some_and(|ended| ended.is_current) && is_one_picture(pair, firing, ended) {
-        carry_images(firing, &source, &mut target, from_legacy)?;
+        carry_images(pair, firing, &source, &mut target, from_legacy)?;
     } else {
         carry_keys(pair, firing, &source, &mut target, from_legacy)?;
     }
@@ -149,7 +149,13 @@ fn rewind(store: *mut pg_sys::Tuplestorestate) {
 }
 
 /// The rows are as the statement left them: carries the images over.
-fn carry_images(firing: &Firing, source: &Source, target: &mut Side, from_legacy: bool) -> Result<()> {
+fn carry_images(
+    pair: &SyncPair,
+    firing: &Firing,
+    source: &Source,
+    target: &mut Side,
+    from_legacy: bool,
+) -> Result<()> {
     let Rows::Statement { old, new } = firing.rows else {
         return Err(Error::Internal("images of a row trigger".into()));
     };
@@ -176,7 +182,11 @@ fn carry_images(firing: &Firing, source: &Source, target: &mut Side, from_legacy
             while next(old, source.old) && next(new, source.new) {
                 check_for_interrupts();
                 if source.same_key() {
-                    target.update(source.old_row(), source.new_row())?;
+                    // A row that the legacy does not have yet is one that a statement around this one added or gave
+                    // its key: that statement carries the row as it is then.
+                    if from_legacy || !frames::is_nested(pair.id) || target.has(source.old_row())? {
+                        target.update(source.old_row(), source.new_row())?;
+                    }
                 } else if from_legacy {
                     moved = true;
                     target.delete(source.old_row())?;

@@ -299,6 +299,11 @@ impl Side {
         Ok(self.find(&leaf, row)?.then_some((leaf, leaf.found)))
     }
 
+    /// Whether there is a row with the key of `row`; locks it.
+    pub fn has(&mut self, row: Slot) -> Result<bool> {
+        Ok(self.lock(row)?.is_some())
+    }
+
     /// Replaces the row that has the key of `old` by `new`; inserts `new` when there is none.
     pub fn update(&mut self, old: Slot, new: Slot) -> Result<()> {
         let from = self.locate(old)?;

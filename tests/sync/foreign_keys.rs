@@ -39,7 +39,7 @@ fn cascades_from_a_referenced_table_reach_both_sides() {
     assert_eq!(pair.rows(), 60);
     assert_eq!(
         pair.one::<i64>("SELECT count(*) FROM a_partitioned WHERE region IS NULL"),
-        40
+        20
     );
     assert_eq!(pair.one::<i64>("SELECT count(*) FROM refunds"), 60);
 }

@@ -54,7 +54,9 @@ fn keys_that_shift_by_one_do_not_collide() {
                 100
             );
         }
-        pair.run(&[&format!("UPDATE {side} SET id = id + 1 WHERE d = '2026-01-20'")]);
+        pair.run(&[&format!(
+            "UPDATE {side} SET id = id + 1 WHERE id = (SELECT max(id) FROM a)"
+        )]);
         pair.rows();
     }
 }
@@ -76,17 +78,18 @@ fn deferrable_keys_may_be_swapped() {
             &format!("UPDATE {side} SET u = 21 - u"),
             &format!("UPDATE {side} SET id = id % 20 + 1, d = d + 40 WHERE id <= 20"),
             "BEGIN",
-            &format!("UPDATE {side} SET u = 2 WHERE n = 1"),
-            &format!("UPDATE {side} SET u = 1 WHERE n = 2"),
-            &format!("UPDATE {side} SET u = 19 WHERE n = 2"),
-            &format!("UPDATE {side} SET u = 1 WHERE n = 2"),
-            &format!("UPDATE {side} SET u = 100 WHERE n = 1"),
+            &format!("UPDATE {side} SET u = 20 WHERE n = 20"), // as n = 1
+            &format!("UPDATE {side} SET u = 1, d = '2026-01-01' WHERE n = 1"),
+            &format!("UPDATE {side} SET d = '2026-01-01' WHERE n = 20"),
             "COMMIT",
         ]);
         assert_eq!(pair.rows(), 20);
         assert_eq!(pair.one::<i32>("SELECT n FROM a WHERE id = 1"), 1);
         // What is left double at the end is refused as ever.
-        pair.run(&["BEGIN", &format!("UPDATE {side} SET u = 100 WHERE n = 5")]);
+        pair.run(&[
+            "BEGIN",
+            &format!("UPDATE {side} SET u = (SELECT u FROM a WHERE n = 6) WHERE n = 5"),
+        ]);
         assert_eq!(sqlstate(&mut pair.client, "COMMIT"), "23505");
         pair.rows();
     }

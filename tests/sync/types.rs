@@ -1,7 +1,7 @@
 //! Every kind of column.
 
 use super::{Pair, SIDES};
-use crate::common::{Database, assert_equal_sides, one, run};
+use crate::common::{Database, one, run};
 
 #[test]
 fn every_kind_of_value_is_carried_as_it_is() {
@@ -40,7 +40,7 @@ fn every_kind_of_value_is_carried_as_it_is() {
         ]);
         assert_eq!(pair.rows(), 92);
         assert_eq!(
-            pair.one::<i64>("SELECT sum(doubled) FROM a_partitioned WHERE id <= 10"),
+            pair.one::<i64>("SELECT sum(doubled)::bigint FROM a_partitioned WHERE id <= 10"),
             200
         );
         assert_eq!(
@@ -139,7 +139,6 @@ fn quoted_names_work_everywhere() {
             ],
         );
     }
-    let columns = "\"Id%\", \"Am Tag\", \"select\"";
     assert_eq!(
         one::<i64>(
             &mut client,
@@ -147,13 +146,9 @@ fn quoted_names_work_everywhere() {
         ),
         0
     );
-    run(&mut client, &[&format!("SET search_path = \"Ünï \"\"Q\"\" s\"")]);
-    assert_equal_sides(
-        &mut client,
-        "\"Um Sätze''s\"".replace("''", "'").as_str(),
-        twin,
-        columns,
-    );
+    let all_match =
+        format!("SELECT bool_and(matches) FROM partition_router.verify($x${twin}$x$::regclass, 'rows')");
+    assert!(one::<bool>(&mut client, &all_match));
     assert_eq!(
         one::<i64>(&mut client, &format!("SELECT count(*) FROM {twin}")),
         48
