@@ -93,6 +93,10 @@ pub enum Error {
     NotManaged {
         relation: String,
     },
+    /// The other side of the pair was dropped by hand.
+    SideGone {
+        relation: String,
+    },
     /// The call does not fit the phase; `next` is the call that leads on.
     WrongPhase {
         relation: String,
@@ -169,6 +173,7 @@ impl Error {
             TooManyPartitions { .. } => "PR009",
             AlreadyPaired { .. } => "PR010",
             NotPaired { .. } => "PR011",
+            SideGone { .. } => "PR022",
             WrongPhase { .. } => "PR012",
             TwinNotEmpty { .. } => "PR013",
             NotEqual { .. } => "PR014",
@@ -221,6 +226,7 @@ impl Error {
             NotOwner { relation } => format!("must be owner of {relation}"),
             AlreadyPaired { relation, .. } => format!("{relation} already belongs to a pair"),
             NotPaired { relation } => format!("{relation} belongs to no pair"),
+            SideGone { relation } => format!("the other side of {relation} was dropped"),
             NotManaged { relation } => format!("{relation} is not under maintenance"),
             AlreadyManaged { relation } => format!("{relation} is already under maintenance"),
             NotRangePartitioned { relation } => format!("{relation} is not partitioned by range"),
@@ -309,6 +315,9 @@ impl Error {
                 "Name a table made with PARTITION BY RANGE: only its partitions come and go.".into()
             }
             MaintenanceRunning { .. } => "Wait until the other session has finished.".into(),
+            SideGone { .. } => {
+                "Let the pair go with partition_router.abandon(): it drops no table then.".into()
+            }
             NotManaged { .. } => "Put it under maintenance with partition_router.manage().".into(),
             WrongPhase { next, .. } => format!("Call {next}."),
             TwinNotEmpty { .. } => "Empty the twin, or start again with partition_router.abandon().".into(),

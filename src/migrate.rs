@@ -4,6 +4,7 @@ use crate::backfill::{self, Progress};
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
+use crate::ident::RelName;
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, Strategy, store};
 use crate::parity::{self, Level, Verdict};
@@ -139,9 +140,10 @@ fn require_equal(pair: &Pair, verdicts: &[Verdict]) -> Result<()> {
     })
 }
 
-/// Back to the untouched legacy, from any phase in which it is still the main table.
+/// Back to the untouched legacy, from any phase in which it is still the main table. A pair that has lost a side is
+/// only let go: what is left may hold the only copy of the rows.
 pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
-    let pair = store::get_for_change(relation, "abandon")?;
+    let pair = store::get_to_let_go(relation, "abandon")?;
     if !pair.phase.can_abandon() {
         return Err(Error::WrongPhase {
             relation: store::display_name(pair.legacy)?,
@@ -150,18 +152,19 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
             next: pair.phase.next_call().into(),
         });
     }
-    let plan = abandon_plan(&pair)?;
+    let (legacy, twin) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?);
     if mode == Mode::DryRun {
-        return execute::run(&plan, Mode::DryRun);
+        return execute::run(&abandon_plan(&pair)?, Mode::DryRun);
     }
-    locks::acquire(&[
-        (pair.legacy, LockMode::AccessExclusive),
-        (pair.twin, LockMode::AccessExclusive),
-    ])?;
-    let legacy = store::display_name(pair.legacy)?;
+    let locked = [(pair.legacy, &legacy), (pair.twin, &twin)]
+        .into_iter()
+        .filter(|(_, name)| name.is_some())
+        .map(|(oid, _)| (oid, LockMode::AccessExclusive));
+    locks::acquire(&locked.collect::<Vec<_>>())?;
     sync::triggers::remove(&pair)?;
-    let twin = load::table_def(pair.twin)?;
-    execute::run(&drop_twin(&twin), Mode::Run)?;
+    if let (Some(_), Some(twin)) = (&legacy, &twin) {
+        execute::run(&drop_twin(twin), Mode::Run)?;
+    }
     backfill::drop_change_log(&pair)?;
     session::with_own_tables(|| {
         spi::execute(
@@ -173,31 +176,37 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
             &[pair.id.into()],
         )
     })?;
+    let name = legacy.map_or_else(|| pair.base_name.to_string(), |name| name.to_string());
     store::log_run(
-        &legacy,
+        &name,
         "abandon",
         "ABANDONED",
         json!({ "from_phase": pair.phase.as_str() }),
     )
 }
 
-fn drop_twin(twin: &TableDef) -> Plan {
+fn drop_twin(twin: &RelName) -> Plan {
     let mut plan = Plan::default();
-    plan.push("drop the twin", format!("DROP TABLE {}", twin.name));
+    plan.push("drop the twin", format!("DROP TABLE {twin}"));
     plan
 }
 
 fn abandon_plan(pair: &Pair) -> Result<Plan> {
-    let legacy = load::table_def(pair.legacy)?;
-    let twin = load::table_def(pair.twin)?;
+    let (legacy, twin) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?);
+    let place = sync_triggers::Place::Side;
     let mut plan = Plan::default();
-    let name = sync_triggers::name_on_legacy(&pair.base_name);
-    plan.extend(sync_triggers::uninstall(
-        &legacy.name,
-        &name,
-        sync_triggers::Place::Side,
-    ));
-    plan.extend(drop_twin(&twin));
+    if let Some(legacy) = &legacy {
+        let name = sync_triggers::name_on_legacy(&pair.base_name);
+        plan.extend(sync_triggers::uninstall(legacy, &name, place));
+    }
+    match (&legacy, &twin) {
+        (Some(_), Some(twin)) => plan.extend(drop_twin(twin)),
+        (None, Some(twin)) => {
+            let name = sync_triggers::name_on_twin(&pair.base_name);
+            plan.extend(sync_triggers::uninstall(twin, &name, place));
+        }
+        _ => {}
+    }
     Ok(plan)
 }
 
