@@ -53,7 +53,7 @@ pub struct Column {
     /// Of an identity column.
     pub sequence: Option<RelName>,
     pub statistics_target: Option<i32>,
-    /// `name=value`, such as `n_distinct`.
+    /// `name=value`: `n_distinct` and `n_distinct_inherited`. What a server keeps there for itself is not ours to copy.
     #[serde(default)]
     pub options: Vec<String>,
 }

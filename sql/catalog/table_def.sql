@@ -35,7 +35,9 @@ SELECT pg_catalog.jsonb_build_object(
                 JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
                 WHERE d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype = 'i'
                   AND d.classid = 'pg_catalog.pg_class'::regclass LIMIT 1) END,
-            'options', COALESCE(pg_catalog.to_jsonb(a.attoptions), '[]'),
+            'options', (
+                SELECT COALESCE(pg_catalog.jsonb_agg(o), '[]') FROM pg_catalog.unnest(a.attoptions) o
+                WHERE pg_catalog.split_part(o, '=', 1) IN ('n_distinct', 'n_distinct_inherited')),
             'statistics_target', NULLIF(COALESCE((pg_catalog.to_jsonb(a) ->> 'attstattarget')::int, -1), -1)
         ) ORDER BY a.attnum), '[]')
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type bt ON bt.oid = a.atttypid

@@ -179,6 +179,20 @@ pub fn run(client: &mut Client, statements: &[&str]) {
     }
 }
 
+/// Changes one side of a pair only: what a session could do that switches its triggers off.
+pub fn plant(client: &mut Client, table: &str, statements: &[&str]) {
+    run(client, &[&format!("ALTER TABLE {table} DISABLE TRIGGER USER")]);
+    run(client, statements);
+    let enable: String = one(
+        client,
+        &format!(
+            "SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', tgrelid::regclass, tgname), ';')
+             FROM pg_trigger WHERE tgrelid = '{table}'::regclass AND NOT tgisinternal"
+        ),
+    );
+    run(client, &[&enable]);
+}
+
 /// The only value of a query.
 pub fn one<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, query: &str) -> T {
     client
