@@ -108,7 +108,7 @@ COMMENT ON FUNCTION partition_router.verify_partitions() IS 'the checks of the v
 REVOKE ALL ON FUNCTION partition_router.verify_partitions() FROM PUBLIC;
 
 CREATE FUNCTION partition_router.migrate_check(legacy regclass) RETURNS void
-     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     LANGUAGE c SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'migrate_check_wrapper';
 COMMENT ON FUNCTION partition_router.migrate_check(regclass) IS 'internal: refuses a table that is migrated already';
 REVOKE ALL ON FUNCTION partition_router.migrate_check(regclass) FROM PUBLIC;
@@ -128,7 +128,7 @@ COMMENT ON FUNCTION partition_router.migrate_step(regclass, name, text, text, in
 REVOKE ALL ON FUNCTION partition_router.migrate_step(regclass, name, text, text, int, int, name) FROM PUBLIC;
 
 CREATE FUNCTION partition_router.backfill_step(relation regclass, batch_rows int) RETURNS boolean
-     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     LANGUAGE c SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'backfill_step_wrapper';
 COMMENT ON FUNCTION partition_router.backfill_step(regclass, int) IS 'internal: the next step of backfill(); false when there is none';
 REVOKE ALL ON FUNCTION partition_router.backfill_step(regclass, int) FROM PUBLIC;

@@ -15,9 +15,10 @@ DECLARE
     more boolean;
 BEGIN
     PERFORM partition_router.migrate_check(legacy);
-    IF dry_run THEN
+    -- A dry_run of NULL is no leave to change anything: create_twin() refuses it.
+    IF dry_run IS NOT FALSE THEN
         PERFORM partition_router.create_twin(
-            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, true);
+            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, dry_run);
         RETURN;
     END IF;
     LOOP

@@ -3,9 +3,10 @@
 
 mod maintenance;
 
-use crate::error::report;
+use crate::error::{Error, Result, report};
 use crate::execute::{self, Mode};
 use crate::plan::Plan;
+use crate::twin::Request;
 use crate::{backfill, catalog::load, ident::Ident, migrate, observe, parity, preflight, route};
 use backfill::Progress;
 use pgrx::iter::TableIterator;
@@ -22,6 +23,13 @@ fn plan_rows(
 /// A `name` argument.
 fn text(name: &CStr) -> String {
     name.to_string_lossy().into_owned()
+}
+
+/// An argument of a function that is not STRICT because others of its arguments may be null.
+fn given<T>(argument: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| Error::NullArgument {
+        argument: argument.into(),
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -63,28 +71,48 @@ fn preflight(
     })
 }
 
+/// What the arguments that `migrate()` and `create_twin()` share ask for.
+fn request(
+    partition_key: Option<&CStr>,
+    strategy: Option<&str>,
+    partition_interval: Option<&str>,
+    partitions: Option<i32>,
+    premake: Option<i32>,
+    twin: Option<&CStr>,
+) -> Result<Request> {
+    Ok(Request {
+        partition_key: Ident::new(text(given("partition_key", partition_key)?)),
+        strategy: given("strategy", strategy)?.into(),
+        partition_interval: given("partition_interval", partition_interval)?.into(),
+        partitions: given("partitions", partitions)?,
+        premake: given("premake", premake)?,
+        twin: twin.map(|name| Ident::new(text(name))),
+    })
+}
+
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn create_twin(
-    legacy: Oid,
-    partition_key: &CStr,
-    strategy: &str,
-    partition_interval: &str,
-    partitions: i32,
-    premake: i32,
+    legacy: Option<Oid>,
+    partition_key: Option<&CStr>,
+    strategy: Option<&str>,
+    partition_interval: Option<&str>,
+    partitions: Option<i32>,
+    premake: Option<i32>,
     twin: Option<&CStr>,
-    dry_run: bool,
+    dry_run: Option<bool>,
 ) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
-    let twin = twin.map(text);
-    let request = migrate::request(
-        &text(partition_key),
-        strategy,
-        partition_interval,
-        partitions,
-        premake,
-        twin.as_deref(),
-    );
     report(|| {
+        let legacy = given("legacy", legacy)?;
+        let request = request(
+            partition_key,
+            strategy,
+            partition_interval,
+            partitions,
+            premake,
+            twin,
+        )?;
+        let dry_run = given("dry_run", dry_run)?;
         let plan = migrate::create_twin(legacy, &request, Mode::from_dry_run(dry_run))?;
         if dry_run {
             execute::run(&plan, Mode::DryRun)?;
@@ -94,30 +122,32 @@ fn create_twin(
 }
 
 #[pg_extern(sql = false)]
-fn migrate_check(legacy: Oid) {
-    report(|| migrate::check(legacy))
+fn migrate_check(legacy: Option<Oid>) {
+    report(|| migrate::check(given("legacy", legacy)?))
 }
 
 #[pg_extern(sql = false)]
 fn migrate_step(
-    legacy: Oid,
-    partition_key: &CStr,
-    strategy: &str,
-    partition_interval: &str,
-    partitions: i32,
-    premake: i32,
+    legacy: Option<Oid>,
+    partition_key: Option<&CStr>,
+    strategy: Option<&str>,
+    partition_interval: Option<&str>,
+    partitions: Option<i32>,
+    premake: Option<i32>,
     twin: Option<&CStr>,
 ) -> bool {
-    let twin = twin.map(text);
-    let request = migrate::request(
-        &text(partition_key),
-        strategy,
-        partition_interval,
-        partitions,
-        premake,
-        twin.as_deref(),
-    );
-    report(|| Ok(migrate::step(legacy, &request)? == Progress::More))
+    report(|| {
+        let legacy = given("legacy", legacy)?;
+        let request = request(
+            partition_key,
+            strategy,
+            partition_interval,
+            partitions,
+            premake,
+            twin,
+        )?;
+        Ok(migrate::step(legacy, &request)? == Progress::More)
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -126,8 +156,11 @@ fn start_sync(relation: Oid) {
 }
 
 #[pg_extern(sql = false)]
-fn backfill_step(relation: Oid, batch_rows: i32) -> bool {
-    report(|| Ok(backfill::step(relation, batch_rows)? == Progress::More))
+fn backfill_step(relation: Option<Oid>, batch_rows: Option<i32>) -> bool {
+    report(|| {
+        let (relation, batch_rows) = (given("relation", relation)?, given("batch_rows", batch_rows)?);
+        Ok(backfill::step(relation, batch_rows)? == Progress::More)
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -205,26 +238,32 @@ fn repair(
 }
 
 #[pg_extern(sql = false)]
-fn route(relation: Oid, tenant: Option<String>, use_partitioned: Option<bool>) -> Oid {
-    report(|| Ok(route::route(relation, tenant, use_partitioned)?.0))
+fn route(relation: Option<Oid>, tenant: Option<String>, use_partitioned: Option<bool>) -> Option<Oid> {
+    report(|| match relation {
+        Some(relation) => Ok(Some(route::route(relation, tenant, use_partitioned)?.0)),
+        None => Ok(None),
+    })
 }
 
 #[pg_extern(sql = false)]
 fn explain_route(
-    relation: Oid,
+    relation: Option<Oid>,
     tenant: Option<String>,
 ) -> TableIterator<'static, (name!(target, Oid), name!(reason, String))> {
-    report(|| Ok(TableIterator::once(route::route(relation, tenant, None)?)))
+    report(|| match relation {
+        Some(relation) => Ok(TableIterator::once(route::route(relation, tenant, None)?)),
+        None => Ok(TableIterator::empty()),
+    })
 }
 
 #[pg_extern(sql = false)]
 fn set_rollout(
-    relation: Oid,
+    relation: Option<Oid>,
     percent: Option<i32>,
     pilots: Option<Vec<Option<String>>>,
     excluded: Option<Vec<Option<String>>>,
 ) {
-    report(|| route::set_rollout(relation, percent, pilots, excluded))
+    report(|| route::set_rollout(given("relation", relation)?, percent, pilots, excluded))
 }
 
 #[pg_extern(sql = false)]

@@ -4,6 +4,7 @@
 
 pub mod copy;
 pub mod drain;
+pub mod report;
 mod state;
 
 use crate::catalog::{TableDef, load};
@@ -149,6 +150,7 @@ pub fn step(relation: Oid, batch_rows: i32) -> Result<Progress> {
         Duration::ZERO
     };
     state.save(&pair, busy)?;
+    report::progress(&pair, &state)?;
     Ok(Progress::More)
 }
 
@@ -350,8 +352,10 @@ fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
     }
     let root = foreign_keys::on_root_missing(&legacy, &twin);
     if !root.steps.is_empty() {
+        // Taking in a partition's key drops the triggers that it has on the table that it points at, and that needs
+        // ACCESS EXCLUSIVE: asked for first and within the budget, not on the way.
         let mut wanted: Vec<(Oid, LockMode)> = foreign_keys::carried(&legacy)
-            .map(|key| (Oid::from(key.references), LockMode::ShareRowExclusive))
+            .map(|key| (Oid::from(key.references), LockMode::AccessExclusive))
             .collect();
         wanted.push((pair.twin, LockMode::ShareRowExclusive));
         for partition in load::partitions(pair.twin)? {

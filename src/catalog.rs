@@ -53,6 +53,9 @@ pub struct Column {
     /// Of an identity column.
     pub sequence: Option<RelName>,
     pub statistics_target: Option<i32>,
+    /// `name=value`: `n_distinct` and `n_distinct_inherited`. What a server keeps there for itself is not ours to copy.
+    #[serde(default)]
+    pub options: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -99,6 +102,7 @@ pub struct Trigger {
     pub name: Ident,
     /// `pg_trigger.tgenabled`
     pub enabled: String,
+    pub comment: Option<String>,
     /// One of this extension's own.
     pub ours: bool,
     pub row: bool,
@@ -113,6 +117,7 @@ pub struct Trigger {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Policy {
     pub name: Ident,
+    pub comment: Option<String>,
     pub definition: String,
 }
 

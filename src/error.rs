@@ -1,16 +1,13 @@
 //! The one error type, and the one place that chooses SQLSTATE, message, DETAIL and HINT.
 //!
 //! Conditions that PostgreSQL itself knows keep its SQLSTATE (`42501`, `55P03`, …); those that only this
-//! extension knows have the class `PR`. pgrx can name only PostgreSQL's own codes, so a `PR` code is set by an
-//! error context callback, which the server runs while it finishes the report (`errfinish` in `elog.c`).
-#![allow(unsafe_code)]
+//! extension knows have the class `PR`. How they are raised is in [`raise`].
 
-use pgrx::pg_sys;
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
-use std::cell::Cell;
+mod raise;
+
+pub use raise::{init, keeping_sqlstate, report};
+
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -60,6 +57,12 @@ pub enum Error {
         reason: String,
         hint: String,
     },
+    NullArgument {
+        argument: String,
+    },
+    UnknownRelation {
+        oid: u32,
+    },
     TooManyPartitions {
         wanted: String,
         limit: usize,
@@ -85,6 +88,10 @@ pub enum Error {
     },
     /// The relation is partitioned but nobody manages it.
     NotManaged {
+        relation: String,
+    },
+    /// The other side of the pair was dropped by hand.
+    SideGone {
         relation: String,
     },
     /// The call does not fit the phase; `next` is the call that leads on.
@@ -163,6 +170,7 @@ impl Error {
             TooManyPartitions { .. } => "PR009",
             AlreadyPaired { .. } => "PR010",
             NotPaired { .. } => "PR011",
+            SideGone { .. } => "PR022",
             WrongPhase { .. } => "PR012",
             TwinNotEmpty { .. } => "PR013",
             NotEqual { .. } => "PR014",
@@ -172,6 +180,8 @@ impl Error {
             AlreadyManaged { .. } => "PR017",
             UnknownColumn { .. } => "42703",
             BadArgument { .. } => "22023",
+            NullArgument { .. } => "22004",
+            UnknownRelation { .. } => "42P01",
             NameTooLong { .. } => "42622",
             AlreadyExists { .. } => "42P07",
             NotOwner { .. } => "42501",
@@ -205,12 +215,15 @@ impl Error {
             BadStrategy { strategy } => format!("unknown partition strategy \"{strategy}\""),
             BadInterval { interval, .. } => format!("invalid partition interval \"{interval}\""),
             BadArgument { argument, .. } => format!("invalid value for \"{argument}\""),
+            NullArgument { argument } => format!("\"{argument}\" must not be null"),
+            UnknownRelation { oid } => format!("relation with oid {oid} does not exist"),
             TooManyPartitions { wanted, .. } => format!("too many partitions: {wanted}"),
             NameTooLong { name } => format!("name \"{name}\" is longer than 63 bytes"),
             AlreadyExists { name } => format!("relation {name} already exists"),
             NotOwner { relation } => format!("must be owner of {relation}"),
             AlreadyPaired { relation, .. } => format!("{relation} already belongs to a pair"),
             NotPaired { relation } => format!("{relation} belongs to no pair"),
+            SideGone { relation } => format!("the other side of {relation} was dropped"),
             NotManaged { relation } => format!("{relation} is not under maintenance"),
             AlreadyManaged { relation } => format!("{relation} is already under maintenance"),
             NotRangePartitioned { relation } => format!("{relation} is not partitioned by range"),
@@ -271,6 +284,8 @@ impl Error {
             NoPrimaryKey { .. } => "Add a primary key: sync and parity identify rows by it.".into(),
             NullPartitionKey { .. } => "Give these rows a value and set the column NOT NULL.".into(),
             UnknownColumn { .. } => "Name a column of the table as partition key.".into(),
+            NullArgument { .. } => "Give it a value, or leave it out where it has a default.".into(),
+            UnknownRelation { .. } => "It may have been dropped; name the table that is there now.".into(),
             UnsuitableKey { .. } => {
                 "RANGE takes date, timestamp, timestamptz, integer or uuid (version 7) columns; HASH and LIST take any column with a btree and hash operator class.".into()
             }
@@ -297,6 +312,9 @@ impl Error {
                 "Name a table made with PARTITION BY RANGE: only its partitions come and go.".into()
             }
             MaintenanceRunning { .. } => "Wait until the other session has finished.".into(),
+            SideGone { .. } => {
+                "Let the pair go with partition_router.abandon(): it drops no table then.".into()
+            }
             NotManaged { .. } => "Put it under maintenance with partition_router.manage().".into(),
             WrongPhase { next, .. } => format!("Call {next}."),
             TwinNotEmpty { .. } => "Empty the twin, or start again with partition_router.abandon().".into(),
@@ -308,22 +326,6 @@ impl Error {
             Internal(_) => "Please report this with the server's log.".into(),
         };
         Some(hint)
-    }
-
-    /// Ends the current call with this error. Destructors of the Rust frames above run.
-    pub fn raise(self) -> ! {
-        let mut report = ErrorReport::new(
-            PgSqlErrorCode::from(encode(self.sqlstate())),
-            self.message(),
-            function_name(),
-        );
-        if let Some(detail) = self.detail() {
-            report = report.set_detail(detail);
-        }
-        if let Some(hint) = self.hint() {
-            report = report.set_hint(hint);
-        }
-        raise_with_sqlstate(report, encode(self.sqlstate()))
     }
 }
 
@@ -347,27 +349,6 @@ impl From<serde_json::Error> for Error {
     }
 }
 
-/// Keeps Rust backtraces out of DETAIL, where pgrx puts them when the server's environment has `RUST_BACKTRACE`: DETAIL
-/// is for the user. Who wants them sets `RUST_LIB_BACKTRACE`. Called once, when the library is loaded.
-pub fn init() {
-    if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
-        // SAFETY: a backend has one thread.
-        unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
-    }
-}
-
-/// Runs the body of an SQL-callable function and turns its error into the server's.
-pub fn report<T>(body: impl FnOnce() -> Result<T>) -> T {
-    match body() {
-        Ok(value) => value,
-        Err(error) => error.raise(),
-    }
-}
-
-fn function_name() -> &'static str {
-    "partition_router"
-}
-
 fn capitalise(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {
@@ -376,118 +357,9 @@ fn capitalise(text: &str) -> String {
     }
 }
 
-/// Packs five characters as `MAKE_SQLSTATE` of `elog.h` does.
-pub fn encode(sqlstate: &str) -> i32 {
-    sqlstate.bytes().enumerate().fold(0, |code, (i, b)| {
-        code + (((i32::from(b) - 0x30) & 0x3F) << (6 * i))
-    })
-}
-
-thread_local! {
-    static PENDING_SQLSTATE: Cell<Option<i32>> = const { Cell::new(None) };
-}
-
-/// Reports `report` as an ERROR whose SQLSTATE is `code`, also where pgrx has no name for the code.
-pub fn raise_with_sqlstate(report: ErrorReport, code: i32) -> ! {
-    PENDING_SQLSTATE.set(Some(code));
-    // SAFETY: the node lives in TopTransactionContext, which outlives the error that is raised two lines below;
-    // whoever catches that error puts back the error_context_stack it had, as PG_TRY does.
-    unsafe {
-        let size = std::mem::size_of::<pg_sys::ErrorContextCallback>();
-        let node = pg_sys::MemoryContextAlloc(pg_sys::TopTransactionContext, size)
-            .cast::<pg_sys::ErrorContextCallback>();
-        (*node).previous = pg_sys::error_context_stack;
-        (*node).callback = Some(set_pending_sqlstate);
-        (*node).arg = std::ptr::null_mut();
-        pg_sys::error_context_stack = node;
-    }
-    report.report(PgLogLevel::ERROR);
-    unreachable!("an ERROR does not return")
-}
-
-/// Error context callback: gives the error that is being reported the SQLSTATE that was asked for.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn set_pending_sqlstate(_arg: *mut std::ffi::c_void) {
-    if let Some(code) = PENDING_SQLSTATE.take() {
-        // SAFETY: the server calls this between errstart and the end of errfinish, where errcode may be called.
-        unsafe { errcode(code) };
-    }
-}
-
-// SAFETY: the signatures of elog.h; they neither allocate nor raise.
-unsafe extern "C-unwind" {
-    fn errcode(sqlerrcode: std::ffi::c_int) -> std::ffi::c_int;
-    fn geterrcode() -> std::ffi::c_int;
-}
-
-thread_local! {
-    static SEEN_SQLSTATE: Cell<Option<i32>> = const { Cell::new(None) };
-}
-
-/// Error context callback: notes the SQLSTATE of the error that is being reported.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn note_sqlstate(_arg: *mut std::ffi::c_void) {
-    // SAFETY: called while an error is being reported.
-    SEEN_SQLSTATE.set(Some(unsafe { geterrcode() }));
-}
-
-/// Runs `body`, in which functions of the user may be evaluated. An error of the server keeps its SQLSTATE, also one
-/// that pgrx has no name for, and gets the hint that `hint_for` has for it where it has none of its own.
-pub fn keeping_sqlstate<T>(
-    body: impl FnOnce() -> T,
-    hint_for: fn(PgSqlErrorCode) -> Option<&'static str>,
-) -> T {
-    let mut node = pg_sys::ErrorContextCallback::default();
-    // SAFETY: the node is taken off the stack of callbacks before it goes out of scope, whether `body` returns or not.
-    unsafe {
-        node.previous = pg_sys::error_context_stack;
-        node.callback = Some(note_sqlstate);
-        pg_sys::error_context_stack = &mut node;
-    }
-    let previous = node.previous;
-    SEEN_SQLSTATE.set(None);
-    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
-        .catch_others(|caught: CaughtError| {
-            let CaughtError::PostgresError(report) = &caught else {
-                caught.rethrow()
-            };
-            let code = report.sql_error_code();
-            let unnamed = SEEN_SQLSTATE
-                .get()
-                .filter(|_| code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
-            let hint = hint_for(code).filter(|_| report.hint().is_none());
-            if unnamed.is_none() && hint.is_none() {
-                caught.rethrow();
-            }
-            let mut explained = ErrorReport::new(code, report.message().to_string(), function_name());
-            if let Some(detail) = report.detail() {
-                explained = explained.set_detail(detail.to_string());
-            }
-            if let Some(hint) = report.hint().or(hint) {
-                explained = explained.set_hint(hint.to_string());
-            }
-            Err(Box::new((explained, unnamed.unwrap_or(code as i32))))
-        })
-        .finally(|| {
-            // SAFETY: as above.
-            unsafe { pg_sys::error_context_stack = previous };
-        })
-        .execute();
-    match result {
-        Ok(value) => value,
-        Err(refused) => raise_with_sqlstate(refused.0, refused.1),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn own_sqlstates_are_packed_as_the_server_packs_them() {
-        assert_eq!(encode("00000"), 0);
-        assert_eq!(encode("XX000"), 0x28 | (0x28 << 6));
-    }
 
     #[test]
     fn every_message_is_short_and_every_hint_is_a_sentence() {

@@ -39,6 +39,8 @@ mod session;
 mod settings;
 mod spi;
 mod sync;
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
 mod twin;
 
 pgrx::pg_module_magic!();
@@ -72,4 +74,14 @@ pub extern "C-unwind" fn _PG_init() {
     error::init();
     settings::init();
     sync::init();
+}
+
+/// What the test framework of pgrx asks for.
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["timezone = 'UTC'"]
+    }
 }

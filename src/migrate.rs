@@ -4,7 +4,7 @@ use crate::backfill::{self, Progress};
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
-use crate::ident::Ident;
+use crate::ident::RelName;
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, Strategy, store};
 use crate::parity::{self, Level, Verdict};
@@ -118,6 +118,7 @@ pub fn step(legacy: Oid, request: &Request) -> Result<Progress> {
             if pair.verified_at.is_some() {
                 return Ok(Progress::Finished);
             }
+            backfill::report::say(&pair, "verify", "both sides by checksum")?;
             let verdicts = parity::verify(legacy, Level::Checksum)?;
             require_equal(&pair, &verdicts)?;
         }
@@ -140,9 +141,10 @@ fn require_equal(pair: &Pair, verdicts: &[Verdict]) -> Result<()> {
     })
 }
 
-/// Back to the untouched legacy, from any phase in which it is still the main table.
+/// Back to the untouched legacy, from any phase in which it is still the main table. A pair that has lost a side is
+/// only let go: what is left may hold the only copy of the rows.
 pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
-    let pair = store::get_for_change(relation, "abandon")?;
+    let pair = store::get_to_let_go(relation, "abandon")?;
     if !pair.phase.can_abandon() {
         return Err(Error::WrongPhase {
             relation: store::display_name(pair.legacy)?,
@@ -151,18 +153,15 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
             next: pair.phase.next_call().into(),
         });
     }
-    let plan = abandon_plan(&pair)?;
+    let (legacy, twin) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?);
     if mode == Mode::DryRun {
-        return execute::run(&plan, Mode::DryRun);
+        return execute::run(&abandon_plan(&pair)?, Mode::DryRun);
     }
-    locks::acquire(&[
-        (pair.legacy, LockMode::AccessExclusive),
-        (pair.twin, LockMode::AccessExclusive),
-    ])?;
-    let legacy = store::display_name(pair.legacy)?;
+    locks::acquire(&abandon_locks(&pair)?)?;
     sync::triggers::remove(&pair)?;
-    let twin = load::table_def(pair.twin)?;
-    execute::run(&drop_twin(&twin), Mode::Run)?;
+    if let (Some(_), Some(twin)) = (&legacy, &twin) {
+        execute::run(&drop_twin(twin), Mode::Run)?;
+    }
     backfill::drop_change_log(&pair)?;
     session::with_own_tables(|| {
         spi::execute(
@@ -174,31 +173,64 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
             &[pair.id.into()],
         )
     })?;
+    let name = legacy.map_or_else(|| pair.base_name.to_string(), |name| name.to_string());
     store::log_run(
-        &legacy,
+        &name,
         "abandon",
         "ABANDONED",
         json!({ "from_phase": pair.phase.as_str() }),
     )
 }
 
-fn drop_twin(twin: &TableDef) -> Plan {
+/// All that dropping the triggers and the twin locks. A foreign key that goes takes ACCESS EXCLUSIVE on the table that
+/// it points at, so that table is asked for within the budget too, not waited for with the legacy in hand.
+fn abandon_locks(pair: &Pair) -> Result<Vec<(Oid, LockMode)>> {
+    let mut tables = vec![];
+    if load::rel_name(pair.legacy)?.is_some() {
+        tables.push(pair.legacy);
+    }
+    let mut of_twin = vec![];
+    if load::rel_name(pair.twin)?.is_some() {
+        of_twin.push(pair.twin);
+        of_twin.extend(load::partitions(pair.twin)?.iter().map(|p| Oid::from(p.oid)));
+    }
+    tables.extend(&of_twin);
+    for table in of_twin {
+        for key in load::table_def(table)?.foreign_keys {
+            let parent = Oid::from(key.references);
+            if !tables.contains(&parent) {
+                tables.push(parent);
+            }
+        }
+    }
+    Ok(tables
+        .into_iter()
+        .map(|table| (table, LockMode::AccessExclusive))
+        .collect())
+}
+
+fn drop_twin(twin: &RelName) -> Plan {
     let mut plan = Plan::default();
-    plan.push("drop the twin", format!("DROP TABLE {}", twin.name));
+    plan.push("drop the twin", format!("DROP TABLE {twin}"));
     plan
 }
 
 fn abandon_plan(pair: &Pair) -> Result<Plan> {
-    let legacy = load::table_def(pair.legacy)?;
-    let twin = load::table_def(pair.twin)?;
+    let (legacy, twin) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?);
+    let place = sync_triggers::Place::Side;
     let mut plan = Plan::default();
-    let name = sync_triggers::name_on_legacy(&pair.base_name);
-    plan.extend(sync_triggers::uninstall(
-        &legacy.name,
-        &name,
-        sync_triggers::Place::Side,
-    ));
-    plan.extend(drop_twin(&twin));
+    if let Some(legacy) = &legacy {
+        let name = sync_triggers::name_on_legacy(&pair.base_name);
+        plan.extend(sync_triggers::uninstall(legacy, &name, place));
+    }
+    match (&legacy, &twin) {
+        (Some(_), Some(twin)) => plan.extend(drop_twin(twin)),
+        (None, Some(twin)) => {
+            let name = sync_triggers::name_on_twin(&pair.base_name);
+            plan.extend(sync_triggers::uninstall(twin, &name, place));
+        }
+        _ => {}
+    }
     Ok(plan)
 }
 
@@ -286,23 +318,4 @@ fn blocks(legacy: &TableDef) -> Result<i64> {
         &[Oid::from(legacy.oid).into()],
     )?
     .unwrap_or(0))
-}
-
-/// A request from the arguments of `migrate()` and `create_twin()`.
-pub fn request(
-    partition_key: &str,
-    strategy: &str,
-    partition_interval: &str,
-    partitions: i32,
-    premake: i32,
-    twin: Option<&str>,
-) -> Request {
-    Request {
-        partition_key: Ident::new(partition_key),
-        strategy: strategy.into(),
-        partition_interval: partition_interval.into(),
-        partitions,
-        premake,
-        twin: twin.map(Ident::new),
-    }
 }

@@ -1,6 +1,6 @@
 //! What would stop a migration, and what would surprise. A finding of severity `error` stops `create_twin()`.
 
-use crate::catalog::TableDef;
+use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::ident::Ident;
 use crate::pair::{Strategy, store};
@@ -216,6 +216,23 @@ fn key_findings(
             },
         ));
     }
+    let method = match strategy {
+        Some(Strategy::Hash) => Some(load::Method::Hash),
+        Some(Strategy::List) => Some(load::Method::Btree),
+        _ => None,
+    };
+    if let Some(method) = method
+        && !load::has_operator_class(Oid::from(legacy.oid), &column.name, method)?
+    {
+        found.push(Finding::error(
+            "unsuitable_key",
+            Error::UnsuitableKey {
+                column: column.name.as_str().into(),
+                type_name: column.type_name.clone(),
+                strategy: strategy.map(|s| s.to_string()).unwrap_or_default(),
+            },
+        ));
+    }
     let nulls = twin::null_keys(legacy, column)?;
     if nulls > 0 {
         found.push(Finding::error(
@@ -268,6 +285,16 @@ fn what_cannot_follow(legacy: &TableDef, found: &mut Vec<Finding>) {
             "invalid_index",
             format!("index {} is invalid and is left out", index.name),
             "Run REINDEX INDEX CONCURRENTLY, or drop it.",
+        ));
+    }
+    for key in legacy.foreign_keys.iter().filter(|k| !k.valid) {
+        found.push(Finding::warning(
+            "foreign_key_not_valid",
+            format!(
+                "foreign key {} is not valid and is not carried to the twin",
+                key.name
+            ),
+            "Run ALTER TABLE … VALIDATE CONSTRAINT first.",
         ));
     }
     for reference in &legacy.referenced_by {

@@ -45,12 +45,9 @@ pub fn design(legacy: &TableDef, request: &Request) -> Result<TwinSpec> {
     let partitions = match strategy {
         Strategy::Range => range(legacy, column, request)?,
         Strategy::Hash => hash(base, request.partitions)?,
-        Strategy::List => list(legacy, column)?,
+        Strategy::List => list(legacy, column, request)?,
     };
-    let twin = request
-        .twin
-        .clone()
-        .unwrap_or_else(|| base.with_suffix("_partitioned"));
+    let twin = twin_name(base, request);
     let names = partitions.iter().map(|p| &p.name).chain([&twin]);
     if let Some(long) = names
         .chain([&sync_triggers::longest_name(base)])
@@ -66,6 +63,11 @@ pub fn design(legacy: &TableDef, request: &Request) -> Result<TwinSpec> {
         partition_key: request.partition_key.clone(),
         partitions,
     })
+}
+
+fn twin_name(base: &Ident, request: &Request) -> Ident {
+    let given = request.twin.clone();
+    given.unwrap_or_else(|| base.with_suffix("_partitioned"))
 }
 
 fn hash(base: &Ident, modulus: i32) -> Result<Vec<NewPartition>> {
@@ -85,7 +87,7 @@ fn hash(base: &Ident, modulus: i32) -> Result<Vec<NewPartition>> {
 }
 
 /// One partition for each value that there is, and the default for those to come.
-fn list(legacy: &TableDef, column: &Column) -> Result<Vec<NewPartition>> {
+fn list(legacy: &TableDef, column: &Column, request: &Request) -> Result<Vec<NewPartition>> {
     // As the owner: comparing values may run code of the type's author.
     let owner = load::owner(legacy.oid.into())?;
     let values: Vec<String> = session::as_user(owner, || {
@@ -109,14 +111,20 @@ fn list(legacy: &TableDef, column: &Column) -> Result<Vec<NewPartition>> {
         });
     }
     let base = &legacy.name.name;
-    let mut partitions: Vec<_> = values
-        .into_iter()
-        .map(|value| NewPartition {
-            name: base.with_suffix(&format!("_{value}")),
+    let default = default_partition(base);
+    let partitions = values.into_iter().enumerate().map(|(number, value)| {
+        let mut name = base.with_suffix(&format!("_{value}"));
+        // Nobody can choose another value: one that makes no name of its own is counted instead.
+        if name.is_too_long() || name == default.name || name == twin_name(base, request) {
+            name = base.with_suffix(&format!("_value_{}", number + 1));
+        }
+        NewPartition {
+            name,
             bounds: Bounds::List { value },
-        })
-        .collect();
-    partitions.push(default_partition(base));
+        }
+    });
+    let mut partitions: Vec<_> = partitions.collect();
+    partitions.push(default);
     Ok(partitions)
 }
 
@@ -302,6 +310,12 @@ pub fn parse_interval(text: &str) -> Result<Interval> {
     .catch_when(pgrx::PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, |_| {
         Err(bad("it is too long"))
     })
+    .catch_when(pgrx::PgSqlErrorCode::ERRCODE_INTERVAL_FIELD_OVERFLOW, |_| {
+        Err(bad("it is too long"))
+    })
+    .catch_when(pgrx::PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, |_| {
+        Err(bad("it is too long"))
+    })
     .execute()?;
     let parts = parts.ok_or_else(|| bad("it is no length of time"))?;
     Interval::from_parts(text, parts.months, parts.days, parts.micros).map_err(bounds_error)
@@ -355,6 +369,9 @@ pub fn null_keys(legacy: &TableDef, column: &Column) -> Result<i64> {
 
 /// A name that is taken already, of the twin or one of its partitions.
 pub fn taken_name(spec: &TwinSpec) -> Result<Option<RelName>> {
+    if spec.partitions.iter().any(|p| p.name == spec.twin.name) {
+        return Ok(Some(spec.twin.clone()));
+    }
     let names: Vec<String> = spec
         .partitions
         .iter()

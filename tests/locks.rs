@@ -84,3 +84,59 @@ fn who_blocks_is_named_when_the_budget_is_spent() {
         "copying"
     );
 }
+
+#[test]
+fn taking_in_the_foreign_keys_never_deadlocks_with_a_writer() {
+    let database = Database::new("foreign_keys");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &[
+            "CREATE TABLE organizations (id int PRIMARY KEY)",
+            "INSERT INTO organizations VALUES (1)",
+            "CREATE TABLE t (id int PRIMARY KEY, at timestamp NOT NULL, org int REFERENCES organizations)",
+            "INSERT INTO t SELECT g, '2026-01-01', 1 FROM generate_series(1, 100) g",
+            "SELECT partition_router.create_twin('t', 'at')",
+            "SELECT partition_router.start_sync('t')",
+        ],
+    );
+    // Up to the step in which the root takes the keys in: every partition has its own, valid.
+    let leaves_done = "SELECT (SELECT stage FROM partition_router.copy_state) = 'finish'
+        AND NOT EXISTS (SELECT FROM pg_partition_tree('t_partitioned') p WHERE p.isleaf AND NOT EXISTS (
+            SELECT FROM pg_constraint k WHERE k.conrelid = p.relid AND k.contype = 'f' AND k.convalidated))
+        AND (SELECT next_block FROM partition_router.copy_state)
+            > (SELECT count(*) FROM pg_partition_tree('t_partitioned') p WHERE p.isleaf)";
+    while !one::<bool>(&mut client, leaves_done) {
+        assert!(one::<bool>(
+            &mut client,
+            "SELECT partition_router.backfill_step('t', 1000)"
+        ));
+    }
+    let mut writer = database.connect();
+    run(
+        &mut writer,
+        &["BEGIN", "SELECT FROM organizations WHERE id = 1 FOR KEY SHARE"],
+    );
+    std::thread::scope(|scope| {
+        let backfill = scope.spawn(|| {
+            let mut client = database.connect();
+            client.batch_execute("CALL partition_router.backfill('t')")
+        });
+        wait_for(
+            &mut client,
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'organizations'::regclass AND NOT granted)",
+        );
+        writer
+            .batch_execute("INSERT INTO t VALUES (1000, '2026-01-01', 1)")
+            .expect("the writer meets no deadlock");
+        run(&mut writer, &["COMMIT"]);
+        backfill
+            .join()
+            .expect("no panic")
+            .expect("the backfill goes on when the writer is done");
+    });
+    assert_eq!(
+        one::<String>(&mut client, "SELECT stage FROM partition_router.copy_state"),
+        "done"
+    );
+}

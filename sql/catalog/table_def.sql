@@ -35,6 +35,9 @@ SELECT pg_catalog.jsonb_build_object(
                 JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
                 WHERE d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype = 'i'
                   AND d.classid = 'pg_catalog.pg_class'::regclass LIMIT 1) END,
+            'options', (
+                SELECT COALESCE(pg_catalog.jsonb_agg(o), '[]') FROM pg_catalog.unnest(a.attoptions) o
+                WHERE pg_catalog.split_part(o, '=', 1) IN ('n_distinct', 'n_distinct_inherited')),
             'statistics_target', NULLIF(COALESCE((pg_catalog.to_jsonb(a) ->> 'attstattarget')::int, -1), -1)
         ) ORDER BY a.attnum), '[]')
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type bt ON bt.oid = a.atttypid
@@ -103,13 +106,13 @@ SELECT pg_catalog.jsonb_build_object(
         FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0),
     'triggers', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-            'name', x.tgname, 'enabled', x.tgenabled, 'ours', x.ours, 'head', x.head, 'row', x.is_row,
+            'name', x.tgname, 'enabled', x.tgenabled, 'comment', x.comment, 'ours', x.ours, 'head', x.head, 'row', x.is_row,
             'transition', x.has_transition,
             'tail', CASE WHEN pg_catalog.starts_with(x.definition, x.prefix)
                          THEN pg_catalog.substr(x.definition, pg_catalog.length(x.prefix) + 1) END
         ) ORDER BY x.tgname), '[]')
         FROM (
-            SELECT t.tgname, t.tgenabled, t.tgtype & 1 = 1 AS is_row,
+            SELECT t.tgname, t.tgenabled, pg_catalog.obj_description(t.oid, 'pg_trigger') AS comment, t.tgtype & 1 = 1 AS is_row,
                    t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL AS has_transition,
                    pn.nspname = 'partition_router' AS ours,
                    pg_catalog.pg_get_triggerdef(t.oid, false) AS definition,
@@ -136,6 +139,7 @@ SELECT pg_catalog.jsonb_build_object(
     'policies', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'name', p.polname,
+            'comment', pg_catalog.obj_description(p.oid, 'pg_policy'),
             'definition',
                 CASE WHEN p.polpermissive THEN ' AS PERMISSIVE' ELSE ' AS RESTRICTIVE' END
                 || ' FOR ' || CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END

@@ -14,7 +14,7 @@ DECLARE
     failure_state pg_catalog.text;
     failure pg_catalog.text;
 BEGIN
-    IF dry_run THEN
+    IF dry_run IS NOT FALSE THEN
         PERFORM partition_router.maintenance_dry_run(relation);
         RETURN;
     END IF;

@@ -1,5 +1,6 @@
 //! The calls of maintenance.
 
+use super::given;
 use crate::error::report;
 use crate::execute::Mode;
 use crate::ident::Ident;
@@ -43,16 +44,22 @@ fn change(
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn manage(
-    parent: Oid,
-    partition_interval: &str,
-    premake: i32,
+    parent: Option<Oid>,
+    partition_interval: Option<&str>,
+    premake: Option<i32>,
     retention: Option<Interval>,
-    retention_action: &str,
+    retention_action: Option<&str>,
     archive_schema: Option<&CStr>,
-    timezone: &str,
-    dry_run: bool,
+    timezone: Option<&str>,
+    dry_run: Option<bool>,
 ) {
     report(|| {
+        let parent = given("parent", parent)?;
+        let partition_interval = given("partition_interval", partition_interval)?;
+        let premake = given("premake", premake)?;
+        let retention_action = given("retention_action", retention_action)?;
+        let timezone = given("timezone", timezone)?;
+        let dry_run = given("dry_run", dry_run)?;
         // The default action is no choice: without a length nothing is retired.
         let action =
             Some(retention_action.to_owned()).filter(|action| action != "drop" || retention.is_some());
@@ -69,23 +76,31 @@ fn manage(
 
 #[pg_extern(sql = false)]
 fn set_policy(
-    relation: Oid,
+    relation: Option<Oid>,
     premake: Option<i32>,
     retention: Option<Interval>,
     retention_action: Option<String>,
     archive_schema: Option<&CStr>,
     timezone: Option<String>,
-    dry_run: bool,
+    dry_run: Option<bool>,
 ) {
     report(|| {
+        let (relation, dry_run) = (given("relation", relation)?, given("dry_run", dry_run)?);
         let change = change(premake, retention, retention_action, archive_schema, timezone);
         maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
     });
 }
 
 #[pg_extern(sql = false)]
-fn create_partitions(relation: Oid, premake: Option<i32>, dry_run: bool) -> SetOfIterator<'static, String> {
-    let names = report(|| by_hand::create_partitions(relation, premake, Mode::from_dry_run(dry_run)));
+fn create_partitions(
+    relation: Option<Oid>,
+    premake: Option<i32>,
+    dry_run: Option<bool>,
+) -> SetOfIterator<'static, String> {
+    let names = report(|| {
+        let mode = Mode::from_dry_run(given("dry_run", dry_run)?);
+        by_hand::create_partitions(given("relation", relation)?, premake, mode)
+    });
     SetOfIterator::new(names.into_iter().map(|name| name.to_string()))
 }
 

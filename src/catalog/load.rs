@@ -3,7 +3,7 @@
 
 use super::TableDef;
 use crate::error::{Error, Result};
-use crate::ident::RelName;
+use crate::ident::{Ident, RelName};
 use crate::spi;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
@@ -16,7 +16,7 @@ use std::ffi::CStr;
 /// `Internal` when there is no such relation: the caller got the oid from a `regclass`.
 pub fn table_def(oid: Oid) -> Result<TableDef> {
     spi::row(include_str!("../../sql/catalog/table_def.sql"), &[oid.into()])?
-        .ok_or_else(|| Error::Internal(format!("relation with oid {} does not exist", oid.to_u32())))
+        .ok_or_else(|| Error::UnknownRelation { oid: oid.to_u32() })
 }
 
 /// The schema-qualified name of a relation; `None` when it does not exist (any more). It comes from the catalog cache,
@@ -87,7 +87,7 @@ pub fn owner(oid: Oid) -> Result<Oid> {
         &[oid.into()],
     )?
     .map(Oid::from)
-    .ok_or_else(|| Error::Internal(format!("relation with oid {} does not exist", oid.to_u32())))
+    .ok_or_else(|| Error::UnknownRelation { oid: oid.to_u32() })
 }
 
 /// The tables that hold a relation's rows: its leaf partitions, or the table itself.
@@ -99,4 +99,30 @@ pub fn leaves(table: Oid) -> Result<Vec<Oid>> {
         &[table.into()],
     )?;
     Ok(oids.into_iter().map(Oid::from).collect())
+}
+
+/// An index method whose operator classes partitioning uses.
+#[derive(Debug, Clone, Copy)]
+pub enum Method {
+    Btree,
+    Hash,
+}
+
+/// Whether a column's type has a default operator class of a method: partitioning cannot do without.
+pub fn has_operator_class(table: Oid, column: &Ident, method: Method) -> Result<bool> {
+    let type_oid: Option<u32> = spi::row(
+        "SELECT pg_catalog.to_jsonb(a.atttypid::bigint) FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = $1 AND a.attname = $2",
+        &[table.into(), column.as_str().into()],
+    )?;
+    let method = match method {
+        Method::Btree => pg_sys::BTREE_AM_OID,
+        Method::Hash => pg_sys::HASH_AM_OID,
+    };
+    let Some(type_oid) = type_oid else {
+        return Ok(false);
+    };
+    // SAFETY: reads the catalog; domains are looked through.
+    let class = unsafe { pg_sys::GetDefaultOpClass(type_oid.into(), method) };
+    Ok(class != Oid::INVALID)
 }

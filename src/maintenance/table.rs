@@ -126,6 +126,7 @@ impl Partitioned {
             identity: false,
             sequence: None,
             statistics_target: None,
+            options: vec![],
         };
         let is_integer = matches!(column.base_type.as_str(), "smallint" | "integer" | "bigint");
         let is_epoch = is_integer && Interval::from_step(interval).is_err();

@@ -63,12 +63,28 @@ pub fn find(relation: Oid) -> Result<Option<Pair>> {
     row.map(Pair::try_from).transpose()
 }
 
-/// As [`find`]; no pair is an error.
+/// As [`find`]; no pair is an error, and so is one that has lost a side.
 pub fn get(relation: Oid) -> Result<Pair> {
+    let pair = get_whole_or_not(relation)?;
+    require_whole(&pair)?;
+    Ok(pair)
+}
+
+/// As [`find`]; no pair is an error.
+pub fn get_whole_or_not(relation: Oid) -> Result<Pair> {
     match find(relation)? {
         Some(pair) => Ok(pair),
         None => Err(Error::NotPaired {
-            relation: display_name(relation)?,
+            relation: existing_name(relation)?,
+        }),
+    }
+}
+
+fn require_whole(pair: &Pair) -> Result<()> {
+    match (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?) {
+        (Some(_), Some(_)) => Ok(()),
+        (legacy, twin) => Err(Error::SideGone {
+            relation: legacy.or(twin).map(|name| name.to_string()).unwrap_or_default(),
         }),
     }
 }
@@ -90,6 +106,23 @@ pub fn get_for_change(relation: Oid, operation: &str) -> Result<Pair> {
     let pair = get(relation)?;
     require_owner(pair.legacy)?;
     require_owner(pair.twin)?;
+    lock(&pair, operation)?;
+    get(relation)
+}
+
+/// As [`get_for_change`], also for a pair that has lost a side: the caller must own what is left.
+pub fn get_to_let_go(relation: Oid, operation: &str) -> Result<Pair> {
+    let pair = get_whole_or_not(relation)?;
+    for side in [pair.legacy, pair.twin] {
+        if load::rel_name(side)?.is_some() {
+            require_owner(side)?;
+        }
+    }
+    lock(&pair, operation)?;
+    get_whole_or_not(relation)
+}
+
+fn lock(pair: &Pair, operation: &str) -> Result<()> {
     let free: Option<bool> = session::with_own_tables(|| {
         spi::row(
             "SELECT pg_catalog.to_jsonb(pg_catalog.pg_try_advisory_xact_lock(
@@ -97,13 +130,13 @@ pub fn get_for_change(relation: Oid, operation: &str) -> Result<Pair> {
             &[pair.id.into()],
         )
     })?;
-    if free != Some(true) {
-        return Err(Error::Busy {
-            relation: display_name(pair.legacy)?,
-            operation: format!("another call than this {operation}"),
-        });
+    if free == Some(true) {
+        return Ok(());
     }
-    get(relation)
+    Err(Error::Busy {
+        relation: display_name(pair.legacy)?,
+        operation: format!("another call than this {operation}"),
+    })
 }
 
 /// # Errors
@@ -113,8 +146,14 @@ pub fn require_owner(relation: Oid) -> Result<()> {
         return Ok(());
     }
     Err(Error::NotOwner {
-        relation: display_name(relation)?,
+        relation: existing_name(relation)?,
     })
+}
+
+fn existing_name(relation: Oid) -> Result<String> {
+    let oid = relation.to_u32();
+    let name = load::rel_name(relation)?.ok_or(Error::UnknownRelation { oid })?;
+    Ok(name.to_string())
 }
 
 /// The quoted name of a relation for messages, or its oid when it is gone.

@@ -85,6 +85,7 @@ pub fn plan(legacy: &TableDef, spec: &TwinSpec) -> Plan {
             create_partition(legacy, twin, partition),
         );
     }
+    statistics(&mut plan, legacy, spec);
     plan.extend(indexes::create(
         &indexes::of_twin(legacy, &spec.partition_key),
         twin,
@@ -138,6 +139,13 @@ fn columns(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
                 ),
             );
         }
+    }
+}
+
+/// What ANALYZE should know of the columns: a new partition does not take it from its parent.
+fn statistics(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
+    let twin = &spec.twin;
+    for column in &legacy.columns {
         if let Some(target) = column.statistics_target {
             plan.push(
                 format!("set the statistics target of {}", column.name),
@@ -147,7 +155,23 @@ fn columns(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
                 ),
             );
         }
+        if column.options.is_empty() {
+            continue;
+        }
+        let options = list(column.options.iter().map(|o| indexes::option(o)));
+        for table in tables(spec) {
+            plan.push(
+                format!("set the statistics options of {} of {}", column.name, table.name),
+                format!("ALTER TABLE {table} ALTER COLUMN {} SET ({options})", column.name),
+            );
+        }
     }
+}
+
+/// The twin and its partitions.
+fn tables(spec: &TwinSpec) -> impl Iterator<Item = RelName> + '_ {
+    let partitions = spec.partitions.iter();
+    std::iter::once(spec.twin.clone()).chain(partitions.map(|p| spec.twin.sibling(p.name.clone())))
 }
 
 fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
@@ -157,6 +181,16 @@ fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
             format!("create policy {}", policy.name),
             format!("CREATE POLICY {} ON {twin}{}", policy.name, policy.definition),
         );
+        if let Some(comment) = &policy.comment {
+            plan.push(
+                format!("copy the comment of policy {}", policy.name),
+                format!(
+                    "COMMENT ON POLICY {} ON {twin} IS {}",
+                    policy.name,
+                    Literal(comment)
+                ),
+            );
+        }
     }
     if legacy.row_security {
         plan.push(
@@ -206,8 +240,7 @@ fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
             );
         }
     }
-    let partitions = spec.partitions.iter().map(|p| twin.sibling(p.name.clone()));
-    for table in std::iter::once(twin.clone()).chain(partitions) {
+    for table in tables(spec) {
         plan.push(
             format!("give {} to the legacy's owner", table.name),
             format!("ALTER TABLE {table} OWNER TO {}", legacy.owner),
@@ -225,6 +258,16 @@ fn triggers(plan: &mut Plan, legacy: &TableDef, twin: &RelName) {
             format!("create trigger {}", trigger.name),
             format!("{}{twin}{tail}", trigger.head),
         );
+        if let Some(comment) = &trigger.comment {
+            plan.push(
+                format!("copy the comment of trigger {}", trigger.name),
+                format!(
+                    "COMMENT ON TRIGGER {} ON {twin} IS {}",
+                    trigger.name,
+                    Literal(comment)
+                ),
+            );
+        }
         let state = match trigger.enabled.as_str() {
             "D" => "DISABLE",
             "R" => "ENABLE REPLICA",

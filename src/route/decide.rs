@@ -204,10 +204,7 @@ mod tests {
 
     #[test]
     fn buckets_never_change() {
-        assert_eq!(
-            [bucket("1"), bucket("42"), bucket("org-ü")],
-            [bucket("1"), bucket("42"), bucket("org-ü")]
-        );
+        assert_eq!(["1", "42", "4711", "org-ü", ""].map(bucket), [64, 73, 41, 80, 38]);
         assert_eq!(xxh3_64(b""), 0x2d06_8005_38d3_94c2);
     }
 

@@ -47,6 +47,8 @@ pub struct Side {
     routing: *mut compat::PartitionTupleRouting,
     foreign_keys: ForeignKeys,
     leaves: HashMap<Oid, Leaf>,
+    /// The leaf that was located last: rows next to each other often lie in one partition.
+    last: Option<Leaf>,
 }
 
 /// A table that holds rows: a leaf partition, or the whole side.
@@ -116,6 +118,7 @@ impl Side {
                 routing: null_mut(),
                 foreign_keys,
                 leaves: HashMap::new(),
+                last: None,
             };
             if partitioned {
                 side.routing = compat::ExecSetupPartitionTupleRouting(estate, relation);
@@ -209,12 +212,19 @@ impl Side {
             } else {
                 compat::ExecFindPartition(self.modify, self.root, self.routing, row, self.estate)
             };
-            let oid = (*(*info).ri_RelationDesc).rd_id;
-            if let Some(leaf) = self.leaves.get(&oid) {
-                return Ok(*leaf);
+            if let Some(last) = self.last.filter(|last| last.info == info) {
+                return Ok(last);
             }
-            let leaf = self.new_leaf(info)?;
-            self.leaves.insert(oid, leaf);
+            let oid = (*(*info).ri_RelationDesc).rd_id;
+            let leaf = match self.leaves.get(&oid) {
+                Some(leaf) => *leaf,
+                None => {
+                    let leaf = self.new_leaf(info)?;
+                    self.leaves.insert(oid, leaf);
+                    leaf
+                }
+            };
+            self.last = Some(leaf);
             Ok(leaf)
         }
     }

@@ -1,7 +1,7 @@
 //! One throwaway server for the tests of a file (`scripts/cluster.sh`), one database a test.
 #![allow(dead_code)] // each test file uses its own part
 
-use postgres::{Client, NoTls};
+use postgres::{Client, Config, NoTls};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -74,8 +74,16 @@ impl Cluster {
     }
 
     pub fn connect_as(&self, user: &str, database: &str) -> Client {
-        let parameters = format!("host={} port=5432 user={user} dbname={database}", self.socket);
-        Client::connect(&parameters, NoTls).expect("the server takes a connection")
+        self.config(user, database)
+            .connect(NoTls)
+            .expect("the server takes a connection")
+    }
+
+    /// How to connect, for sessions that want something special.
+    pub fn config(&self, user: &str, database: &str) -> Config {
+        let mut config = Config::new();
+        config.host(&self.socket).user(user).dbname(database);
+        config
     }
 
     pub fn directory(&self) -> &str {
@@ -172,6 +180,20 @@ pub fn run(client: &mut Client, statements: &[&str]) {
             .batch_execute(statement)
             .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
     }
+}
+
+/// Changes one side of a pair only: what a session could do that switches its triggers off.
+pub fn plant(client: &mut Client, table: &str, statements: &[&str]) {
+    run(client, &[&format!("ALTER TABLE {table} DISABLE TRIGGER USER")]);
+    run(client, statements);
+    let enable: String = one(
+        client,
+        &format!(
+            "SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', tgrelid::regclass, tgname), ';')
+             FROM pg_trigger WHERE tgrelid = '{table}'::regclass AND NOT tgisinternal"
+        ),
+    );
+    run(client, &[&enable]);
 }
 
 /// The only value of a query.

@@ -1,0 +1,165 @@
+//! How an [`Error`] becomes an ERROR of the server, and how errors of the server pass through.
+//!
+//! pgrx can name only PostgreSQL's own codes, so a code of class `PR`, or one that a user's function raised, is set by
+//! an error context callback, which the server runs while it finishes the report (`errfinish` in `elog.c`).
+#![allow(unsafe_code)]
+
+use super::{Error, Result};
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+
+impl Error {
+    /// Ends the current call with this error. Destructors of the Rust frames above run.
+    pub fn raise(self) -> ! {
+        let mut report = ErrorReport::new(
+            PgSqlErrorCode::from(encode(self.sqlstate())),
+            self.message(),
+            function_name(),
+        );
+        if let Some(detail) = self.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint() {
+            report = report.set_hint(hint);
+        }
+        raise_with_sqlstate(report, encode(self.sqlstate()))
+    }
+}
+
+/// Keeps Rust backtraces out of DETAIL, where pgrx puts them when the server's environment has `RUST_BACKTRACE`: DETAIL
+/// is for the user. Who wants them sets `RUST_LIB_BACKTRACE`. Called once, when the library is loaded.
+pub fn init() {
+    if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
+        // SAFETY: a backend has one thread.
+        unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    }
+}
+
+/// Runs the body of an SQL-callable function and turns its error into the server's.
+pub fn report<T>(body: impl FnOnce() -> Result<T>) -> T {
+    match body() {
+        Ok(value) => value,
+        Err(error) => error.raise(),
+    }
+}
+
+fn function_name() -> &'static str {
+    "partition_router"
+}
+
+/// Packs five characters as `MAKE_SQLSTATE` of `elog.h` does.
+pub fn encode(sqlstate: &str) -> i32 {
+    sqlstate.bytes().enumerate().fold(0, |code, (i, b)| {
+        code + (((i32::from(b) - 0x30) & 0x3F) << (6 * i))
+    })
+}
+
+thread_local! {
+    static PENDING_SQLSTATE: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Reports `report` as an ERROR whose SQLSTATE is `code`, also where pgrx has no name for the code.
+pub fn raise_with_sqlstate(report: ErrorReport, code: i32) -> ! {
+    PENDING_SQLSTATE.set(Some(code));
+    // SAFETY: the node lives in TopTransactionContext, which outlives the error that is raised two lines below;
+    // whoever catches that error puts back the error_context_stack it had, as PG_TRY does.
+    unsafe {
+        let size = std::mem::size_of::<pg_sys::ErrorContextCallback>();
+        let node = pg_sys::MemoryContextAlloc(pg_sys::TopTransactionContext, size)
+            .cast::<pg_sys::ErrorContextCallback>();
+        (*node).previous = pg_sys::error_context_stack;
+        (*node).callback = Some(set_pending_sqlstate);
+        (*node).arg = std::ptr::null_mut();
+        pg_sys::error_context_stack = node;
+    }
+    report.report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// Error context callback: gives the error that is being reported the SQLSTATE that was asked for.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn set_pending_sqlstate(_arg: *mut std::ffi::c_void) {
+    if let Some(code) = PENDING_SQLSTATE.take() {
+        // SAFETY: the server calls this between errstart and the end of errfinish, where errcode may be called.
+        unsafe { errcode(code) };
+    }
+}
+
+// SAFETY: the signatures of elog.h; they neither allocate nor raise.
+unsafe extern "C-unwind" {
+    fn errcode(sqlerrcode: std::ffi::c_int) -> std::ffi::c_int;
+    fn geterrcode() -> std::ffi::c_int;
+}
+
+thread_local! {
+    static SEEN_SQLSTATE: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Error context callback: notes the SQLSTATE of the error that is being reported.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn note_sqlstate(_arg: *mut std::ffi::c_void) {
+    // SAFETY: called while an error is being reported.
+    SEEN_SQLSTATE.set(Some(unsafe { geterrcode() }));
+}
+
+/// Runs `body`, in which functions of the user may be evaluated. An error of the server keeps its SQLSTATE, also one
+/// that pgrx has no name for, and gets the hint that `hint_for` has for it where it has none of its own.
+pub fn keeping_sqlstate<T>(
+    body: impl FnOnce() -> T,
+    hint_for: fn(PgSqlErrorCode) -> Option<&'static str>,
+) -> T {
+    let mut node = pg_sys::ErrorContextCallback::default();
+    // SAFETY: the node is taken off the stack of callbacks before it goes out of scope, whether `body` returns or not.
+    unsafe {
+        node.previous = pg_sys::error_context_stack;
+        node.callback = Some(note_sqlstate);
+        pg_sys::error_context_stack = &mut node;
+    }
+    let previous = node.previous;
+    SEEN_SQLSTATE.set(None);
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
+        .catch_others(|caught: CaughtError| {
+            let CaughtError::PostgresError(report) = &caught else {
+                caught.rethrow()
+            };
+            let code = report.sql_error_code();
+            let unnamed = SEEN_SQLSTATE
+                .get()
+                .filter(|_| code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
+            let hint = hint_for(code).filter(|_| report.hint().is_none());
+            if unnamed.is_none() && hint.is_none() {
+                caught.rethrow();
+            }
+            let mut explained = ErrorReport::new(code, report.message().to_string(), function_name());
+            if let Some(detail) = report.detail() {
+                explained = explained.set_detail(detail.to_string());
+            }
+            if let Some(hint) = report.hint().or(hint) {
+                explained = explained.set_hint(hint.to_string());
+            }
+            Err(Box::new((explained, unnamed.unwrap_or(code as i32))))
+        })
+        .finally(|| {
+            // SAFETY: as above.
+            unsafe { pg_sys::error_context_stack = previous };
+        })
+        .execute();
+    match result {
+        Ok(value) => value,
+        Err(refused) => raise_with_sqlstate(refused.0, refused.1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_sqlstates_are_packed_as_the_server_packs_them() {
+        assert_eq!(encode("00000"), 0);
+        assert_eq!(encode("XX000"), 0x28 | (0x28 << 6));
+    }
+}

@@ -1,0 +1,352 @@
+//! The way back: `abandon` leaves the schema as it was before, and the extension can go at any time.
+
+mod common;
+
+use common::{Database, assert_equal_sides, one, run, sqlstate};
+use postgres::Client;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The schema `s` as `pg_dump` writes it.
+fn dump(database: &Database, client: &mut Client) -> String {
+    let pg_config = std::env::var("PG_CONFIG").ok().filter(|p| !p.is_empty());
+    let bin = Command::new(pg_config.as_deref().unwrap_or("pg_config"))
+        .arg("--bindir")
+        .output()
+        .expect("pg_config runs");
+    let bin = PathBuf::from(String::from_utf8(bin.stdout).expect("a path").trim());
+    let socket: String = one(client, "SHOW unix_socket_directories");
+    let output = Command::new(bin.join("pg_dump"))
+        .args([
+            "--schema-only",
+            "--schema=s",
+            "-h",
+            &socket,
+            "-p",
+            "5432",
+            "-U",
+            "postgres",
+        ])
+        .arg(&database.name)
+        .output()
+        .expect("pg_dump runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // Newer minor versions draw a random key for these two lines.
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"))
+        .map(|l| format!("{l}\n"))
+        .collect()
+}
+
+const TABLES: &[&str] = &[
+    "CREATE SCHEMA s",
+    "CREATE TABLE s.orgs (id int PRIMARY KEY)",
+    "INSERT INTO s.orgs VALUES (1), (2)",
+    "CREATE FUNCTION s.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    "CREATE TABLE s.\"T é\" (id serial PRIMARY KEY, at timestamp NOT NULL DEFAULT now(), org int REFERENCES s.orgs,
+        idn int GENERATED ALWAYS AS IDENTITY, code text UNIQUE DEFERRABLE, amount int CHECK (amount >= 0))
+        WITH (fillfactor = 80)",
+    "CREATE TABLE s.child (id int PRIMARY KEY, parent int REFERENCES s.\"T é\" ON DELETE CASCADE)",
+    "CREATE INDEX ON s.\"T é\" (org, at DESC) WHERE amount > 5",
+    "CREATE STATISTICS s.st ON org, code FROM s.\"T é\"",
+    "CREATE VIEW s.v AS SELECT id, amount FROM s.\"T é\"",
+    "CREATE TRIGGER before BEFORE UPDATE ON s.\"T é\" FOR EACH ROW EXECUTE FUNCTION s.nothing()",
+    "ALTER TABLE s.\"T é\" ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY p ON s.\"T é\" USING (amount > 0)",
+    "GRANT SELECT ON s.\"T é\" TO PUBLIC",
+    "COMMENT ON TABLE s.\"T é\" IS 'a table'",
+    "INSERT INTO s.\"T é\" (at, org, code, amount)
+        SELECT timestamp '2026-01-01' + g * interval '1 hour', 1 + g % 2, 'c' || g, g FROM generate_series(1, 3000) g",
+    "INSERT INTO s.child SELECT g, g FROM generate_series(1, 100) g",
+];
+
+const T: &str = "'s.\"T é\"'";
+
+fn prepared(client: &mut Client) {
+    run(
+        client,
+        &[&format!("SELECT partition_router.create_twin({T}, 'at')")],
+    );
+}
+
+fn copying(client: &mut Client) {
+    prepared(client);
+    run(client, &[&format!("SELECT partition_router.start_sync({T})")]);
+}
+
+/// Steps until the copy is at a stage.
+fn at_stage(client: &mut Client, stage: &str) {
+    copying(client);
+    for _ in 0..100 {
+        let now = "SELECT coalesce((SELECT stage FROM partition_router.copy_state), 'none')";
+        if one::<String>(client, now) == stage {
+            return;
+        }
+        run(
+            client,
+            &[
+                &format!("SELECT partition_router.backfill_step({T}, 500)"),
+                "UPDATE s.\"T é\" SET amount = amount + 1 WHERE id % 500 = 7",
+            ],
+        );
+    }
+    panic!("the copy never came to {stage}");
+}
+
+/// What is left in the extension's own tables.
+const LEFT: &str =
+    "SELECT (SELECT count(*) FROM partition_router.pair) + (SELECT count(*) FROM partition_router.policy)
+    + (SELECT count(*) FROM partition_router.copy_state) + (SELECT count(*) FROM partition_router.rollout)
+    + (SELECT count(*) FROM pg_class WHERE relname LIKE 'change\\_log%')";
+
+fn leaves_no_trace(name: &str, reach: impl FnOnce(&mut Client)) {
+    let database = Database::new(name);
+    let mut client = database.connect();
+    run(&mut client, TABLES);
+    let before = dump(&database, &mut client);
+    assert!(before.contains("CREATE TRIGGER before"), "{before}");
+    reach(&mut client);
+    assert_ne!(dump(&database, &mut client), before);
+    run(&mut client, &[&format!("SELECT partition_router.abandon({T})")]);
+    assert_eq!(dump(&database, &mut client), before);
+    assert_eq!(one::<i64>(&mut client, LEFT), 0);
+    assert_eq!(
+        one::<String>(
+            &mut client,
+            "SELECT stage FROM partition_router.run_log ORDER BY id DESC LIMIT 1"
+        ),
+        "ABANDONED"
+    );
+    // And again, to the end.
+    run(
+        &mut client,
+        &[
+            "UPDATE s.\"T é\" SET amount = amount + 1",
+            &format!("CALL partition_router.migrate({T}, 'at', partition_interval => '3 months')"),
+            "DELETE FROM s.\"T é\" WHERE id = 5",
+        ],
+    );
+    assert_equal_sides(
+        &mut client,
+        "s.\"T é\"",
+        "s.\"T é_partitioned\"",
+        "id, at, org, idn, code, amount",
+    );
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM s.child"), 99);
+}
+
+#[test]
+fn abandon_from_prepared_leaves_no_trace() {
+    leaves_no_trace("prepared", prepared);
+}
+
+#[test]
+fn abandon_before_the_first_row_is_copied_leaves_no_trace() {
+    leaves_no_trace("copying", copying);
+}
+
+#[test]
+fn abandon_in_the_middle_of_the_copy_leaves_no_trace() {
+    leaves_no_trace("half", |client| {
+        copying(client);
+        let mut copied: i64 = 0;
+        while copied == 0 {
+            run(
+                client,
+                &[&format!("SELECT partition_router.backfill_step({T}, 500)")],
+            );
+            copied = one(
+                client,
+                "SELECT coalesce(max(rows_done), 0)::bigint FROM partition_router.progress",
+            );
+        }
+        assert!(copied < 3000, "{copied}");
+    });
+}
+
+#[test]
+fn abandon_at_every_later_stage_of_the_copy_leaves_no_trace() {
+    for stage in ["index", "drain", "flip", "finish"] {
+        leaves_no_trace(stage, |client| at_stage(client, stage));
+    }
+}
+
+#[test]
+fn abandon_from_live_leaves_no_trace() {
+    leaves_no_trace("live", |client| {
+        run(
+            client,
+            &[
+                &format!("CALL partition_router.migrate({T}, 'at')"),
+                &format!("SELECT partition_router.set_rollout({T}, 50, ARRAY['a'])"),
+                "INSERT INTO s.\"T é_partitioned\" (org, code) VALUES (1, 'through the twin')",
+            ],
+        );
+    });
+}
+
+#[test]
+fn abandon_does_not_drop_what_depends_on_the_twin() {
+    let database = Database::new("depends");
+    let mut client = database.connect();
+    run(&mut client, TABLES);
+    run(
+        &mut client,
+        &[
+            &format!("CALL partition_router.migrate({T}, 'at')"),
+            "CREATE VIEW s.mine AS SELECT * FROM s.\"T é_partitioned\"",
+        ],
+    );
+    let abandon = format!("SELECT partition_router.abandon({T})");
+    assert_eq!(sqlstate(&mut client, &abandon), "2BP01");
+    run(
+        &mut client,
+        &["INSERT INTO s.\"T é\" (org, code) VALUES (1, 'still in step')"],
+    );
+    assert_equal_sides(
+        &mut client,
+        "s.\"T é\"",
+        "s.\"T é_partitioned\"",
+        "id, at, org, idn, code, amount",
+    );
+    run(&mut client, &["DROP VIEW s.mine", &abandon]);
+}
+
+#[test]
+fn abandon_gives_up_when_a_reader_holds_the_table_and_leaves_the_pair_as_it_was() {
+    let database = Database::new("locked");
+    let mut client = database.connect();
+    let mut reader = database.connect();
+    run(&mut client, TABLES);
+    run(
+        &mut client,
+        &[
+            &format!("CALL partition_router.migrate({T}, 'at')"),
+            "SET partition_router.lock_timeout = '10ms'",
+        ],
+    );
+    run(&mut reader, &["BEGIN", "SELECT count(*) FROM s.\"T é\""]);
+    let abandon = format!("SELECT partition_router.abandon({T})");
+    let error = client.batch_execute(&abandon).expect_err("the table is locked");
+    let error = error.as_db_error().expect("the server answered");
+    assert_eq!(error.code().code(), "55P03", "{error:?}");
+    assert!(error.hint().is_some());
+    assert_eq!(
+        one::<String>(&mut client, "SELECT phase FROM partition_router.status"),
+        "live"
+    );
+    run(&mut reader, &["COMMIT"]);
+    run(&mut client, &[&abandon]);
+}
+
+#[test]
+fn the_extension_can_be_dropped_at_any_time_and_the_tables_go_on() {
+    for stage in ["prepared", "copy", "drain", "live"] {
+        let database = Database::new("drop_extension");
+        let mut client = database.connect();
+        run(&mut client, TABLES);
+        match stage {
+            "prepared" => prepared(&mut client),
+            "live" => run(
+                &mut client,
+                &[&format!("CALL partition_router.migrate({T}, 'at')")],
+            ),
+            _ => at_stage(&mut client, stage),
+        }
+        let rows: i64 = one(&mut client, "SELECT count(*) FROM s.\"T é\"");
+        run(
+            &mut client,
+            &[
+                "DROP EXTENSION partition_router CASCADE",
+                "INSERT INTO s.\"T é\" (org, code) VALUES (1, 'new')",
+                "UPDATE s.\"T é\" SET amount = 1 WHERE id = 1",
+                "DELETE FROM s.\"T é\" WHERE id = 2",
+                "INSERT INTO s.\"T é_partitioned\" (org, code) VALUES (1, 'no longer a twin')",
+            ],
+        );
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM s.\"T é\""), rows);
+        let triggers = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'sync\\_to%'";
+        assert_eq!(one::<i64>(&mut client, triggers), 0, "{stage}");
+        run(
+            &mut client,
+            &[
+                "DROP TABLE s.\"T é_partitioned\"",
+                "CREATE EXTENSION partition_router",
+            ],
+        );
+        run(
+            &mut client,
+            &[&format!("CALL partition_router.migrate({T}, 'at')")],
+        );
+    }
+}
+
+#[test]
+fn a_table_of_a_pair_that_was_dropped_is_reported_and_can_be_let_go() {
+    for (dropped, rest) in [
+        ("s.\"T é_partitioned\"", "s.\"T é\""),
+        ("s.\"T é\"", "s.\"T é_partitioned\""),
+    ] {
+        let database = Database::new("dropped");
+        let mut client = database.connect();
+        run(&mut client, TABLES);
+        run(
+            &mut client,
+            &[
+                &format!("CALL partition_router.migrate({T}, 'at')"),
+                "ALTER TABLE s.\"T é_partitioned\" ALTER id DROP DEFAULT, ALTER idn DROP DEFAULT",
+                &format!("DROP TABLE {dropped} CASCADE"),
+            ],
+        );
+        for view in [
+            "status",
+            "partitions",
+            "progress",
+            "health",
+            "run_log",
+            "maintenance_log",
+        ] {
+            run(&mut client, &[&format!("SELECT * FROM partition_router.{view}")]);
+        }
+        run(
+            &mut client,
+            &[
+                "SELECT partition_router.metrics()",
+                "SELECT partition_router.verify_partitions()",
+            ],
+        );
+        assert_eq!(
+            one::<i64>(
+                &mut client,
+                "SELECT count(*) FROM partition_router.health WHERE status = 'fail' AND \"check\" = 'tables'"
+            ),
+            1,
+            "{dropped}"
+        );
+        for call in ["verify", "mismatches", "repair", "start_sync"] {
+            let statement = format!("SELECT partition_router.{call}('{rest}')");
+            let error = client.batch_execute(&statement).expect_err(&statement);
+            let error = error.as_db_error().expect("the server answered");
+            assert_ne!(error.code().code(), "XX000", "{statement}: {error:?}");
+            assert!(error.hint().is_some(), "{statement}: {error:?}");
+        }
+        run(
+            &mut client,
+            &[&format!("SELECT partition_router.abandon('{rest}')")],
+        );
+        assert_eq!(one::<i64>(&mut client, LEFT), 0);
+        // What is left is an ordinary table again.
+        run(
+            &mut client,
+            &[
+                &format!("DELETE FROM {rest} WHERE id = 1"),
+                &format!("TRUNCATE {rest} CASCADE"),
+            ],
+        );
+    }
+}
