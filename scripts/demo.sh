@@ -64,7 +64,7 @@ begin_load() {
 progress_line() {
   sql "SELECT format('%-9s %-6s %10s / %-10s %5s %%  %9s rows/s  eta %s%s', phase, stage,
          to_char(rows_done, 'FM999,999,999'), to_char(rows_total, 'FM999,999,999'), round(percent::numeric, 0),
-         to_char(rows_per_second, 'FM999,999,999'), coalesce(date_trunc('second', eta)::text, '-'),
+         coalesce(to_char(rows_per_second, 'FM999,999,999'), '-'), coalesce(date_trunc('second', eta)::text, '-'),
          '  blocked by ' || nullif(blocked_by::text, '{}'))
        FROM partition_router.progress WHERE legacy = '$1'::regclass" 2>&1 || true
 }
@@ -172,7 +172,10 @@ summary() {
   local errors
   errors=$(load_errors)
   printf '    %-20s %12s, errors %s\n' 'in all' "$(load_transactions)" "$errors"
-  ((errors == 0)) || fail "the load saw $errors errors: see $LOGS/load.err"
+  if ((errors > 0)); then
+    grep -A 4 'pgbench \(ERROR\|FATAL\)' "$CLUSTER/log" | head -n 20 | indent || true
+    fail "the load saw $errors errors: see $LOGS/load.err"
+  fi
 }
 
 finish() {

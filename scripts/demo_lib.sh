@@ -9,7 +9,8 @@ LOAD_PID=''
 
 sql() { psql -XqAt -v ON_ERROR_STOP=1 -c "$1"; }
 
-indent() { sed 's/^/    /'; }
+# Plans have long statements: a line each is enough here.
+indent() { sed -E 's/^(NOTICE: .{140}).+/\1…/; s/^/    /'; }
 
 # show SQL …: what a person would type, and what comes back.
 show() {
@@ -19,6 +20,14 @@ show() {
     psql -Xq -v ON_ERROR_STOP=1 -P pager=off -P footer=off -P null=- -P expanded=auto -P columns=160 \
       -c "$statement" 2>&1 | indent || fail "$statement"
   done
+}
+
+# show_head N SQL: only the first lines of what comes back, and how many there are.
+show_head() {
+  local lines=$LOGS/show_head.out
+  show "$2" >"$lines"
+  head -n $(($1 + 1)) "$lines"
+  (($(wc -l <"$lines") <= $1 + 1)) || note "… $(wc -l <"$lines" | awk '{ print $1 - 1 }') lines in all"
 }
 
 # show_plain SQL: the same for one value that has lines of its own.
@@ -88,7 +97,7 @@ load_transactions() { cat "$LOGS"/transactions.* | awk '$3 ~ /^[0-9]+$/' | wc -l
 load_errors() {
   local counted ended
   counted=$(cat "$LOGS"/transactions.* | awk '$3 !~ /^[0-9]+$/' | wc -l)
-  ended=$(grep -c 'aborted' "$LOGS/load.err" || true)
+  ended=$(grep -c 'client .* aborted' "$LOGS/load.err" || true)
   echo $((counted + ended))
 }
 

@@ -88,12 +88,24 @@ route_reads() {
 
 # --- maintenance --------------------------------------------------------------------------------
 
+# How many rows a partition of revenues holds, or - when there is none of that name.
+rows_in() {
+  if [[ $(sql "SELECT to_regclass('$1') IS NULL") == t ]]; then echo -; else sql "SELECT count(*) FROM $1"; fi
+}
+
 maintain() {
-  say 'maintenance: partitions ahead, retention behind'
-  show "SELECT partition_router.set_policy('revenues', premake => 4, retention => '24 months')" \
-    'CALL partition_router.run_maintenance(dry_run => true)' \
-    'CALL partition_router.run_maintenance()'
-  expect 'the partition four months ahead' \
+  local month
+  month=$(sql "SELECT to_char(now() + interval '6 months', 'YYYY_MM')")
+  say 'maintenance: a booking for in half a year has no partition yet'
+  show "INSERT INTO revenues (org_id, amount_cents, occurred_at, description)
+                VALUES (42, 90000, to_date('$month', 'YYYY_MM') + time '12:00', 'summer party')"
+  expect 'rows in revenues_default' "$(rows_in revenues_default)" 1
+  show "SELECT partition_router.set_policy('revenues', premake => 4, retention => '24 months')"
+  show_head 6 'CALL partition_router.run_maintenance(dry_run => true)'
+  show 'CALL partition_router.run_maintenance()' \
+    'SELECT parent, partition, action, status, row_count, message FROM partition_router.maintenance_log ORDER BY id'
+  expect "rows in revenues_$month" "$(rows_in "revenues_$month")" 1
+  expect 'rows in revenues_default' "$(rows_in revenues_default)" 0
+  expect 'the partition four months ahead is there' \
     "$(sql "SELECT to_regclass(to_char(now() + interval '4 months', '\"revenues_\"YYYY_MM')) IS NOT NULL")" t
-  show 'SELECT * FROM partition_router.maintenance_log ORDER BY at DESC LIMIT 5'
 }

@@ -53,8 +53,7 @@ SELECT p.legacy,
             THEN pg_catalog.round((s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged)
                  OPERATOR(pg_catalog./) EXTRACT(epoch FROM s.busy)) END AS rows_per_second,
        CASE WHEN s.stage OPERATOR(pg_catalog.=) 'copy' AND s.next_block OPERATOR(pg_catalog.>) 0
-            THEN (s.updated_at OPERATOR(pg_catalog.-) s.started_at)
-                 OPERATOR(pg_catalog.*) ((s.blocks OPERATOR(pg_catalog.-) s.next_block)::double precision
+            THEN s.busy OPERATOR(pg_catalog.*) ((s.blocks OPERATOR(pg_catalog.-) s.next_block)::double precision
                  OPERATOR(pg_catalog./) s.next_block) END AS eta,
        s.rows_drained,
        s.started_at,
@@ -62,14 +61,19 @@ SELECT p.legacy,
        (SELECT pg_catalog.string_agg(DISTINCT b.pid::text, ', ')
         FROM pg_catalog.pg_locks l
         CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(l.pid)) AS b(pid)
-        WHERE NOT l.granted AND l.relation OPERATOR(pg_catalog.=) ANY (ARRAY[p.legacy::oid, p.twin::oid])
+        WHERE NOT l.granted AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+              WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+          AND l.relation OPERATOR(pg_catalog.=) ANY (ARRAY[p.legacy::oid, p.twin::oid])
           AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareRowExclusiveLock', 'AccessExclusiveLock'])) AS blocked_by
 FROM partition_router.pair p
 JOIN partition_router.copy_state s ON s.pair_id OPERATOR(pg_catalog.=) p.id
-CROSS JOIN LATERAL (SELECT CASE WHEN s.stage OPERATOR(pg_catalog.=) 'copy'
-                           THEN GREATEST(s.rows_total, s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged)
-                           ELSE s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged END AS rows_total) e;
-COMMENT ON VIEW partition_router.progress IS 'each copy: stage, rows done of the estimated total, rate, time left, and who blocks it';
+CROSS JOIN LATERAL (SELECT CASE
+        WHEN s.stage OPERATOR(pg_catalog.<>) 'copy' THEN s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged
+        WHEN s.next_block OPERATOR(pg_catalog.>) 0
+        THEN ((s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged)::numeric OPERATOR(pg_catalog.*) s.blocks
+              OPERATOR(pg_catalog./) s.next_block)::bigint
+        ELSE s.rows_total END AS rows_total) e;
+COMMENT ON VIEW partition_router.progress IS 'each copy: stage, rows done of the total (told from the blocks read so far), rate, time of work left (pauses come on top), and who blocks it';
 
 CREATE VIEW partition_router.health AS
 SELECT relation, "check", status, message, mend FROM partition_router.health_checks();

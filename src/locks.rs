@@ -17,11 +17,12 @@ use std::time::Duration;
 /// How often a lock is asked for before the call gives up.
 const ATTEMPTS: usize = 50;
 
+/// After this many attempts, and again after as many more, autovacuum is asked to step aside.
+const ATTEMPTS_BEFORE_CANCEL: usize = 5;
+
 /// The lock modes that this extension takes on tables that are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::enum_variant_names, reason = "the names are PostgreSQL's")]
 pub enum LockMode {
-    ShareUpdateExclusive,
     ShareRowExclusive,
     AccessExclusive,
 }
@@ -29,7 +30,6 @@ pub enum LockMode {
 impl LockMode {
     fn number(self) -> c_int {
         match self {
-            LockMode::ShareUpdateExclusive => pg_sys::ShareUpdateExclusiveLock as c_int,
             LockMode::ShareRowExclusive => pg_sys::ShareRowExclusiveLock as c_int,
             LockMode::AccessExclusive => pg_sys::AccessExclusiveLock as c_int,
         }
@@ -37,7 +37,6 @@ impl LockMode {
 
     fn name(self) -> &'static str {
         match self {
-            LockMode::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
             LockMode::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
             LockMode::AccessExclusive => "ACCESS EXCLUSIVE",
         }
@@ -61,7 +60,12 @@ pub fn acquire(wanted: &[(Oid, LockMode)]) -> Result<()> {
                     blockers: blockers(blocked)?,
                 });
             }
-            Some(_) => sleep(pause),
+            Some((blocked, _)) => {
+                if attempt % ATTEMPTS_BEFORE_CANCEL == 0 {
+                    cancel_autovacuum(blocked)?;
+                }
+                sleep(pause);
+            }
         }
         pause = (pause * 2).min(Duration::from_millis(500));
     }
@@ -103,6 +107,24 @@ fn try_all(wanted: &[(Oid, LockMode)]) -> Result<Option<(Oid, LockMode)>> {
         pg_sys::CurrentResourceOwner = owner;
         Ok(if locked { None } else { asked.get() })
     }
+}
+
+/// Cancels autovacuum on `relation`, as the server does for whoever waits longer than `deadlock_timeout`: our waits are
+/// shorter than that. A vacuum against wraparound is left alone, as the server leaves it.
+fn cancel_autovacuum(relation: Oid) -> Result<()> {
+    session::with_own_tables(|| {
+        spi::row::<bool>(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.bool_or(pg_catalog.pg_cancel_backend(a.pid)))
+             FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+             WHERE l.relation = $1 AND l.granted AND a.backend_type = 'autovacuum worker'
+               AND pg_catalog.strpos(a.query, 'to prevent wraparound') = 0
+               AND l.database = (SELECT oid FROM pg_catalog.pg_database
+                                 WHERE datname = pg_catalog.current_database())
+             HAVING pg_catalog.count(*) > 0",
+            &[relation.into()],
+        )
+    })?;
+    Ok(())
 }
 
 /// Who holds or awaits locks on `relation`, with what they run.

@@ -37,11 +37,11 @@ pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Pla
     if mode == Mode::DryRun {
         return Ok(plan);
     }
-    // Nobody changes the legacy's definition while it is copied.
-    locks::acquire(&[(legacy_oid, LockMode::ShareUpdateExclusive)])?;
     execute::run(&plan, Mode::Run)?;
     let twin = load::oid_of(&spec.twin)?.ok_or_else(|| Error::Internal("the twin was not made".into()))?;
     register(&legacy, twin, &spec, request)?;
+    // The twin has the legacy's grants: rows written to it before sync begins would be in the way of the copy.
+    sync::triggers::install_reject(&store::get(legacy_oid)?)?;
     store::log_run(
         &legacy.name.to_string(),
         "create_twin",
@@ -118,6 +118,7 @@ pub fn step(legacy: Oid, request: &Request) -> Result<Progress> {
             if pair.verified_at.is_some() {
                 return Ok(Progress::Finished);
             }
+            backfill::report::say(&pair, "verify", "both sides by checksum")?;
             let verdicts = parity::verify(legacy, Level::Checksum)?;
             require_equal(&pair, &verdicts)?;
         }
@@ -156,11 +157,7 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
     if mode == Mode::DryRun {
         return execute::run(&abandon_plan(&pair)?, Mode::DryRun);
     }
-    let locked = [(pair.legacy, &legacy), (pair.twin, &twin)]
-        .into_iter()
-        .filter(|(_, name)| name.is_some())
-        .map(|(oid, _)| (oid, LockMode::AccessExclusive));
-    locks::acquire(&locked.collect::<Vec<_>>())?;
+    locks::acquire(&abandon_locks(&pair)?)?;
     sync::triggers::remove(&pair)?;
     if let (Some(_), Some(twin)) = (&legacy, &twin) {
         execute::run(&drop_twin(twin), Mode::Run)?;
@@ -183,6 +180,33 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
         "ABANDONED",
         json!({ "from_phase": pair.phase.as_str() }),
     )
+}
+
+/// All that dropping the triggers and the twin locks. A foreign key that goes takes ACCESS EXCLUSIVE on the table that
+/// it points at, so that table is asked for within the budget too, not waited for with the legacy in hand.
+fn abandon_locks(pair: &Pair) -> Result<Vec<(Oid, LockMode)>> {
+    let mut tables = vec![];
+    for side in [pair.legacy, pair.twin] {
+        if load::rel_name(side)?.is_some() {
+            tables.push(side);
+        }
+    }
+    tables.extend(load::partitions(pair.twin)?.iter().map(|p| Oid::from(p.oid)));
+    for table in tables.clone() {
+        if table == pair.legacy {
+            continue;
+        }
+        for key in load::table_def(table)?.foreign_keys {
+            let parent = Oid::from(key.references);
+            if !tables.contains(&parent) {
+                tables.push(parent);
+            }
+        }
+    }
+    Ok(tables
+        .into_iter()
+        .map(|table| (table, LockMode::AccessExclusive))
+        .collect())
 }
 
 fn drop_twin(twin: &RelName) -> Plan {

@@ -112,13 +112,22 @@ fn scan(pair: &Pair, level: Level) -> Result<Vec<Verdict>> {
         let map = pg_sys::convert_tuples_by_name((*relation).rd_att, routing.tuple_desc());
         let as_twin = routing.new_slot();
         let mut digester = (level > Level::Counts).then(|| Digester::new((*relation).rd_att));
+        // Rows next to each other often belong to one partition: its tally is at hand.
+        let mut current = (Oid::INVALID, Tally::default());
         each_row(relation, |row| {
             let leaf = routing.locate(convert(map, row, as_twin))?;
-            let tally = legacy.entry((*leaf.relation()).rd_id).or_default();
-            tally.add(digester.as_mut().map(|d| d.row(row)).unwrap_or_default());
+            let partition = (*leaf.relation()).rd_id;
+            if partition != current.0 {
+                legacy.entry(current.0).or_default().merge(current.1);
+                current = (partition, Tally::default());
+            }
+            current
+                .1
+                .add(digester.as_mut().map(|d| d.row(row)).unwrap_or_default());
             routing.end_row();
             Ok(())
         })?;
+        legacy.entry(current.0).or_default().merge(current.1);
         if let Some(digester) = digester {
             digester.close();
         }

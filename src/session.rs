@@ -45,8 +45,10 @@ pub fn as_user<T>(user: Oid, body: impl FnOnce() -> T) -> T {
 }
 
 /// Runs `body` with the right to read and write the extension's own tables. `body` must name nothing but them
-/// and run no expression that a user can define.
+/// and run no expression that a user can define. Operators are looked up as names are: triggers come here with the
+/// `search_path` of whoever writes, so it is pinned.
 pub fn with_own_tables<T>(body: impl FnOnce() -> T) -> T {
+    let _path = PinnedSettings::search_path();
     as_user(Oid::from(BOOTSTRAP_SUPERUSER), body)
 }
 

@@ -10,6 +10,8 @@ pub mod apply;
 pub mod capture;
 pub mod frames;
 pub mod pair_cache;
+pub mod reconcile;
+pub mod relation;
 pub mod side;
 pub mod triggers;
 mod truncate;
@@ -104,12 +106,18 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
     let relation = data.tg_relation;
     let relation_oid = unsafe { (*relation).rd_id };
     if mode == TriggerMode::Reject {
-        let twin = unsafe { side::relation_name(relation) };
+        let twin = unsafe { relation::relation_name(relation) };
+        let copying = pair_cache::get(pair_id)?.log.is_some();
         return Err(Error::WrongPhase {
             relation: twin,
-            phase: "copying".into(),
+            phase: if copying { "copying" } else { "prepared" }.into(),
             call: "write to".into(),
-            next: "partition_router.backfill(), or write to the legacy table".into(),
+            next: if copying {
+                "partition_router.backfill(), or write to the legacy table"
+            } else {
+                "partition_router.start_sync(), or write to the legacy table"
+            }
+            .into(),
         });
     }
     let event = match bits & pg_sys::TRIGGER_EVENT_OPMASK {
@@ -169,7 +177,7 @@ fn owning_pair(id: i32, relation: pg_sys::Relation) -> Result<Rc<SyncPair>> {
     }
     Err(Error::Sync {
         // SAFETY: as above.
-        relation: unsafe { side::relation_name(relation) },
+        relation: unsafe { relation::relation_name(relation) },
         reason: format!("it is no table of pair {id}"),
         hint: "Drop its partition_router triggers.".into(),
     })

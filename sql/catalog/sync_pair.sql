@@ -21,6 +21,18 @@ SELECT pg_catalog.jsonb_build_object(
     'log', (SELECT c.oid::bigint FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = 'partition_router' AND c.relname = 'change_log_' || p.id),
+    'lacking', (
+        SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attname)
+        FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid IN (l.oid, t.oid) AND a.attnum > 0 AND NOT a.attisdropped
+          AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute o
+               WHERE o.attrelid IN (l.oid, t.oid) AND o.attname = a.attname AND o.attnum > 0 AND NOT o.attisdropped) < 2),
+    'has_cascading_updates',
+        EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid IN (l.oid, t.oid) AND k.contype = 'f'
+                AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('n', 'd'))),
+    'has_other_unique',
+        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid IN (l.oid, t.oid)
+                AND i.indisunique AND NOT i.indisprimary),
     'has_expressions',
         EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid IN (l.oid, t.oid) AND k.contype = 'c')
         OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid IN (l.oid, t.oid) AND a.attgenerated <> '')

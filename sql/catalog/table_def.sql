@@ -98,7 +98,7 @@ SELECT pg_catalog.jsonb_build_object(
             'definition', pg_catalog.pg_get_constraintdef(f.oid),
             'references', f.confrelid::bigint,
             'valid', f.convalidated
-        ) ORDER BY f.conname), '[]')
+        ) ORDER BY f.oid), '[]')
         FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'),
     'referenced_by', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(

@@ -96,6 +96,7 @@ pub fn has_rows(table: Oid) -> Result<bool> {
 
 /// Copies from `state.next_block` on, about `batch_rows` rows.
 pub fn batch(pair: &SyncPair, state: &CopyState, batch_rows: u64) -> Result<Copied> {
+    pair.require_same_columns()?;
     let horizon = state.horizon()?;
     // SAFETY: relations, scans, slots and the snapshot opened here are closed here, in reverse order; on an error the
     // abort does it.

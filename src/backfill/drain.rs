@@ -1,12 +1,20 @@
 //! The drain: takes keys out of the change log and makes the twin equal to the legacy for each. The log says only
 //! where to look; what is written is the legacy's row as it is now. A key is deleted from the log under the very
 //! snapshot that reads its row, so a change that commits later leaves its key for later.
+//!
+//! Rows that took each other's unique values collide when they come one by one. Then the whole log is drained at once:
+//! what differs is deleted first, and comes back when there is room. Rows that are not in the log are equal on both
+//! sides under this snapshot, so that nothing is left to collide with.
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
-use crate::sync::apply::Reconciler;
+use crate::locks::budget;
+use crate::spi;
 use crate::sync::pair_cache::SyncPair;
-use crate::sync::side::{ForeignKeys, Side};
+use crate::sync::reconcile::Reconciler;
+use crate::sync::side::{ForeignKeys, Side, Slot};
+
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -39,6 +47,31 @@ fn no_log() -> Error {
 
 /// Drains the log from `start_block` on, until about `max_keys` keys are done.
 pub fn batch(pair: &SyncPair, start_block: u32, max_keys: u64) -> Result<Drained> {
+    if !pair.has_other_unique {
+        return pass(pair, start_block, max_keys, &[Act::Reconcile]);
+    }
+    // Collisions show here, not when the step commits.
+    spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
+    match budget::subtransaction(|| pass(pair, start_block, max_keys, &[Act::Reconcile])) {
+        Ok(drained) => drained,
+        Err(caught) if budget::sqlstate(&caught) == Some(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION) => {
+            pass(pair, 0, u64::MAX, &[Act::MakeRoom, Act::Reconcile])
+        }
+        Err(caught) => caught.rethrow(),
+    }
+}
+
+/// What a pass over the log does with each key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Act {
+    MakeRoom,
+    /// And takes the key out of the log.
+    Reconcile,
+}
+
+/// Does `acts` one after the other, each for all keys, under one snapshot.
+fn pass(pair: &SyncPair, start_block: u32, max_keys: u64, acts: &[Act]) -> Result<Drained> {
+    pair.require_same_columns()?;
     let log_oid = pair.log.ok_or_else(no_log)?;
     let mut origin = Side::open(pair.legacy, ForeignKeys::All)?;
     let mut target = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
@@ -68,28 +101,29 @@ pub fn batch(pair: &SyncPair, start_block: u32, max_keys: u64) -> Result<Drained
         pg_sys::AfterTriggerBeginQuery();
         let entry = pg_sys::table_slot_create(log, std::ptr::null_mut());
         let mut block = start_block;
-        while block < drained.log_blocks && drained.keys < max_keys {
-            let blocks = CHUNK_BLOCKS.min(drained.log_blocks - block);
-            let scan = pg_sys::table_beginscan_strat(log, snapshot, 0, std::ptr::null_mut(), true, false);
-            pg_sys::heap_setscanlimits(scan, block, blocks);
-            while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, entry) {
-                pgrx::check_for_interrupts!();
-                pg_sys::slot_getallattrs(entry);
-                pg_sys::ExecClearTuple(key_slot);
-                let all = (*origin.tuple_desc()).natts as usize;
-                std::slice::from_raw_parts_mut((*key_slot).tts_isnull, all).fill(true);
-                for (i, column) in columns.iter().enumerate() {
-                    *(*key_slot).tts_values.add(*column) = *(*entry).tts_values.add(i);
-                    *(*key_slot).tts_isnull.add(*column) = *(*entry).tts_isnull.add(i);
+        for &act in acts {
+            block = start_block;
+            drained.keys = 0;
+            while block < drained.log_blocks && drained.keys < max_keys {
+                let blocks = CHUNK_BLOCKS.min(drained.log_blocks - block);
+                let scan = pg_sys::table_beginscan_strat(log, snapshot, 0, std::ptr::null_mut(), true, false);
+                pg_sys::heap_setscanlimits(scan, block, blocks);
+                while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, entry)
+                {
+                    pgrx::check_for_interrupts!();
+                    key_of_entry(entry, &columns, key_slot, origin.tuple_desc());
+                    target.see_own_writes();
+                    if act == Act::MakeRoom {
+                        reconciler.make_room(&mut origin, &mut target, key_slot, snapshot)?;
+                    } else {
+                        reconciler.reconcile_at(&mut origin, &mut target, key_slot, snapshot)?;
+                        pg_sys::simple_table_tuple_delete(log, &mut (*entry).tts_tid, snapshot);
+                    }
+                    drained.keys += 1;
                 }
-                pg_sys::ExecStoreVirtualTuple(key_slot);
-                target.see_own_writes();
-                reconciler.reconcile_at(&mut origin, &mut target, key_slot, snapshot)?;
-                pg_sys::simple_table_tuple_delete(log, &mut (*entry).tts_tid, snapshot);
-                drained.keys += 1;
+                pg_sys::table_endscan(scan);
+                block += blocks;
             }
-            pg_sys::table_endscan(scan);
-            block += blocks;
         }
         if block < drained.log_blocks {
             drained.next_block = Some(block);
@@ -104,4 +138,21 @@ pub fn batch(pair: &SyncPair, start_block: u32, max_keys: u64) -> Result<Drained
     origin.close();
     target.close();
     Ok(drained)
+}
+
+/// Puts the key in `entry`, a row of the log, into `key`, whose format is `desc`: its `columns`, the others null.
+///
+/// # Safety
+/// `entry` holds a row, which outlives the use of `key`.
+unsafe fn key_of_entry(entry: Slot, columns: &[usize], key: Slot, desc: pg_sys::TupleDesc) {
+    unsafe {
+        pg_sys::slot_getallattrs(entry);
+        pg_sys::ExecClearTuple(key);
+        std::slice::from_raw_parts_mut((*key).tts_isnull, (*desc).natts as usize).fill(true);
+        for (i, column) in columns.iter().enumerate() {
+            *(*key).tts_values.add(*column) = *(*entry).tts_values.add(i);
+            *(*key).tts_isnull.add(*column) = *(*entry).tts_isnull.add(i);
+        }
+        pg_sys::ExecStoreVirtualTuple(key);
+    }
 }

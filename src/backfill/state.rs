@@ -19,7 +19,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Stage::Copy => "copy",
             Stage::Index => "index",
@@ -86,6 +86,7 @@ impl CopyState {
         self.blocks = origin.blocks;
         self.next_block = 0;
         self.rows_copied = 0;
+        self.rows_logged = 0;
     }
 
     pub fn horizon(&self) -> Result<u64> {

@@ -5,14 +5,13 @@
 //! is now.
 #![allow(unsafe_code)]
 
-use super::frames::{self, Event};
+use super::frames::{self, Ended, Event};
 use super::pair_cache::SyncPair;
-use super::side::{ForeignKeys, Leaf, Outcome, Side, Slot, convert};
+use super::reconcile::{KeyColumn, Reconciler, key_columns, same_key};
+use super::side::{ForeignKeys, Side, Slot, convert};
 use super::{Firing, Rows};
-use crate::compat;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
-use std::ffi::CString;
 
 /// The rows of a firing in the format of its relation, and their way into the format of another side.
 struct Source {
@@ -22,14 +21,6 @@ struct Source {
     new_as_target: Slot,
     to_target: *mut pg_sys::TupleConversionMap,
     key: Vec<KeyColumn>,
-}
-
-/// A column of the twin's key, in the format of the relation that fired.
-#[derive(Clone, Copy)]
-struct KeyColumn {
-    number: i32,
-    by_value: bool,
-    length: i32,
 }
 
 /// Makes the other side of `pair` follow the rows of `firing`.
@@ -50,15 +41,12 @@ pub fn carry(pair: &SyncPair, firing: &Firing) -> Result<()> {
     {
         return Ok(());
     }
+    pair.require_same_columns()?;
     let mut target = Side::open(target_oid, foreign_keys)?;
     target.see_own_writes();
     let source = Source::new(pair, firing, &target)?;
-    let in_step = match ended {
-        Some(ended) => ended.is_current,
-        None => false,
-    };
-    if in_step {
-        carry_images(firing, &source, &mut target, from_legacy)?;
+    if ended.is_some_and(|ended| ended.is_current) && is_one_picture(pair, firing, ended) {
+        carry_images(pair, firing, &source, &mut target, from_legacy)?;
     } else {
         carry_keys(pair, firing, &source, &mut target, from_legacy)?;
     }
@@ -117,46 +105,25 @@ impl Source {
 
     /// Whether the current old and new row have the same key, byte for byte.
     fn same_key(&self) -> bool {
-        self.key.iter().all(|column| {
-            let (mut old_null, mut new_null) = (false, false);
-            // SAFETY: both slots hold a row of the relation that fired.
-            unsafe {
-                let old = pg_sys::slot_getattr(self.old, column.number, &mut old_null);
-                let new = pg_sys::slot_getattr(self.new, column.number, &mut new_null);
-                if old_null || new_null {
-                    return old_null == new_null;
-                }
-                compat::datum_image_eq(old, new, column.by_value, column.length)
-            }
-        })
+        // SAFETY: both slots hold a row of the relation that fired.
+        unsafe { same_key(&self.key, self.old, &self.key, self.new) }
     }
 }
 
-fn key_columns(pair: &SyncPair, relation: pg_sys::Relation) -> Result<Vec<KeyColumn>> {
-    pair.twin_key
-        .iter()
-        .map(|name| {
-            let c_name = CString::new(name.as_str()).map_err(|e| Error::Internal(e.to_string()))?;
-            // SAFETY: the relation is open; a number that SPI_fnumber gives is one of its attributes.
-            unsafe {
-                let number = pg_sys::SPI_fnumber((*relation).rd_att, c_name.as_ptr());
-                if number <= 0 {
-                    return Err(Error::Sync {
-                        relation: super::side::relation_name(relation),
-                        reason: format!("its key column \"{name}\" is gone"),
-                        hint: "Bring the column back, or end the pair with partition_router.abandon()."
-                            .into(),
-                    });
-                }
-                let attribute = &compat::attributes((*relation).rd_att)[number as usize - 1];
-                Ok(KeyColumn {
-                    number,
-                    by_value: attribute.attbyval,
-                    length: i32::from(attribute.attlen),
-                })
-            }
-        })
-        .collect()
+/// Whether the transition tables have each row once, old and new images in the same order.
+///
+/// They have not when a trigger of the user swallowed the new row of one that moved to another partition; and they
+/// may not when actions of foreign keys changed the table's rows: the server adds these to the same tables.
+fn is_one_picture(pair: &SyncPair, firing: &Firing, ended: Option<Ended>) -> bool {
+    let Rows::Statement { old, new } = firing.rows else {
+        return false;
+    };
+    if firing.event != Event::Update {
+        return true;
+    }
+    // SAFETY: the server owns the stores while the trigger runs.
+    let paired = unsafe { pg_sys::tuplestore_tuple_count(old) == pg_sys::tuplestore_tuple_count(new) };
+    paired && (!pair.has_cascading_updates || ended.is_some_and(|e| e.is_last_command()))
 }
 
 /// Whether a transition table has no row (or does not exist).
@@ -182,7 +149,13 @@ fn rewind(store: *mut pg_sys::Tuplestorestate) {
 }
 
 /// The rows are as the statement left them: carries the images over.
-fn carry_images(firing: &Firing, source: &Source, target: &mut Side, from_legacy: bool) -> Result<()> {
+fn carry_images(
+    pair: &SyncPair,
+    firing: &Firing,
+    source: &Source,
+    target: &mut Side,
+    from_legacy: bool,
+) -> Result<()> {
     let Rows::Statement { old, new } = firing.rows else {
         return Err(Error::Internal("images of a row trigger".into()));
     };
@@ -209,7 +182,11 @@ fn carry_images(firing: &Firing, source: &Source, target: &mut Side, from_legacy
             while next(old, source.old) && next(new, source.new) {
                 check_for_interrupts();
                 if source.same_key() {
-                    target.update(source.old_row(), source.new_row())?;
+                    // A row that the legacy does not have yet is one that a statement around this one added or gave
+                    // its key: that statement carries the row as it is then.
+                    if from_legacy || !frames::is_nested(pair.id) || target.has(source.old_row())? {
+                        target.update(source.old_row(), source.new_row())?;
+                    }
                 } else if from_legacy {
                     moved = true;
                     target.delete(source.old_row())?;
@@ -248,7 +225,76 @@ fn carry_keys(
     let to_origin = unsafe { pg_sys::convert_tuples_by_name((*firing.relation).rd_att, origin.tuple_desc()) };
     let as_origin = origin.new_slot();
     let mut reconciler = Reconciler::new(&mut origin, target, pair)?;
-    let mut reconcile_all = || -> Result<()> {
+    let mut carrier = KeyCarrier {
+        reconciler: &mut reconciler,
+        origin: &mut origin,
+        target,
+        to_origin,
+        as_origin,
+    };
+    carrier.carry(pair, firing, source, from_legacy)?;
+    reconciler.close();
+    // SAFETY: the slot was made above.
+    unsafe { pg_sys::ExecDropSingleTupleTableSlot(as_origin) };
+    origin.close();
+    Ok(())
+}
+
+struct KeyCarrier<'a> {
+    reconciler: &'a mut Reconciler,
+    origin: &'a mut Side,
+    target: &'a mut Side,
+    to_origin: *mut pg_sys::TupleConversionMap,
+    /// The key in hand, in the format of `origin`.
+    as_origin: Slot,
+}
+
+impl KeyCarrier<'_> {
+    fn carry(&mut self, pair: &SyncPair, firing: &Firing, source: &Source, from_legacy: bool) -> Result<()> {
+        if from_legacy {
+            // Rows that change places need room first, where more than the key is unique.
+            if pair.has_other_unique {
+                self.each(firing, source, Self::make_room)?;
+            }
+            return self.each(firing, source, Self::reconcile);
+        }
+        // On the legacy a row that moved must not go and come again: foreign keys may point at it.
+        match firing.rows {
+            Rows::Statement { old, new } if firing.event == Event::Update => {
+                rewind(old);
+                rewind(new);
+                // SAFETY: as in `is_one_picture`.
+                if unsafe { pg_sys::tuplestore_tuple_count(old) == pg_sys::tuplestore_tuple_count(new) } {
+                    while next(old, source.old) && next(new, source.new) {
+                        check_for_interrupts();
+                        if !source.same_key() {
+                            self.move_row(source)?;
+                        }
+                        self.reconcile(source.new)?;
+                    }
+                } else {
+                    while next(new, source.new) {
+                        self.reconcile(source.new)?;
+                    }
+                }
+                rewind(old);
+                while next(old, source.old) {
+                    check_for_interrupts();
+                    self.reconcile(source.old)?;
+                }
+                Ok(())
+            }
+            _ => self.each(firing, source, Self::reconcile),
+        }
+    }
+
+    /// Runs `act` on each row of the firing, the old ones first.
+    fn each(
+        &mut self,
+        firing: &Firing,
+        source: &Source,
+        act: impl Fn(&mut Self, Slot) -> Result<()>,
+    ) -> Result<()> {
         match firing.rows {
             Rows::Statement { old, new } => {
                 for (store, slot) in [(old, source.old), (new, source.new)] {
@@ -258,165 +304,38 @@ fn carry_keys(
                     rewind(store);
                     while next(store, slot) {
                         check_for_interrupts();
-                        reconciler.reconcile(&mut origin, target, convert(to_origin, slot, as_origin))?;
+                        act(self, slot)?;
                     }
                 }
-                Ok(())
             }
             Rows::One { old, new } => {
                 for (tuple, slot) in [(old, source.old), (new, source.new)] {
                     if !tuple.is_null() {
                         // SAFETY: the tuple is the trigger's and outlives this call.
                         unsafe { pg_sys::ExecStoreHeapTuple(tuple, slot, false) };
-                        reconciler.reconcile(&mut origin, target, convert(to_origin, slot, as_origin))?;
+                        act(self, slot)?;
                     }
                 }
-                Ok(())
             }
         }
-    };
-    reconcile_all()?;
-    reconciler.close();
-    // SAFETY: the slot was made above.
-    unsafe { pg_sys::ExecDropSingleTupleTableSlot(as_origin) };
-    origin.close();
-    Ok(())
-}
-
-/// Makes one key of `target` equal to what `origin` has for it now.
-pub struct Reconciler {
-    key: Vec<KeyColumn>,
-    as_target: Slot,
-    key_as_target: Slot,
-    to_target: *mut pg_sys::TupleConversionMap,
-}
-
-impl Reconciler {
-    pub fn new(origin: &mut Side, target: &mut Side, pair: &SyncPair) -> Result<Reconciler> {
-        // SAFETY: both sides are open.
-        unsafe {
-            Ok(Reconciler {
-                key: key_columns(pair, origin.relation())?,
-                as_target: target.new_slot(),
-                key_as_target: target.new_slot(),
-                to_target: pg_sys::convert_tuples_by_name(origin.tuple_desc(), target.tuple_desc()),
-            })
-        }
+        Ok(())
     }
 
-    pub fn close(self) {
-        for slot in [self.as_target, self.key_as_target] {
-            // SAFETY: the slots were made in `new`.
-            unsafe { pg_sys::ExecDropSingleTupleTableSlot(slot) };
-        }
+    fn reconcile(&mut self, row: Slot) -> Result<()> {
+        let key = convert(self.to_origin, row, self.as_origin);
+        self.reconciler.reconcile(self.origin, self.target, key)?;
+        Ok(())
     }
 
-    /// `key` is a row in the origin's format of which only the key columns count.
-    pub fn reconcile(&mut self, origin: &mut Side, target: &mut Side, key: Slot) -> Result<Outcome> {
-        // SAFETY: the snapshot is registered while it is used.
-        let snapshot = unsafe {
-            pg_sys::CommandCounterIncrement();
-            pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot())
-        };
-        let outcome = self.reconcile_at(origin, target, key, snapshot);
-        // SAFETY: registered above; on an error the abort releases it.
-        unsafe { pg_sys::UnregisterSnapshot(snapshot) };
-        outcome
+    fn make_room(&mut self, row: Slot) -> Result<()> {
+        let key = convert(self.to_origin, row, self.as_origin);
+        self.reconciler.make_room_now(self.origin, self.target, key)
     }
 
-    /// As [`Reconciler::reconcile`], with the origin read under `snapshot`.
-    pub fn reconcile_at(
-        &mut self,
-        origin: &mut Side,
-        target: &mut Side,
-        key: Slot,
-        snapshot: pg_sys::Snapshot,
-    ) -> Result<Outcome> {
-        let current = origin.read(key, snapshot)?;
-        self.follow(origin, target, key, current)
-    }
-
-    /// As [`Reconciler::reconcile`], with the origin's row locked, so that nobody changes it meanwhile.
-    pub fn reconcile_locked(&mut self, origin: &mut Side, target: &mut Side, key: Slot) -> Result<Outcome> {
-        let current = origin.lock(key)?;
-        self.follow(origin, target, key, current)
-    }
-
-    fn follow(
-        &mut self,
-        origin: &mut Side,
-        target: &mut Side,
-        key: Slot,
-        current: Option<(Leaf, Slot)>,
-    ) -> Result<Outcome> {
-        let current = match current {
-            // The legacy finds a row by its primary key alone: with another partition key it is another row of
-            // the twin, which has its own entry.
-            Some((leaf, row)) if self.has_key(row, leaf.relation(), key, origin)? => Some(row),
-            _ => None,
-        };
-        let key_row = convert(self.to_target, key, self.key_as_target);
-        match current {
-            None => Ok(if target.delete(key_row)? {
-                Outcome::Deleted
-            } else {
-                Outcome::Equal
-            }),
-            Some(row) => {
-                let row = convert_leaf_row(row, self.to_target, origin, target, self.as_target);
-                target.put(key_row, row)
-            }
-        }
-    }
-
-    /// Whether `row`, of the table `leaf`, has the key of `key`.
-    fn has_key(&self, row: Slot, leaf: pg_sys::Relation, key: Slot, origin: &Side) -> Result<bool> {
-        // SAFETY: both slots hold rows; where the leaf is not the side itself its key columns are looked up by name.
-        unsafe {
-            let same_format = leaf == origin.relation();
-            for column in &self.key {
-                let number = if same_format {
-                    column.number
-                } else {
-                    let attributes = compat::attributes(origin.tuple_desc());
-                    pg_sys::SPI_fnumber(
-                        (*leaf).rd_att,
-                        attributes[column.number as usize - 1].attname.data.as_ptr(),
-                    )
-                };
-                let (mut row_null, mut key_null) = (false, false);
-                let row_value = pg_sys::slot_getattr(row, number, &mut row_null);
-                let key_value = pg_sys::slot_getattr(key, column.number, &mut key_null);
-                if row_null != key_null
-                    || (!row_null
-                        && !compat::datum_image_eq(row_value, key_value, column.by_value, column.length))
-                {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// `row`, found in a leaf of `origin`, in the format of `target`.
-fn convert_leaf_row(
-    row: Slot,
-    to_target: *mut pg_sys::TupleConversionMap,
-    origin: &Side,
-    target: &Side,
-    into: Slot,
-) -> Slot {
-    // SAFETY: the descriptors live as long as their relations are open. A leaf whose columns lie otherwise than its
-    // root's needs a map of its own.
-    unsafe {
-        let desc = (*row).tts_tupleDescriptor;
-        let map = if origin.is_partitioned() {
-            pg_sys::convert_tuples_by_name(desc, target.tuple_desc())
-        } else {
-            to_target
-        };
-        convert(map, row, into)
+    fn move_row(&mut self, source: &Source) -> Result<()> {
+        let new = convert(self.to_origin, source.new, self.as_origin);
+        self.reconciler
+            .follow_move(self.origin, self.target, source.old_row(), new)
     }
 }
 

@@ -27,6 +27,7 @@ struct Frame {
     /// Another event of the same statement (MERGE) is applied in an unknown order with this one.
     mixed: bool,
     subtransaction: SubTransactionId,
+    pair: i32,
 }
 
 thread_local! {
@@ -85,6 +86,7 @@ pub fn push(pair: i32, relation: Oid, event: Event) {
         generation: generation(pair),
         mixed: false,
         subtransaction: current_subtransaction(),
+        pair,
     };
     FRAMES.with_borrow_mut(|frames| frames.push(frame));
 }
@@ -96,6 +98,14 @@ pub struct Ended {
     command: Option<pg_sys::CommandId>,
     /// The transition tables still show the rows as they are.
     pub is_current: bool,
+}
+
+impl Ended {
+    /// Whether nothing ran in this transaction since the statement began.
+    pub fn is_last_command(&self) -> bool {
+        // SAFETY: a plain read.
+        self.command == Some(unsafe { pg_sys::GetCurrentCommandId(false) })
+    }
 }
 
 /// The statement ends.
@@ -129,6 +139,11 @@ pub fn pop(pair: i32, relation: Oid, event: Event) -> Ended {
             is_current: !is_merge && !frame.mixed && frame.generation == generation,
         }
     })
+}
+
+/// Whether a statement on this pair goes on around the one that has ended.
+pub fn is_nested(pair: i32) -> bool {
+    FRAMES.with_borrow(|frames| frames.iter().any(|f| f.pair == pair))
 }
 
 fn generation(pair: i32) -> u64 {

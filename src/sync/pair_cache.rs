@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
+use crate::pair::store;
 use crate::{session, spi};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
@@ -25,6 +26,12 @@ pub struct SyncPair {
     pub log: Option<Oid>,
     /// Writing this pair evaluates expressions (CHECK, generated columns, expression indexes).
     pub has_expressions: bool,
+    /// Columns that only one of the tables has, quoted, for messages.
+    pub lacking: Option<String>,
+    /// A foreign key can change rows of this pair by itself (ON UPDATE CASCADE, ON DELETE SET NULL and the like).
+    pub has_cascading_updates: bool,
+    /// The twin has a unique index besides its primary key.
+    pub has_other_unique: bool,
 }
 
 impl SyncPair {
@@ -32,6 +39,20 @@ impl SyncPair {
     /// write to the tables of others.
     pub fn owns(&self, relation: Oid) -> bool {
         relation == self.legacy || relation == self.twin || self.partitions.contains(&relation.to_u32())
+    }
+
+    /// # Errors
+    /// `PR015` when a column was added, dropped or renamed on one side only: its values would be lost on the way.
+    pub fn require_same_columns(&self) -> Result<()> {
+        let Some(lacking) = &self.lacking else {
+            return Ok(());
+        };
+        Err(Error::Sync {
+            relation: store::display_name(self.legacy)?,
+            reason: format!("one of the two tables lacks these columns: {lacking}"),
+            hint: "Change both tables in one transaction; or end the pair with partition_router.abandon()."
+                .into(),
+        })
     }
 }
 
@@ -44,6 +65,9 @@ struct Row {
     partitions: Vec<u32>,
     log: Option<u32>,
     has_expressions: bool,
+    lacking: Option<String>,
+    has_cascading_updates: bool,
+    has_other_unique: bool,
 }
 
 thread_local! {
@@ -88,6 +112,9 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
         partitions: row.partitions,
         log: row.log.map(Oid::from),
         has_expressions: row.has_expressions,
+        lacking: row.lacking,
+        has_cascading_updates: row.has_cascading_updates,
+        has_other_unique: row.has_other_unique,
     });
     CACHE.with_borrow_mut(|cache| cache.insert(id, Rc::clone(&pair)));
     Ok(pair)

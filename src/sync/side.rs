@@ -9,6 +9,7 @@
 //! server when the transaction aborts: after an error nothing here may be touched again.
 #![allow(unsafe_code)]
 
+use super::relation::{keep_triggers, new_node, primary_key_index, relation_name};
 use crate::compat;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -46,6 +47,8 @@ pub struct Side {
     routing: *mut compat::PartitionTupleRouting,
     foreign_keys: ForeignKeys,
     leaves: HashMap<Oid, Leaf>,
+    /// The leaf that was located last: rows next to each other often lie in one partition.
+    last: Option<Leaf>,
 }
 
 /// A table that holds rows: a leaf partition, or the whole side.
@@ -115,6 +118,7 @@ impl Side {
                 routing: null_mut(),
                 foreign_keys,
                 leaves: HashMap::new(),
+                last: None,
             };
             if partitioned {
                 side.routing = compat::ExecSetupPartitionTupleRouting(estate, relation);
@@ -142,6 +146,7 @@ impl Side {
             } else {
                 compat::ExecCleanupTupleRouting(self.modify, self.routing);
             }
+            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false); // slots that triggers asked for
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
             pg_sys::FreeExecutorState(self.estate);
         }
@@ -207,12 +212,19 @@ impl Side {
             } else {
                 compat::ExecFindPartition(self.modify, self.root, self.routing, row, self.estate)
             };
-            let oid = (*(*info).ri_RelationDesc).rd_id;
-            if let Some(leaf) = self.leaves.get(&oid) {
-                return Ok(*leaf);
+            if let Some(last) = self.last.filter(|last| last.info == info) {
+                return Ok(last);
             }
-            let leaf = self.new_leaf(info)?;
-            self.leaves.insert(oid, leaf);
+            let oid = (*(*info).ri_RelationDesc).rd_id;
+            let leaf = match self.leaves.get(&oid) {
+                Some(leaf) => *leaf,
+                None => {
+                    let leaf = self.new_leaf(info)?;
+                    self.leaves.insert(oid, leaf);
+                    leaf
+                }
+            };
+            self.last = Some(leaf);
             Ok(leaf)
         }
     }
@@ -287,6 +299,11 @@ impl Side {
         Ok(self.find(&leaf, row)?.then_some((leaf, leaf.found)))
     }
 
+    /// Whether there is a row with the key of `row`; locks it.
+    pub fn has(&mut self, row: Slot) -> Result<bool> {
+        Ok(self.lock(row)?.is_some())
+    }
+
     /// Replaces the row that has the key of `old` by `new`; inserts `new` when there is none.
     pub fn update(&mut self, old: Slot, new: Slot) -> Result<()> {
         let from = self.locate(old)?;
@@ -334,9 +351,22 @@ impl Side {
 
     /// Deletes the row that has the key of `row`. Gives false when there is none.
     pub fn delete(&mut self, row: Slot) -> Result<bool> {
+        self.delete_if(row, |_| true)
+    }
+
+    /// Deletes the row that has the key of `key` if it is not `row`, which has the same key.
+    pub fn delete_different(&mut self, key: Slot, row: Slot) -> Result<bool> {
+        let leaf = self.locate(key)?;
+        let wanted = Side::to_leaf(&leaf, row, leaf.row);
+        // SAFETY: both are rows of the leaf.
+        self.delete_if(key, |found| unsafe { !same_row(found, wanted) })
+    }
+
+    /// Deletes the row that has the key of `row`, if `condition` holds for it (in the leaf's format).
+    pub fn delete_if(&mut self, row: Slot, condition: impl FnOnce(Slot) -> bool) -> Result<bool> {
         let leaf = self.locate(row)?;
-        let found = self.find(&leaf, row)?;
-        if found {
+        let delete = self.find(&leaf, row)? && condition(leaf.found);
+        if delete {
             // SAFETY: the found row was locked by this transaction.
             unsafe {
                 let mut epq = pg_sys::EPQState::default();
@@ -344,7 +374,7 @@ impl Side {
             }
         }
         self.end_row();
-        Ok(found)
+        Ok(delete)
     }
 
     /// The row with the key of `row` as `snapshot` sees it, in the leaf's format; locks nothing.
@@ -431,91 +461,5 @@ unsafe fn same_row(a: Slot, b: Slot) -> bool {
                             i32::from(attribute.attlen),
                         )))
         })
-    }
-}
-
-/// The index that implements the primary key, deferrable or not; invalid without one.
-///
-/// # Safety
-/// `relation` is open.
-unsafe fn primary_key_index(relation: pg_sys::Relation) -> Oid {
-    unsafe {
-        let list = pg_sys::RelationGetIndexList(relation);
-        let mut found = Oid::INVALID;
-        for i in 0..if list.is_null() { 0 } else { (*list).length } {
-            let oid = (*(*list).elements.add(i as usize)).oid_value;
-            let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as i32);
-            if (*(*index).rd_index).indisprimary && (*(*index).rd_index).indisvalid {
-                found = oid;
-            }
-            pg_sys::index_close(index, pg_sys::NoLock as i32);
-        }
-        pg_sys::list_free(list);
-        found
-    }
-}
-
-/// Leaves only the triggers that integrity needs: rechecks of deferrable unique constraints and foreign keys.
-/// The users' triggers have fired on the side that was written; the sync triggers would come back here.
-///
-/// # Safety
-/// `info` was initialised by the server, so that its trigger description is a private copy.
-unsafe fn keep_triggers(info: *mut pg_sys::ResultRelInfo, foreign_keys: ForeignKeys) {
-    unsafe {
-        let desc = (*info).ri_TrigDesc;
-        if desc.is_null() {
-            return;
-        }
-        let triggers = std::slice::from_raw_parts_mut((*desc).triggers, (*desc).numtriggers as usize);
-        let mut kept = 0;
-        let (mut insert, mut update, mut delete) = (false, false, false);
-        for i in 0..triggers.len() {
-            let function = triggers[i].tgfoid.to_u32();
-            let checks = [pg_sys::F_RI_FKEY_CHECK_INS, pg_sys::F_RI_FKEY_CHECK_UPD].contains(&function);
-            if triggers[i].tgisinternal && !(checks && foreign_keys == ForeignKeys::ActionsOnly) {
-                let kind = u32::from(triggers[i].tgtype as u16);
-                insert |= kind & pg_sys::TRIGGER_TYPE_INSERT != 0;
-                update |= kind & pg_sys::TRIGGER_TYPE_UPDATE != 0;
-                delete |= kind & pg_sys::TRIGGER_TYPE_DELETE != 0;
-                triggers[kept] = triggers[i];
-                kept += 1;
-            }
-        }
-        if kept == 0 {
-            (*info).ri_TrigDesc = null_mut();
-            return;
-        }
-        let all = (*desc).triggers;
-        *desc = pg_sys::TriggerDesc::default();
-        (*desc).triggers = all;
-        (*desc).numtriggers = kept as i32;
-        (*desc).trig_insert_after_row = insert;
-        (*desc).trig_update_after_row = update;
-        (*desc).trig_delete_after_row = delete;
-    }
-}
-
-/// The quoted, schema-qualified name, for messages.
-///
-/// # Safety
-/// `relation` is open.
-pub unsafe fn relation_name(relation: pg_sys::Relation) -> String {
-    unsafe {
-        let rel = (*relation).rd_rel;
-        let schema = pg_sys::get_namespace_name((*rel).relnamespace);
-        let quoted = pg_sys::quote_qualified_identifier(schema, (*rel).relname.data.as_ptr());
-        std::ffi::CStr::from_ptr(quoted).to_string_lossy().into_owned()
-    }
-}
-
-/// `makeNode`.
-///
-/// # Safety
-/// `T` is the node struct of `tag`.
-unsafe fn new_node<T>(tag: pg_sys::NodeTag) -> *mut T {
-    unsafe {
-        let node = pg_sys::palloc0(std::mem::size_of::<T>()).cast::<T>();
-        (*node.cast::<pg_sys::Node>()).type_ = tag;
-        node
     }
 }

@@ -20,10 +20,15 @@ fn name_of(oid: Oid) -> Result<RelName> {
     load::rel_name(oid)?.ok_or_else(|| Error::Internal(format!("relation {} is gone", oid.to_u32())))
 }
 
+/// Until the pair is live, writes to the twin are refused.
+pub fn install_reject(pair: &Pair) -> Result<()> {
+    on_twin(pair, Purpose::Reject, Part::All)
+}
+
 /// During the copy: the legacy's changes are logged, writes to the twin are refused.
 pub fn install_capture(pair: &Pair) -> Result<()> {
     on_legacy(pair, Purpose::Capture)?;
-    on_twin(pair, Purpose::Reject, Part::All)
+    install_reject(pair)
 }
 
 /// Lays the twin's statement triggers ready, so that little is left to do at the flip. Until then the row trigger

@@ -1,7 +1,7 @@
 //! One throwaway server for the tests of a file (`scripts/cluster.sh`), one database a test.
 #![allow(dead_code)] // each test file uses its own part
 
-use postgres::{Client, NoTls};
+use postgres::{Client, Config, NoTls};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -74,8 +74,16 @@ impl Cluster {
     }
 
     pub fn connect_as(&self, user: &str, database: &str) -> Client {
-        let parameters = format!("host={} port=5432 user={user} dbname={database}", self.socket);
-        Client::connect(&parameters, NoTls).expect("the server takes a connection")
+        self.config(user, database)
+            .connect(NoTls)
+            .expect("the server takes a connection")
+    }
+
+    /// How to connect, for sessions that want something special.
+    pub fn config(&self, user: &str, database: &str) -> Config {
+        let mut config = Config::new();
+        config.host(&self.socket).user(user).dbname(database);
+        config
     }
 
     pub fn directory(&self) -> &str {

@@ -1,0 +1,2 @@
+\set id :id + 1
+DELETE FROM revenues WHERE id = :id;

@@ -1,0 +1,1 @@
+INSERT INTO @from@ (org_id, property_id, amount_cents, occurred_at, description, category, payment_method, status, created_by_user_id, created_at, updated_at) SELECT * FROM bench.source

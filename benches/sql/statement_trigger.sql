@@ -1,0 +1,7 @@
+CREATE FUNCTION sync_statement() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO @to@ SELECT * FROM new_rows;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER sync_statement AFTER INSERT ON @from@ REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION sync_statement();

@@ -1,0 +1,132 @@
+//! What the documents show runs as they show it: the `sql` blocks of a page are run in order in one session, and where
+//! a statement ends with `-- → value`, that is what the first column of its first row must be.
+
+mod common;
+
+use common::{Database, one};
+use postgres::{Client, SimpleQueryMessage};
+use std::path::Path;
+
+struct Statement {
+    line: usize,
+    text: String,
+    expected: Option<String>,
+}
+
+/// The statements of the page's `sql` blocks. A statement ends with a semicolon at the end of a line, a comment aside.
+fn statements(page: &str) -> Vec<Statement> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{page}: {e}"));
+    let mut found = vec![];
+    let mut inside = false;
+    let mut statement = String::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.starts_with("```") {
+            assert_eq!(statement.trim(), "", "{page}:{number}: a statement has no end");
+            inside = line == "```sql";
+            continue;
+        }
+        if !inside {
+            continue;
+        }
+        let (code, comment) = line.split_once(" -- ").unwrap_or((line, ""));
+        statement.push_str(code);
+        statement.push('\n');
+        if code.trim_end().ends_with(';') {
+            found.push(Statement {
+                line: number + 1,
+                text: std::mem::take(&mut statement),
+                expected: comment.strip_prefix("→ ").map(str::to_string),
+            });
+        }
+    }
+    assert!(!found.is_empty(), "{page} has no sql blocks");
+    found
+}
+
+/// Each statement is a query of its own, as psql sends it: procedures may commit.
+fn run_page(client: &mut Client, page: &str) {
+    for statement in statements(page) {
+        let place = format!("{page}:{}: {}", statement.line, statement.text.trim());
+        let messages = client
+            .simple_query(&statement.text)
+            .unwrap_or_else(|error| panic!("{place}\n{error:?}"));
+        let Some(expected) = statement.expected else {
+            continue;
+        };
+        let first = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_string()),
+            _ => None,
+        });
+        assert_eq!(first.as_deref(), Some(expected.as_str()), "{place}");
+    }
+}
+
+/// A database without the extension: the pages create it.
+fn empty_database(test: &str) -> (Database, Client) {
+    let database = Database::new(test);
+    let mut client = database.connect();
+    client
+        .batch_execute("DROP EXTENSION partition_router; SET client_min_messages = warning")
+        .expect("the extension can be dropped");
+    (database, client)
+}
+
+#[test]
+fn the_tour_of_the_readme_works_when_pasted() {
+    let (_database, mut client) = empty_database("readme");
+    run_page(&mut client, "README.md");
+    let left: i64 = one(
+        &mut client,
+        "SELECT count(*) FROM pg_class WHERE relname LIKE 'bookings\\_p%'",
+    );
+    assert_eq!(
+        left, 1,
+        "of the twin nothing is left, of the legacy its primary key"
+    );
+}
+
+#[test]
+fn the_examples_of_the_reference_work_when_pasted() {
+    let (_database, mut client) = empty_database("reference");
+    run_page(&mut client, "docs/reference.md");
+}
+
+#[test]
+fn the_reference_names_every_call_setting_view_and_sqlstate() {
+    let database = Database::new("reference_is_whole");
+    let mut client = database.connect();
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md"))
+        .expect("docs/reference.md");
+    // The settings are there once the library is loaded.
+    one::<i32>(&mut client, "SELECT count(*)::int FROM partition_router.health");
+    let names: Vec<String> = client
+        .query(
+            "SELECT proname::text FROM pg_proc
+             WHERE pronamespace = 'partition_router'::regnamespace
+               AND obj_description(oid, 'pg_proc') !~ '^(internal|trigger function|whether this backend)'
+             UNION SELECT relname FROM pg_class
+             WHERE relnamespace = 'partition_router'::regnamespace AND relkind = 'v'
+             UNION SELECT name FROM pg_settings WHERE name LIKE 'partition_router.%'",
+            &[],
+        )
+        .expect("the catalog can be read")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in names {
+        assert!(
+            text.contains(&format!("`{name}")) || text.contains(&format!(" {name}(")),
+            "{name} is missing"
+        );
+    }
+    for line in include_str!("../src/error.rs").lines() {
+        if let Some((_, code)) = line.split_once("{ .. } => \"")
+            && let Some(code) = code.strip_suffix("\",")
+            && code.len() == 5
+        {
+            assert!(text.contains(&format!("`{code}`")), "SQLSTATE {code} is missing");
+        }
+    }
+}
