@@ -1,6 +1,6 @@
 //! Tests inside a server: what one session in one transaction can show. The rest is in `tests/`.
 
-#[cfg(any(test, feature = "pg_test"))]
+#[cfg(feature = "pg_test")]
 #[pgrx::pg_schema]
 mod tests {
     use pgrx::prelude::*;
