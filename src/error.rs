@@ -170,7 +170,7 @@ impl Error {
             TooManyPartitions { .. } => "PR009",
             AlreadyPaired { .. } => "PR010",
             NotPaired { .. } => "PR011",
-            SideGone { .. } => "PR022",
+            SideGone { .. } => "PR018",
             WrongPhase { .. } => "PR012",
             TwinNotEmpty { .. } => "PR013",
             NotEqual { .. } => "PR014",

@@ -39,7 +39,7 @@ mod session;
 mod settings;
 mod spi;
 mod sync;
-#[cfg(any(test, feature = "pg_test"))]
+#[cfg(feature = "pg_test")]
 mod tests;
 mod twin;
 

@@ -1,6 +1,6 @@
 //! Tests inside a server: what one session in one transaction can show. The rest is in `tests/`.
 
-#[cfg(any(test, feature = "pg_test"))]
+#[cfg(feature = "pg_test")]
 #[pgrx::pg_schema]
 mod tests {
     use pgrx::prelude::*;
@@ -51,16 +51,26 @@ mod tests {
         }
     }
 
+    // One error a test: nothing undoes what the failed statement had set.
+
     #[pg_test]
-    fn what_postgresql_knows_keeps_its_sqlstate() {
+    fn a_null_argument_has_the_sqlstate_of_null() {
         assert_eq!(
             sqlstate("SELECT partition_router.create_twin(NULL, 'at')"),
             Some(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
         );
+    }
+
+    #[pg_test]
+    fn a_relation_that_is_gone_has_the_sqlstate_of_an_unknown_table() {
         assert_eq!(
             sqlstate("SELECT partition_router.create_twin(4000000000::oid, 'at')"),
             Some(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE)
         );
+    }
+
+    #[pg_test]
+    fn a_view_has_the_sqlstate_of_a_wrong_object_type() {
         Spi::run("CREATE VIEW v AS SELECT 1 AS id").expect("a view");
         assert_eq!(
             sqlstate("SELECT partition_router.create_twin('v', 'id')"),

@@ -321,7 +321,7 @@ fn owner_and_grants_are_the_same() {
         &mut client,
         "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 's'::regnamespace",
     );
-    assert_eq!(owners, [owner.clone()]);
+    assert_eq!(owners, std::slice::from_ref(&owner));
     client.batch_execute("DROP SCHEMA s CASCADE").expect("DROP");
 }
 
