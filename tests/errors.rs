@@ -617,4 +617,21 @@ fn a_rust_backtrace_never_reaches_the_client() {
         );
         assert!(!error.detail().unwrap_or_default().contains('\n'), "{error:?}");
     }
+    // An error of the server's own that goes through Rust frames.
+    run(
+        &mut client,
+        &[
+            "CALL partition_router.migrate('s.t', 'at')",
+            "CREATE VIEW v AS SELECT * FROM s.t_partitioned",
+        ],
+    );
+    let error = client
+        .batch_execute("SELECT partition_router.abandon('s.t')")
+        .expect_err("the view is in the way");
+    let error = error.as_db_error().expect("the server answered");
+    assert_eq!(error.code().code(), "2BP01");
+    assert_eq!(
+        error.detail(),
+        Some("view public.v depends on table s.t_partitioned")
+    );
 }
