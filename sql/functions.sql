@@ -127,11 +127,11 @@ CREATE FUNCTION partition_router.migrate_step(
 COMMENT ON FUNCTION partition_router.migrate_step(regclass, name, text, text, int, int, name) IS 'internal: the next step of migrate(); false when there is none';
 REVOKE ALL ON FUNCTION partition_router.migrate_step(regclass, name, text, text, int, int, name) FROM PUBLIC;
 
-CREATE FUNCTION partition_router.backfill_step(relation regclass, batch_rows int) RETURNS boolean
+CREATE FUNCTION partition_router.backfill_step(relation regclass, batch_rows int, pause interval DEFAULT '0') RETURNS boolean
      LANGUAGE c SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'backfill_step_wrapper';
-COMMENT ON FUNCTION partition_router.backfill_step(regclass, int) IS 'internal: the next step of backfill(); false when there is none';
-REVOKE ALL ON FUNCTION partition_router.backfill_step(regclass, int) FROM PUBLIC;
+COMMENT ON FUNCTION partition_router.backfill_step(regclass, int, interval) IS 'internal: the next step of backfill(); false when there is none';
+REVOKE ALL ON FUNCTION partition_router.backfill_step(regclass, int, interval) FROM PUBLIC;
 
 CREATE FUNCTION partition_router.health_checks() RETURNS TABLE (relation text, "check" text, status text, message text, mend text)
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp

@@ -51,15 +51,14 @@ BEGIN
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        more := partition_router.backfill_step(relation, batch_rows);
+        more := partition_router.backfill_step(relation, batch_rows, pause);
         EXIT WHEN NOT more;
         COMMIT;
         EXIT WHEN pg_catalog.interval_ge(
             pg_catalog.timestamptz_mi(pg_catalog.clock_timestamp(), started), max_duration);
-        PERFORM pg_catalog.pg_sleep_for(pause);
     END LOOP;
 END
 $$;
 COMMENT ON PROCEDURE partition_router.backfill(regclass, int, interval, interval) IS
-    'copies the rows that were there before sync began, in batches of about batch_rows with a pause after each; call it again to go on';
+    'copies the rows that were there before sync began, in batches of about batch_rows with a pause before each; call it again to go on';
 REVOKE ALL ON PROCEDURE partition_router.backfill(regclass, int, interval, interval) FROM PUBLIC;

@@ -13,6 +13,7 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
 use pgrx::{JsonB, prelude::*};
 use std::ffi::CStr;
+use std::time::Duration;
 
 fn plan_rows(
     plan: &Plan,
@@ -156,10 +157,16 @@ fn start_sync(relation: Oid) {
 }
 
 #[pg_extern(sql = false)]
-fn backfill_step(relation: Option<Oid>, batch_rows: Option<i32>) -> bool {
+fn backfill_step(
+    relation: Option<Oid>,
+    batch_rows: Option<i32>,
+    pause: Option<pgrx::datum::Interval>,
+) -> bool {
     report(|| {
         let (relation, batch_rows) = (given("relation", relation)?, given("batch_rows", batch_rows)?);
-        Ok(backfill::step(relation, batch_rows)? == Progress::More)
+        let pause = pause.map_or(0, |pause| pause.as_micros().max(0));
+        let pause = Duration::from_micros(u64::try_from(pause).unwrap_or(u64::MAX));
+        Ok(backfill::step(relation, batch_rows, pause)? == Progress::More)
     })
 }
 

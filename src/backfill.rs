@@ -113,8 +113,10 @@ pub fn drop_change_log(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
-/// Does the next step of the backfill, at most about `batch_rows` rows of it. The caller commits.
-pub fn step(relation: Oid, batch_rows: i32) -> Result<Progress> {
+/// Does the next step of the backfill, at most about `batch_rows` rows of it, and sleeps for `pause` before each batch of
+/// the copy. Later stages do not pause: a drain slower than the writers would never end. The caller
+/// commits.
+pub fn step(relation: Oid, batch_rows: i32, pause: Duration) -> Result<Progress> {
     if batch_rows < 1 {
         return Err(Error::BadArgument {
             argument: "batch_rows".into(),
@@ -133,6 +135,9 @@ pub fn step(relation: Oid, batch_rows: i32) -> Result<Progress> {
         begin(&pair)?;
         return Ok(Progress::More);
     };
+    if state.stage == Stage::Copy && !pause.is_zero() {
+        locks::sleep(pause);
+    }
     let started = std::time::Instant::now();
     let stage = state.stage;
     match stage {

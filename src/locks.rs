@@ -12,7 +12,7 @@ use pgrx::pg_sys::Oid;
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a lock is asked for before the call gives up.
 const ATTEMPTS: usize = 50;
@@ -145,17 +145,25 @@ fn blockers(relation: Oid) -> Result<String> {
     Ok(found.unwrap_or_else(|| "a session that has ended meanwhile".into()))
 }
 
-/// Sleeps, and wakes for interrupts.
+/// Sleeps, a day at most; interrupts are heard all the while.
 pub fn sleep(duration: Duration) {
-    // SAFETY: waiting on the backend's own latch, as pg_sleep does.
-    unsafe {
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as c_int,
-            duration.as_millis() as std::ffi::c_long,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
+    const SLICE: Duration = Duration::from_secs(1);
+    let deadline = Instant::now() + duration.min(Duration::from_secs(86_400));
+    loop {
+        pgrx::check_for_interrupts!();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        // SAFETY: waiting on the backend's own latch, as pg_sleep does.
+        unsafe {
+            pg_sys::WaitLatch(
+                pg_sys::MyLatch,
+                (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as c_int,
+                left.min(SLICE).as_millis().max(1) as std::ffi::c_long,
+                pg_sys::PG_WAIT_EXTENSION,
+            );
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+        }
     }
-    pgrx::check_for_interrupts!();
 }

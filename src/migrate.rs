@@ -15,6 +15,7 @@ use crate::twin::{self, Request};
 use crate::{preflight, session, spi, sync};
 use pgrx::pg_sys::Oid;
 use serde_json::json;
+use std::time::Duration;
 
 /// The plan of `create_twin()`, after every check.
 fn plan_twin(legacy: &TableDef, request: &Request) -> Result<(TwinSpec, Plan)> {
@@ -112,7 +113,7 @@ pub fn step(legacy: Oid, request: &Request) -> Result<Progress> {
         Some(pair) if pair.phase == Phase::Prepared => backfill::start_sync(legacy)?,
         Some(pair) if pair.phase > Phase::Live => return Ok(Progress::Finished),
         Some(pair) => {
-            if backfill::step(legacy, BATCH_ROWS)? == Progress::More {
+            if backfill::step(legacy, BATCH_ROWS, Duration::ZERO)? == Progress::More {
                 return Ok(Progress::More);
             }
             if pair.verified_at.is_some() {

@@ -18,7 +18,7 @@ fn a_cancelled_backfill_goes_on_where_it_was() {
     until(
         &mut other,
         &format!(
-            "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = {backfill_pid}"
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND pid = {backfill_pid}"
         ),
     );
     run(
@@ -29,6 +29,21 @@ fn a_cancelled_backfill_goes_on_where_it_was() {
     run(&mut other, &["DELETE FROM a WHERE id = 1"]);
     let mut again = database.connect();
     assert_eq!(finish(&mut again, "a"), ROWS - 1);
+}
+
+#[test]
+fn only_the_copy_pauses() {
+    let (_database, mut backfill, _other) = two_sessions("pause");
+    capture(&mut backfill, "a");
+    steps_until(&mut backfill, "a", "index");
+    run(
+        &mut backfill,
+        &[
+            "SET statement_timeout = '2min'",
+            "CALL partition_router.backfill('a', pause => '1 hour')",
+        ],
+    );
+    assert_eq!(stage(&mut backfill, "a"), "done");
 }
 
 #[test]
