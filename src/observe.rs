@@ -4,6 +4,7 @@ use crate::catalog::load;
 use crate::error::Result;
 use crate::pair::{Pair, Phase, store};
 use crate::plan::sync_triggers;
+use crate::sync::triggers;
 use crate::{parity, session, spi};
 use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
@@ -179,6 +180,25 @@ fn pair_checks(pair: &Pair, checks: &mut Vec<Check>) -> Result<()> {
         }
     }
     if pair.phase.is_in_step() {
+        let bare = triggers::bare_partitions(pair)?;
+        match bare.first() {
+            None => add(
+                "partition_sync",
+                "ok",
+                "every partition has its sync triggers".into(),
+                None,
+            ),
+            Some(first) => add(
+                "partition_sync",
+                "fail",
+                format!(
+                    "partitions without their sync triggers: {}, the first is {}",
+                    bare.len(),
+                    store::display_name(*first)?
+                ),
+                call("SELECT * FROM partition_router.repair"),
+            ),
+        }
         match &pair.verified_at {
             Some(at) => add("parity", "ok", format!("proven equal at {at}"), None),
             None => add(

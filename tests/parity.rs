@@ -180,6 +180,30 @@ fn repair_mends_once_and_then_has_nothing_to_do() {
 }
 
 #[test]
+fn a_partition_made_by_hand_is_reported_and_repair_takes_it_in() {
+    let (_database, mut client) = live("by_hand");
+    let status = "SELECT status FROM partition_router.health WHERE \"check\" = 'partition_sync'";
+    assert_eq!(one::<String>(&mut client, status), "ok");
+    run(
+        &mut client,
+        &["CREATE TABLE by_hand PARTITION OF t_partitioned FOR VALUES FROM ('2090-01-01') TO ('2090-02-01')"],
+    );
+    assert_eq!(one::<String>(&mut client, status), "fail");
+    run(&mut client, &["SELECT partition_router.repair('t')"]);
+    assert_eq!(one::<String>(&mut client, status), "ok");
+    let before: i64 = one(&mut client, "SELECT count(*) FROM t");
+    run(
+        &mut client,
+        &[
+            "UPDATE t SET at = '2090-01-05' WHERE id = (SELECT min(id) FROM t)",
+            "DELETE FROM by_hand",
+        ],
+    );
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM t"), before - 1);
+    assert!(passes(&mut client, "rows"));
+}
+
+#[test]
 fn repair_under_writes_ends_with_equal_sides() {
     let (database, mut client) = live("repair_writes");
     plant(

@@ -5,9 +5,9 @@ use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::ident::{Ident, Literal, RelName, list};
 use crate::pair::{Pair, store};
-use crate::sync::pair_cache;
 use crate::sync::reconcile::Reconciler;
 use crate::sync::side::{ForeignKeys, Outcome, Side};
+use crate::sync::{pair_cache, triggers};
 use crate::{session, spi};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
@@ -198,6 +198,8 @@ pub fn repair(relation: Oid, dry_run: bool) -> Result<Repaired> {
             deleted: count("extra"),
         });
     }
+    // Before the rows: what is written meanwhile must not drift again.
+    triggers::install_on_bare_partitions(&pair)?;
     let mut repaired = Repaired::default();
     loop {
         let before = repaired;

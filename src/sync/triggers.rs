@@ -4,10 +4,12 @@ use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::RelName;
+use crate::locks::{self, LockMode};
 use crate::pair::Pair;
 use crate::plan::Plan;
 use crate::plan::sync_triggers::{self as plan, Part, Place, Purpose};
 use crate::session::{self, PinnedSettings};
+use crate::spi;
 use pgrx::pg_sys::Oid;
 
 /// Runs trigger DDL. It runs no code of a user: the trigger function is the extension's own.
@@ -91,6 +93,31 @@ pub fn install_on_partition(pair: &Pair, partition: &RelName) -> Result<()> {
         Place::Partition,
         Part::All,
     ))
+}
+
+/// Partitions that came to the twin by hand (CREATE TABLE … PARTITION OF, ATTACH): their own sync triggers are missing
+/// or disabled, so that DML straight into them stays on one side.
+pub fn bare_partitions(pair: &Pair) -> Result<Vec<Oid>> {
+    let trigger = plan::name_on_twin(&pair.base_name).with_suffix("_i");
+    let bare: Vec<u32> = spi::rows(
+        "SELECT pg_catalog.to_jsonb(p.relid::oid::bigint)
+         FROM pg_catalog.pg_partition_tree($1) p
+         WHERE p.level > 0 AND NOT EXISTS (
+             SELECT FROM pg_catalog.pg_trigger t
+             WHERE t.tgrelid = p.relid AND t.tgname = $2::pg_catalog.name AND t.tgenabled = 'A')
+         ORDER BY p.relid",
+        &[pair.twin.into(), trigger.as_str().into()],
+    )?;
+    Ok(bare.into_iter().map(Oid::from).collect())
+}
+
+/// Gives them their triggers.
+pub fn install_on_bare_partitions(pair: &Pair) -> Result<()> {
+    for partition in bare_partitions(pair)? {
+        locks::acquire(&[(partition, LockMode::ShareRowExclusive)])?;
+        install_on_partition(pair, &name_of(partition)?)?;
+    }
+    Ok(())
 }
 
 /// Removes the triggers from a partition that leaves the pair.
