@@ -2,6 +2,7 @@
 
 use crate::catalog::load;
 use crate::error::Result;
+use crate::ident::Literal;
 use crate::pair::{Pair, Phase, store};
 use crate::plan::sync_triggers;
 use crate::sync::triggers;
@@ -133,7 +134,7 @@ fn pair_checks(pair: &Pair, checks: &mut Vec<Check>) -> Result<()> {
         return Ok(());
     };
     let relation = legacy.to_string();
-    let call = |what: &str| Some(format!("{what}('{}')", relation.replace('\'', "''")));
+    let call = |what: &str| Some(format!("{what}({})", Literal(&relation)));
     let mut add = |check, status, message: String, mend| {
         checks.push(Check {
             relation: relation.clone(),

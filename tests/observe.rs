@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Database, one, plant, run, sqlstate};
+use common::{Database, one, plant, run, sqlstate, texts};
 use postgres::Client;
 
 const TABLES: &[&str] = &[
@@ -25,15 +25,6 @@ fn live(name: &str) -> (Database, Client) {
     run(&mut client, TABLES);
     run(&mut client, &["CALL partition_router.migrate('revenues', 'at')"]);
     (database, client)
-}
-
-fn texts(client: &mut Client, query: &str) -> Vec<String> {
-    client
-        .query(query, &[])
-        .unwrap_or_else(|e| panic!("{query}: {e:?}"))
-        .into_iter()
-        .map(|row| row.get(0))
-        .collect()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Database, assert_equal_sides, one, plant, run};
+use common::{Database, assert_equal_sides, one, plant, run, texts};
 use postgres::Client;
 
 const TABLES: &[&str] = &[
@@ -33,15 +33,6 @@ fn plant_four(client: &mut Client) {
             "UPDATE t SET \"Note é\" = '' WHERE id = 55",
         ],
     );
-}
-
-fn texts(client: &mut Client, query: &str) -> Vec<String> {
-    client
-        .query(query, &[])
-        .unwrap_or_else(|e| panic!("{query}: {e:?}"))
-        .into_iter()
-        .map(|row| row.get(0))
-        .collect()
 }
 
 fn passes(client: &mut Client, level: &str) -> bool {

@@ -204,6 +204,16 @@ pub fn one<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, query: 
         .get(0)
 }
 
+/// The first column of a query's rows.
+pub fn texts(client: &mut Client, query: &str) -> Vec<String> {
+    client
+        .query(query, &[])
+        .unwrap_or_else(|e| panic!("{query}: {e:?}"))
+        .into_iter()
+        .map(|row| row.get(0))
+        .collect()
+}
+
 /// The SQLSTATE with which a statement fails.
 pub fn sqlstate(client: &mut Client, statement: &str) -> String {
     let error = client.batch_execute(statement).expect_err(statement);

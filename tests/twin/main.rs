@@ -4,17 +4,8 @@
 mod common;
 mod runs;
 
-use common::{Database, assert_equal_sides, one, run, sqlstate};
+use common::{Database, assert_equal_sides, one, run, sqlstate, texts};
 use postgres::Client;
-
-fn texts(client: &mut Client, query: &str) -> Vec<String> {
-    client
-        .query(query, &[])
-        .unwrap_or_else(|e| panic!("{query}: {e:?}"))
-        .into_iter()
-        .map(|row| row.get(0))
-        .collect()
-}
 
 /// Asserts that a query about a table, `$T` in its text, gives the same on both sides.
 fn same(client: &mut Client, legacy: &str, twin: &str, query: &str) {
