@@ -6,12 +6,10 @@ pub mod budget;
 
 use crate::error::{Error, Result};
 use crate::{pair, session, settings, spi};
-use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 /// How often a lock is asked for before the call gives up.
@@ -75,37 +73,27 @@ pub fn acquire(wanted: &[(Oid, LockMode)]) -> Result<()> {
 /// One attempt for all of them, in one subtransaction so that a failure leaves no lock behind. Gives the relation
 /// that was not to be had.
 fn try_all(wanted: &[(Oid, LockMode)]) -> Result<Option<(Oid, LockMode)>> {
-    let budget = settings::lock_timeout().as_millis() as c_int;
-    // SAFETY: the subtransaction is released or rolled back on every way out, with the memory context and resource
-    // owner put back, as PL/pgSQL does for an exception block. LockTimeout is what the setting lock_timeout stores;
-    // it is put back before anything else runs.
-    unsafe {
-        let context = pg_sys::CurrentMemoryContext;
-        let owner = pg_sys::CurrentResourceOwner;
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(context);
+    let limit = settings::lock_timeout().as_millis() as c_int;
+    let asked = Cell::new(None);
+    // SAFETY: LockTimeout is what the setting lock_timeout stores; it is put back before anything else runs, since the
+    // subtransaction hands back every error instead of letting it pass.
+    let result = unsafe {
         let saved = pg_sys::LockTimeout;
-        pg_sys::LockTimeout = if saved > 0 { saved.min(budget) } else { budget };
-        let asked = Cell::new(None);
-        let locked = PgTryBuilder::new(AssertUnwindSafe(|| {
+        pg_sys::LockTimeout = if saved > 0 { saved.min(limit) } else { limit };
+        let result = budget::subtransaction(|| {
             for &(relation, mode) in wanted {
                 asked.set(Some((relation, mode)));
                 pg_sys::LockRelationOid(relation, mode.number());
             }
-            true
-        }))
-        .catch_when(pgrx::PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| false)
-        .catch_when(pgrx::PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED, |_| false)
-        .finally(|| pg_sys::LockTimeout = saved)
-        .execute();
-        if locked {
-            pg_sys::ReleaseCurrentSubTransaction();
-        } else {
-            pg_sys::RollbackAndReleaseCurrentSubTransaction();
-        }
-        pg_sys::MemoryContextSwitchTo(context);
-        pg_sys::CurrentResourceOwner = owner;
-        Ok(if locked { None } else { asked.get() })
+            Ok(())
+        });
+        pg_sys::LockTimeout = saved;
+        result
+    };
+    match result {
+        Ok(locked) => locked.map(|()| None),
+        Err(caught) if budget::is_lock_failure(&caught) => Ok(asked.get()),
+        Err(caught) => caught.rethrow(),
     }
 }
 

@@ -77,7 +77,8 @@ pub fn subtransaction<T>(
     result
 }
 
-fn is_lock_failure(caught: &CaughtError) -> bool {
+/// Whether a lock did not come in time, or would have closed a circle of waits.
+pub fn is_lock_failure(caught: &CaughtError) -> bool {
     sqlstate(caught).is_some_and(|code| {
         code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
             || code == PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
