@@ -138,7 +138,9 @@ fn a_crash_of_the_server_under_load_loses_nothing() {
         super::until(
             &mut watcher,
             &format!(
-                "SELECT COALESCE((SELECT stage FROM partition_router.copy_state), 'begin') >= '{wanted}'"
+                "SELECT array_position(o, COALESCE((SELECT stage FROM partition_router.copy_state), 'begin'))
+                     >= array_position(o, '{wanted}')
+                 FROM (VALUES (ARRAY['begin', 'copy', 'index', 'drain', 'flip', 'finish', 'done'])) AS stages(o)"
             ),
         );
         drop(watcher);
