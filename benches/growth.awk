@@ -1,0 +1,37 @@
+# The tables of docs/scaling.md, of lines "growth, rows or partitions, SIZE:WHAT, value" (milliseconds, microseconds, kB).
+{
+    if (!(($2, $3) in seen)) {
+        split($3, p, ":")
+        if (!(($2, p[1]) in size_seen)) { size_seen[$2, p[1]] = 1; sizes[$2] = sizes[$2] " " p[1] }
+    }
+    n = ++seen[$2, $3]
+    value[$2, $3, n] = $4
+}
+function median(axis, what,    n, i, j, t, v) {
+    n = seen[axis, what]
+    for (i = 1; i <= n; i++) v[i] = value[axis, what, i] + 0
+    for (i = 2; i <= n; i++) for (j = i; j > 1 && v[j] < v[j - 1]; j--) { t = v[j]; v[j] = v[j - 1]; v[j - 1] = t }
+    return n == 0 ? 0 : n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
+}
+function pair(axis, size, work, format) {
+    return sprintf(format " → " format, median(axis, size ":" work "_none"), median(axis, size ":" work "_live"))
+}
+END {
+    axes = split("rows partitions", axis, " ")
+    for (a = 1; a <= axes; a++) {
+        count = split(sizes[axis[a]], names, " ")
+        if (!count) continue
+        print "| " axis[a] " | twin made, s | till live, s | rows/s | then ANALYZE, s | INSERT, µs | UPDATE, µs | 100,000 rows, ms | locks | memory, MB | WAL, GB |"
+        print "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        for (i = 1; i <= count; i++) {
+            k = names[i] ":"
+            live = median(axis[a], k "backfill")
+            printf "| %s | %.1f | %.1f | %d | %.1f | %s | %s | %s | %d | %.0f | %.2f |\n", names[i],
+                median(axis[a], k "twin") / 1000, live / 1000, live > 0 ? median(axis[a], k "count") / live * 1000 : 0,
+                median(axis[a], k "analyze") / 1000, pair(axis[a], names[i], "insert", "%.0f"), pair(axis[a], names[i], "update", "%.0f"),
+                pair(axis[a], names[i], "bulk", "%.0f"), median(axis[a], k "locks"), median(axis[a], k "memory") / 1024,
+                median(axis[a], k "wal") / 1073741824
+        }
+        print ""
+    }
+}
