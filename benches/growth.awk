@@ -13,8 +13,8 @@ function median(axis, what,    n, i, j, t, v) {
     for (i = 2; i <= n; i++) for (j = i; j > 1 && v[j] < v[j - 1]; j--) { t = v[j]; v[j] = v[j - 1]; v[j - 1] = t }
     return n == 0 ? 0 : n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
 }
-function pair(axis, size, work, format) {
-    return sprintf(format " → " format, median(axis, size ":" work "_none"), median(axis, size ":" work "_live"))
+function pair(axis, size, work) {
+    return sprintf("%.0f → %.0f", median(axis, size ":" work "_none"), median(axis, size ":" work "_live"))
 }
 END {
     axes = split("rows partitions", axis, " ")
@@ -26,11 +26,12 @@ END {
         for (i = 1; i <= count; i++) {
             k = names[i] ":"
             live = median(axis[a], k "backfill")
-            printf "| %s | %.1f | %.1f | %d | %.1f | %s | %s | %s | %d | %.0f | %.2f |\n", names[i],
-                median(axis[a], k "twin") / 1000, live / 1000, live > 0 ? median(axis[a], k "count") / live * 1000 : 0,
-                median(axis[a], k "analyze") / 1000, pair(axis[a], names[i], "insert", "%.0f"), pair(axis[a], names[i], "update", "%.0f"),
-                pair(axis[a], names[i], "bulk", "%.0f"), median(axis[a], k "locks"), median(axis[a], k "memory") / 1024,
-                median(axis[a], k "wal") / 1073741824
+            line = sprintf("| %s | %.1f | %.1f", names[i], median(axis[a], k "twin") / 1000, live / 1000)
+            line = line sprintf(" | %d", live > 0 ? median(axis[a], k "count") / live * 1000 : 0)
+            line = line sprintf(" | %.1f", median(axis[a], k "analyze") / 1000)
+            line = line " | " pair(axis[a], names[i], "insert") " | " pair(axis[a], names[i], "update")
+            line = line " | " pair(axis[a], names[i], "bulk") sprintf(" | %d", median(axis[a], k "locks"))
+            print line sprintf(" | %.0f | %.2f |", median(axis[a], k "memory") / 1024, median(axis[a], k "wal") / 1073741824)
         }
         print ""
     }

@@ -15,6 +15,7 @@ BEGIN {
     title["verify"] = "the proof"
     title["partman"] = "moving rows with pg_partman, rows a second"
     title["workers"] = "the backfill by workers"
+    title["loaded"] = "the backfill beside these writers"
     title["p99"] = "99th percentile of a writer's transaction"
     title["flip"] = "longest transaction of a writer around the flip"
     title["memory"] = "private memory at the peak, above what it was before"
@@ -37,6 +38,12 @@ BEGIN {
     label["before"] = "before"
     label["during"] = "during the backfill"
     label["longest"] = "longest"
+    label["insert_small"] = "live INSERT … SELECT"
+    label["update_small"] = "live UPDATE"
+    label["backfill_small"] = "backfill"
+    label["insert_large"] = "live INSERT … SELECT, 5 times the rows"
+    label["update_large"] = "live UPDATE, 5 times the rows"
+    label["backfill_large"] = "backfill, 5 times the rows"
 }
 {
     group = $1 SUBSEP $2

@@ -6,10 +6,11 @@
 #
 #   run.sh [report]  report: only print what earlier runs left, measure nothing
 #
-# Each part leaves its results in target/bench/PART.tsv, and the report takes all that are there: a part can be
+# Each part leaves its results in BENCH_DIR/PART.tsv, and the report takes all that are there: a part can be
 # measured again alone.
 #
 #   BENCH_PARTS        which parts to run (default "one bulk change copy load memory"; there is "growth" too)
+#   BENCH_DIR          where the server and the results lie (default target/bench)
 #   BENCH_QUICK        when set, small sizes: some minutes
 #   BENCH_ROUNDS       interleaved rounds of all but one-row statements (default 3)
 #   BENCH_ONE_ROUNDS   interleaved rounds of one-row statements (default 15)
@@ -18,7 +19,9 @@
 #   BENCH_ROWS         rows of one bulk INSERT or COPY (default 500,000)
 #   BENCH_CHANGES      rows of one bulk UPDATE or DELETE (default 100,000)
 #   BENCH_COPY_ROWS    rows of the backfill, of the proof, and of the backfill under load (default 3,000,000)
-#   BENCH_PARTMAN_ROWS rows that pg_partman moves (default 300,000)
+#   BENCH_PARTMAN_ROWS rows that pg_partman moves (default 1,000,000)
+#   BENCH_LOAD         writers beside the backfill, in percent of what they reach alone (default 50)
+#   BENCH_LOAD_SECONDS seconds of the same without a backfill (default 15)
 #   BENCH_MEMORY_ROWS  rows of the smaller statement whose memory is watched; the larger has five times as many
 #                      (default 1,000,000)
 #   BENCH_GROWTH       millions of rows to grow to (default "1 3 10 30")
@@ -37,14 +40,16 @@ done
 if [[ -n ${BENCH_QUICK:-} ]]; then
   : "${BENCH_ROUNDS:=1}" "${BENCH_ONE_ROUNDS:=3}" "${BENCH_ONE:=1000}" "${BENCH_ONE_ROWS:=20000}" "${BENCH_ROWS:=20000}" \
     "${BENCH_CHANGES:=5000}" "${BENCH_COPY_ROWS:=200000}" "${BENCH_PARTMAN_ROWS:=20000}" "${BENCH_MEMORY_ROWS:=50000}" \
+    "${BENCH_LOAD_SECONDS:=5}" \
     "${BENCH_GROWTH:=0.1 0.3}" "${BENCH_PARTITIONS:=24 100}"
 fi
-: "${BENCH_ROUNDS:=3}" "${BENCH_ONE_ROUNDS:=15}" "${BENCH_ONE:=3000}" "${BENCH_ONE_ROWS:=100000}" "${BENCH_ROWS:=500000}" \
-  "${BENCH_CHANGES:=100000}" "${BENCH_COPY_ROWS:=3000000}" "${BENCH_PARTMAN_ROWS:=300000}" "${BENCH_MEMORY_ROWS:=1000000}" \
+: "${BENCH_LOAD:=50}" "${BENCH_LOAD_SECONDS:=15}" "${BENCH_ROUNDS:=3}" "${BENCH_ONE_ROUNDS:=15}" "${BENCH_ONE:=3000}" "${BENCH_ONE_ROWS:=100000}" "${BENCH_ROWS:=500000}" \
+  "${BENCH_CHANGES:=100000}" "${BENCH_COPY_ROWS:=3000000}" "${BENCH_PARTMAN_ROWS:=1000000}" "${BENCH_MEMORY_ROWS:=1000000}" \
   "${BENCH_GROWTH:=1 3 10 30}" "${BENCH_PARTITIONS:=24 240 1000}"
 MEASURES='one bulk change copy load memory'
 : "${BENCH_PARTS:=$MEASURES}"
-BENCH=$ROOT/target/bench
+: "${BENCH_DIR:=$ROOT/target/bench}"
+BENCH=$(realpath -m -- "$BENCH_DIR")
 
 progress() { note "$PART: $* ($(elapsed "$BEGAN") s)"; }
 
@@ -61,20 +66,30 @@ report() {
   done | awk -F '\t' -v copied="$BENCH_COPY_ROWS" -f "$HERE/report.awk"
 }
 
-require_postgres
-mkdir -p "$BENCH"
-if [[ ${1:-} != report ]]; then
-  (($# == 0)) || die "usage: run.sh [report]"
-  BEGAN=$(now)
-  start_cluster
-  for PART in $BENCH_PARTS; do
-    declare -F "part_$PART" >/dev/null || die "there is no part $PART"
-    say "$PART ($(elapsed "$BEGAN") s)"
-    began=$(now)
-    : >"$BENCH/$PART.tsv"
-    "part_$PART"
-    echo "$("$PG_BIN/postgres" --version | sed 's/ (Pos.*//'), $(nproc) cores, load $(cut -d ' ' -f 1-3 /proc/loadavg)," \
-      "$(date -u +%F), $(elapsed "$began") s" >"$BENCH/$PART.run"
-  done
-fi
-report
+main() {
+  require_postgres
+  mkdir -p "$BENCH"
+  if [[ ${1:-} != report ]]; then
+    (($# == 0)) || die "usage: run.sh [report]"
+    BEGAN=$(now)
+    start_cluster
+    for PART in $BENCH_PARTS; do
+      measure
+    done
+  fi
+  report
+}
+
+# One part, with a note of when and where.
+measure() {
+  local began
+  declare -F "part_$PART" >/dev/null || die "there is no part $PART"
+  say "$PART ($(elapsed "$BEGAN") s)"
+  began=$(now)
+  : >"$BENCH/$PART.tsv"
+  "part_$PART"
+  echo "PostgreSQL $("$PG_BIN/postgres" --version | awk '{ print $3 }'), $(nproc) cores, load $(cut -d ' ' -f 1-3 /proc/loadavg)," \
+    "$(date -u +%F), $(elapsed "$began") s" >"$BENCH/$PART.run"
+}
+
+main "$@"
