@@ -126,7 +126,8 @@ unpin() {
 }
 
 # slice SCHEMA SCRIPT TRANSACTIONS VARIABLES…: microseconds of one transaction of a prepared script, one client; the mean
-# without the slowest 2 %, which are the first of the session and those that something else interrupted.
+# without the slowest 2 % (or what KEPT leaves out), which are the first of the session and those that something else
+# interrupted.
 slice() {
   local schema=$1 script=$2 transactions=$3
   shift 3
@@ -135,7 +136,7 @@ slice() {
     -l --log-prefix="$BENCH/slice" -D first="$FIRST" "$@" -f "$script" >/dev/null 2>"$BENCH/pgbench.err" ||
     die "pgbench failed: $(tail -n 3 "$BENCH/pgbench.err")"
   awk '{ print $3 }' "$BENCH"/slice.* | sort -n |
-    awk '{ v[NR] = $1 } END { k = int(NR * 0.98); for (i = 1; i <= k; i++) s += v[i]; printf "%.2f\n", s / k }'
+    awk -v kept="${KEPT:-0.98}" '{ v[NR] = $1 } END { k = int(NR * kept); for (i = 1; i <= k; i++) s += v[i]; printf "%.2f\n", s / k }'
 }
 
 # anonymous: kilobytes of private memory (RssAnon) of all the server's processes.

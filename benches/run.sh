@@ -60,10 +60,19 @@ report() {
     [[ ! -s $BENCH/$part.tsv ]] || note "$part: $(<"$BENCH/$part.run")"
   done
   echo
-  if [[ -s $BENCH/growth.tsv ]]; then awk -F '\t' -f "$HERE/growth.awk" "$BENCH/growth.tsv"; fi
+  if [[ -s $BENCH/growth.tsv ]]; then
+    awk -F '\t' -f "$HERE/growth.awk" "$BENCH/growth.tsv"
+    awk -F '\t' -v gain="$(gain_of_workers)" -f "$HERE/scaling.awk" "$BENCH/growth.tsv"
+  fi
   for part in $MEASURES; do
     [[ ! -s $BENCH/$part.tsv ]] || cat "$BENCH/$part.tsv"
   done | awk -F '\t' -v copied="$BENCH_COPY_ROWS" -f "$HERE/report.awk"
+}
+
+# How much faster two workers were than one, by the sums of all rounds; 0 when it was not measured.
+gain_of_workers() {
+  [[ -s $BENCH/copy.tsv ]] || { echo 0 && return; }
+  awk -F '\t' '$2 == "workers" { sum[$3] += $4 } END { print sum["two"] > 0 ? sum["one"] / sum["two"] : 0 }' "$BENCH/copy.tsv"
 }
 
 main() {

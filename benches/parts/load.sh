@@ -42,8 +42,7 @@ load_round() {
   sql load -c "CALL partition_router.backfill('revenues')"
   ended=$(now)
   sleep 2 # and go on
-  # Ended from the server's side, pgbench still writes its log out, and then says that its clients were cut off.
-  sql public -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'load'" >/dev/null
+  end_writers
   wait "$clients" || true
   keep load p99 during "$(percentile "$BENCH/load_during" "$began" "$ended")"
   live=$(sql public -Atc "SELECT extract(epoch FROM max(at)) FROM partition_router.run_log WHERE stage = 'LIVE'")
@@ -51,6 +50,11 @@ load_round() {
   keep load loaded ours "$(till_live)"
   sql load -c "SELECT bool_and(matches) FROM partition_router.verify('revenues')" -Atq | grep -qx t || die 'not equal after the load'
   sql load -c "SELECT partition_router.abandon('revenues')" >/dev/null
+}
+
+# end_writers: ended from the server's side, pgbench still writes its log out, and then says that its clients were cut off.
+end_writers() {
+  sql public -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'load'" >/dev/null
 }
 
 # percentile LOG FROM TO: the 99th percentile of the transactions that ended in that time, with the wait for their turn.
