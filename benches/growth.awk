@@ -1,4 +1,5 @@
-# The tables of docs/scaling.md, of lines "growth, rows or partitions, SIZE:WHAT, value" (milliseconds, microseconds, kB).
+# A table of docs/scaling.md, of lines "growth, rows or partitions, SIZE:WHAT, value" (milliseconds, microseconds, kB).
+# Variable: only, rows or partitions.
 {
     if (!(($2, $3) in seen)) {
         split($3, p, ":")
@@ -17,25 +18,21 @@ function pair(axis, size, work) {
     return sprintf("%.0f → %.0f", median(axis, size ":" work "_none"), median(axis, size ":" work "_live"))
 }
 END {
-    axes = split("rows partitions", axis, " ")
-    for (a = 1; a <= axes; a++) {
-        count = split(sizes[axis[a]], names, " ")
-        if (!count) continue
-        print "| " axis[a] " | twin made, s | till live, s | rows/s | flip, ms | then ANALYZE, s | INSERT, µs | UPDATE, µs | 100,000 rows, ms | WAL of one of them, bytes | locks | memory, MB | WAL, GB | heap, GB | indexes, GB |"
-        print "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-        for (i = 1; i <= count; i++) {
-            k = names[i] ":"
-            live = median(axis[a], k "backfill")
-            line = sprintf("| %s | %.1f | %.1f", names[i], median(axis[a], k "twin") / 1000, live / 1000)
-            line = line sprintf(" | %d", live > 0 ? median(axis[a], k "count") / live * 1000 : 0)
-            line = line sprintf(" | %.0f", median(axis[a], k "flip"))
-            line = line sprintf(" | %.1f", median(axis[a], k "analyze") / 1000)
-            line = line " | " pair(axis[a], names[i], "insert") " | " pair(axis[a], names[i], "update")
-            line = line " | " pair(axis[a], names[i], "bulk") " | " pair(axis[a], names[i], "wal_row")
-            line = line sprintf(" | %d", median(axis[a], k "locks"))
-            line = line sprintf(" | %.0f | %.2f", median(axis[a], k "memory") / 1024, median(axis[a], k "wal") / 1073741824)
-            print line sprintf(" | %.2f | %.2f |", median(axis[a], k "heap") / 1073741824, median(axis[a], k "indexes") / 1073741824)
-        }
-        print ""
+    count = split(sizes[only], names, " ")
+    if (!count) exit
+    print "| " only " | twin made, s | till live, s | rows/s | flip, ms | then ANALYZE, s | INSERT, µs | UPDATE, µs | 100,000 rows, ms | WAL of one of them, bytes | locks | memory, MB | WAL, GB | heap, GB | indexes, GB |"
+    print "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for (i = 1; i <= count; i++) {
+        k = names[i] ":"
+        live = median(only, k "backfill")
+        line = sprintf("| %s | %.1f | %.1f", names[i], median(only, k "twin") / 1000, live / 1000)
+        line = line sprintf(" | %d", live > 0 ? median(only, k "count") / live * 1000 : 0)
+        line = line sprintf(" | %.0f", median(only, k "flip"))
+        line = line sprintf(" | %.1f", median(only, k "analyze") / 1000)
+        line = line " | " pair(only, names[i], "insert") " | " pair(only, names[i], "update")
+        line = line " | " pair(only, names[i], "bulk") " | " pair(only, names[i], "wal_row")
+        line = line sprintf(" | %d", median(only, k "locks"))
+        line = line sprintf(" | %.0f | %.2f", median(only, k "memory") / 1024, median(only, k "wal") / 1073741824)
+        print line sprintf(" | %.2f | %.2f |", median(only, k "heap") / 1073741824, median(only, k "indexes") / 1073741824)
     }
 }

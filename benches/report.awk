@@ -103,6 +103,11 @@ function print_group(group,    part, names, n, i, m, base, u, extra) {
         if (part[2] == "backfill") extra = extra sprintf("  %d rows/s", copied / m * 1000)
         printf "  %-36s %10s   %s\n", (names[i] in label ? label[names[i]] : names[i]), shown(m, u), extra
     }
+    if (((group SUBSEP "live") in seen) && ((group SUBSEP "row") in seen)) {
+        m = median(group SUBSEP "live")
+        extra = ((group SUBSEP "cte") in seen) ? sprintf("%.2f× the CTE, ", m / median(group SUBSEP "cte")) : ""
+        printf "  live in total: %s%.2f× the row trigger\n", extra, m / median(group SUBSEP "row")
+    }
     print ""
 }
 

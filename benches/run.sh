@@ -4,7 +4,9 @@
 # what was reached. It never passes or fails on time: machines differ, and the ratios are what to compare.
 # Wants a release build installed (make bench does that first).
 #
-#   run.sh [report]  report: only print what earlier runs left, measure nothing
+#   run.sh           measure, and report
+#   run.sh report    only print what earlier runs left
+#   run.sh publish   put that into docs/benchmarks.md and docs/scaling.md
 #
 # Each part leaves its results in BENCH_DIR/PART.tsv, and the report takes all that are there: a part can be
 # measured again alone.
@@ -54,19 +56,54 @@ BENCH=$(realpath -m -- "$BENCH_DIR")
 progress() { note "$PART: $* ($(elapsed "$BEGAN") s)"; }
 
 report() {
-  local part
   echo
-  for part in $MEASURES growth; do
-    [[ ! -s $BENCH/$part.tsv ]] || note "$part: $(<"$BENCH/$part.run")"
-  done
+  ran
   echo
   if [[ -s $BENCH/growth.tsv ]]; then
-    awk -F '\t' -f "$HERE/growth.awk" "$BENCH/growth.tsv"
-    awk -F '\t' -v gain="$(gain_of_workers)" -f "$HERE/scaling.awk" "$BENCH/growth.tsv"
+    growth_table rows
+    echo
+    growth_table partitions
+    echo
+    arithmetic
+    echo
   fi
+  local part
   for part in $MEASURES; do
     [[ ! -s $BENCH/$part.tsv ]] || cat "$BENCH/$part.tsv"
   done | awk -F '\t' -v copied="$BENCH_COPY_ROWS" -f "$HERE/report.awk"
+}
+
+# Of each part that left results: when and where.
+ran() {
+  local part
+  for part in $MEASURES growth; do
+    [[ ! -s $BENCH/$part.run ]] || note "$part: $(<"$BENCH/$part.run")"
+  done
+}
+
+growth_table() { awk -F '\t' -v only="$1" -f "$HERE/growth.awk" "$BENCH/growth.tsv"; }
+
+arithmetic() { awk -F '\t' -v gain="$(gain_of_workers)" -f "$HERE/scaling.awk" "$BENCH/growth.tsv"; }
+
+# publish: puts the figures into the documents, between <!-- what --> and <!-- end -->.
+publish() {
+  if [[ -s $BENCH/growth.tsv ]]; then
+    growth_table rows | put scaling.md 'growth: rows'
+    growth_table partitions | put scaling.md 'growth: partitions'
+    arithmetic | put scaling.md 'growth: arithmetic'
+  fi
+  { echo '```' && report && echo '```'; } | put benchmarks.md report
+}
+
+# put PAGE WHAT: what it reads, in place of what the page has there.
+put() {
+  cat >"$BENCH/put"
+  grep -qxF "<!-- $2 -->" "$ROOT/docs/$1" || die "docs/$1 has no place for '$2'"
+  awk -v what="<!-- $2 -->" -v file="$BENCH/put" '
+    $0 == "<!-- end -->" { inside = 0 }
+    !inside
+    $0 == what { inside = 1; while ((getline line < file) > 0) print line }' "$ROOT/docs/$1" >"$BENCH/page"
+  cat "$BENCH/page" >"$ROOT/docs/$1"
 }
 
 # How much faster two workers were than one, by the sums of all rounds; 0 when it was not measured.
@@ -78,15 +115,18 @@ gain_of_workers() {
 main() {
   require_postgres
   mkdir -p "$BENCH"
-  if [[ ${1:-} != report ]]; then
-    (($# == 0)) || die "usage: run.sh [report]"
+  if (($# == 0)); then
     BEGAN=$(now)
     start_cluster
     for PART in $BENCH_PARTS; do
       measure
     done
   fi
-  report
+  case ${1:-report} in
+    report) report ;;
+    publish) publish ;;
+    *) die "usage: run.sh [report|publish]" ;;
+  esac
 }
 
 # One part, with a note of when and where.

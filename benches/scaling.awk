@@ -56,5 +56,4 @@ END {
         median("partitions", largest["partitions"] ":memory") / 1024, largest["partitions"]), sprintf("%.0f kB", slope("memory")))
     line("a balance a day for each of 1,000,000 organizations, in 16 hash partitions, a year of one", "365,000,000 rows / 16",
         sprintf("%.1f million rows, %.1f GB", 365 / 16, 365000000 / 16 * (heap + indexes) / GB))
-    print ""
 }
