@@ -83,6 +83,12 @@ function shown(x, unit) {
     if (unit == "rows") return sprintf("%d/s", x)
     return x >= 1000 || x <= -1000 ? sprintf("%.2f s", x / 1000) : x >= 10 || x <= -10 ? sprintf("%.0f ms", x) : sprintf("%.2f ms", x)
 }
+# Padded to a width in characters: printf counts bytes (LC_ALL=C), and UTF-8 has more of them.
+function padded(text, width,    rest) {
+    rest = text
+    width += gsub(/[\200-\277]/, "", rest)
+    return sprintf("%-" width "s", text)
+}
 function is_there(group, work, variant) { return ((group SUBSEP work SUBSEP variant) in seen) }
 
 function print_group(group,    part, names, n, i, m, base, u, extra) {
@@ -94,14 +100,14 @@ function print_group(group,    part, names, n, i, m, base, u, extra) {
     u = unit_of(part[2])
     for (i = 1; i <= n; i++) {
         m = median(group SUBSEP names[i])
-        extra = sprintf("%10s – %-10s", shown(least, u), shown(most, u))
+        extra = padded(shown(least, u) " – " shown(most, u), 24)
         if (base > 0) extra = extra sprintf(" %6.2f×", m / base)
         if (((group SUBSEP "none") in seen) && names[i] != "none") {
             extra = extra sprintf("  adds %s", shown(added(group, names[i]), u))
             extra = extra sprintf(" (%s – %s)", shown(least, u), shown(most, u))
         }
         if (part[2] == "backfill") extra = extra sprintf("  %d rows/s", copied / m * 1000)
-        printf "  %-36s %10s   %s\n", (names[i] in label ? label[names[i]] : names[i]), shown(m, u), extra
+        printf "  %s %s %s\n", padded(names[i] in label ? label[names[i]] : names[i], 38), padded(shown(m, u), 10), extra
     }
     if (((group SUBSEP "live") in seen) && ((group SUBSEP "row") in seen)) {
         m = median(group SUBSEP "live")
@@ -113,10 +119,10 @@ function print_group(group,    part, names, n, i, m, base, u, extra) {
 
 # sign is "≤" or "≥". A figure that was not measured is said to be so.
 function requirement(text, sign, limit, figure, format, measured,    verdict) {
-    if (!measured) { printf "  %-74s %s %-7s %9s  not measured\n", text, sign, sprintf(format, limit), "-"; return }
+    if (!measured) { printf "  %s %s %s %9s  not measured\n", padded(text, 74), sign, padded(sprintf(format, limit), 7), "-"; return }
     verdict = (sign == "≤" ? figure <= limit : figure >= limit) ? "met" : "missed"
     counted[verdict]++
-    printf "  %-74s %s %-7s %9s  %s\n", text, sign, sprintf(format, limit), sprintf(format, figure), verdict
+    printf "  %s %s %s %9s  %s\n", padded(text, 74), sign, padded(sprintf(format, limit), 7), sprintf(format, figure), verdict
 }
 function ratio_of_added(w, work, a, b, limit, text,    group, x, y, measured) {
     group = w SUBSEP work

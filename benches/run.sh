@@ -70,7 +70,7 @@ report() {
   local part
   for part in $MEASURES; do
     [[ ! -s $BENCH/$part.tsv ]] || cat "$BENCH/$part.tsv"
-  done | awk -F '\t' -v copied="$BENCH_COPY_ROWS" -f "$HERE/report.awk"
+  done | LC_ALL=C awk -F '\t' -v copied="$BENCH_COPY_ROWS" -f "$HERE/report.awk"
 }
 
 # Of each part that left results: when and where.
