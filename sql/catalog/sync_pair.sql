@@ -3,6 +3,7 @@ SELECT pg_catalog.jsonb_build_object(
     'legacy', l.oid::bigint,
     'owner', l.relowner::bigint,
     'twin', t.oid::bigint,
+    'is_live', p.phase IN ('live', 'switched'),
     'twin_key', (
         SELECT pg_catalog.jsonb_agg(k.attname ORDER BY k.ord)
         FROM (SELECT a.attname, x.ord

@@ -17,6 +17,8 @@ pub struct SyncPair {
     pub legacy: Oid,
     pub legacy_owner: Oid,
     pub twin: Oid,
+    /// Both sides are in step: the twin may be written.
+    pub is_live: bool,
     /// The primary key of the legacy, then the partition key where that is not part of it: what names a row of
     /// the twin.
     pub twin_key: Vec<String>,
@@ -61,6 +63,7 @@ struct Row {
     legacy: u32,
     owner: u32,
     twin: u32,
+    is_live: bool,
     twin_key: Vec<String>,
     partitions: Vec<u32>,
     log: Option<u32>,
@@ -108,6 +111,7 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
         legacy: row.legacy.into(),
         legacy_owner: row.owner.into(),
         twin: row.twin.into(),
+        is_live: row.is_live,
         twin_key: row.twin_key,
         partitions: row.partitions,
         log: row.log.map(Oid::from),
