@@ -9,12 +9,14 @@
 pub mod actions;
 pub mod apply;
 pub mod capture;
+mod elsewhere;
 pub mod frames;
 #[cfg(not(feature = "pg14"))]
 mod merge;
 pub mod pair_cache;
 pub mod reconcile;
 pub mod relation;
+mod scan;
 pub mod side;
 pub mod triggers;
 mod truncate;

@@ -2,8 +2,8 @@
 //!
 //! The server moves such a row by DELETE and INSERT, and notes it in the transition tables of these two, but then fires the
 //! statement triggers only of the actions that the MERGE names. A MERGE with nothing but WHEN MATCHED THEN UPDATE would
-//! so move rows that no trigger hears of. Before it fires them, the missing ones of ours are queued, INSERT before
-//! DELETE: by then the legacy's row has its new partition key and is not taken for the one that went.
+//! so move rows that no trigger hears of. Before the server fires them, the missing ones of ours are queued, DELETE before
+//! INSERT as the server has them; and all of them reconcile keys, since a row in the table of the deleted may have moved.
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
@@ -26,22 +26,38 @@ pub fn init() {
     }
 }
 
-#[pgrx::pg_guard]
+/// Has no guard of its own and nothing to drop, so that errors of triggers pass it as they pass the server's functions: as
+/// they are, and at no cost for statements that are no MERGE.
 unsafe extern "C-unwind" fn at_executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the server passes a query whose plan has run, and whose triggers it fires in what is called last.
     unsafe {
-        let estate = (*query).estate;
-        if (*query).operation == pg_sys::CmdType::CMD_MERGE {
-            complete((*query).planstate, estate);
+        if (*query).operation == pg_sys::CmdType::CMD_MERGE
+            || !(*(*query).estate).es_auxmodifytables.is_null()
+        {
+            complete_query(query);
         }
+        match PREVIOUS {
+            None => standard_ExecutorFinish(query),
+            Some(previous) => previous(query),
+        }
+    }
+}
+
+// SAFETY: the signature of executor.h. pgrx binds it with a guard, which would turn SQLSTATEs that it does not know into
+// XX000.
+unsafe extern "C-unwind" {
+    fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn complete_query(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: as above.
+    unsafe {
+        let estate = (*query).estate;
+        complete((*query).planstate, estate);
         let inner = (*estate).es_auxmodifytables; // a MERGE in WITH
         for i in 0..if inner.is_null() { 0 } else { (*inner).length } {
             complete((*(*inner).elements.add(i as usize)).ptr_value.cast(), estate);
-        }
-        match PREVIOUS {
-            // What pgrx binds is guarded already, and one guard must not enclose another.
-            None => pg_sys::standard_ExecutorFinish(query),
-            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous(query)),
         }
     }
 }
@@ -73,18 +89,20 @@ unsafe fn complete(node: *mut pg_sys::PlanState, estate: *mut pg_sys::EState) {
         let Some(mut own) = SyncTriggers::of(&*all) else {
             return;
         };
-        if actions & MERGE_INSERT == 0 {
+        super::frames::mix((*(*table).ri_RelationDesc).rd_id);
+        if actions & MERGE_DELETE == 0 {
             (*table).ri_TrigDesc = &mut own.desc;
-            pg_sys::ExecASInsertTriggers(estate, table, capture);
-            (*table).ri_TrigDesc = all;
+            pg_sys::ExecASDeleteTriggers(estate, table, capture);
         }
-        // Those that are queued already are taken back and queued again, behind the INSERT.
-        (*table).ri_TrigDesc = if actions & MERGE_DELETE == 0 {
-            &mut own.desc
-        } else {
-            all
-        };
-        pg_sys::ExecASDeleteTriggers(estate, table, capture);
+        if actions & (MERGE_INSERT | MERGE_DELETE) != (MERGE_INSERT | MERGE_DELETE) {
+            // Those that are queued already are taken back and queued again, behind the DELETE.
+            (*table).ri_TrigDesc = if actions & MERGE_INSERT == 0 {
+                &mut own.desc
+            } else {
+                all
+            };
+            pg_sys::ExecASInsertTriggers(estate, table, capture);
+        }
         (*table).ri_TrigDesc = all;
     }
 }

@@ -32,6 +32,8 @@ pub struct SyncPair {
     pub lacking: Option<String>,
     /// A foreign key can change rows of this pair by itself (ON UPDATE CASCADE, ON DELETE SET NULL and the like).
     pub has_cascading_updates: bool,
+    /// Foreign keys point at the legacy.
+    pub is_referenced: bool,
     /// The twin has a unique index besides its primary key.
     pub has_other_unique: bool,
 }
@@ -70,6 +72,7 @@ struct Row {
     has_expressions: bool,
     lacking: Option<String>,
     has_cascading_updates: bool,
+    is_referenced: bool,
     has_other_unique: bool,
 }
 
@@ -118,6 +121,7 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
         has_expressions: row.has_expressions,
         lacking: row.lacking,
         has_cascading_updates: row.has_cascading_updates,
+        is_referenced: row.is_referenced,
         has_other_unique: row.has_other_unique,
     });
     CACHE.with_borrow_mut(|cache| cache.insert(id, Rc::clone(&pair)));

@@ -186,3 +186,71 @@ fn split(ctid: &str) -> (String, String) {
         .expect("a ctid has two numbers");
     (block.into(), item.into())
 }
+
+#[test]
+fn a_merge_that_moves_rows_is_carried_whatever_its_actions_are() {
+    let setup = [
+        PLAIN[0],
+        PLAIN[1],
+        "CREATE TABLE children (id int PRIMARY KEY, a int REFERENCES a ON DELETE CASCADE)",
+        "INSERT INTO children SELECT g, g FROM generate_series(1, 60) g",
+        "CREATE TABLE fired (what text)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO fired VALUES (TG_OP); RETURN NULL; END$$",
+        "CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON a FOR EACH STATEMENT EXECUTE FUNCTION note()",
+    ];
+    let (update, delete, insert) = (
+        "WHEN MATCHED THEN UPDATE SET d = d + 31, n = -1",
+        "WHEN MATCHED AND t.id % 10 = 0 THEN DELETE",
+        "WHEN NOT MATCHED THEN INSERT VALUES (s.id, '2026-02-02', s.id, -1, 'merge')",
+    );
+    for (actions, fires) in [
+        (update.to_string(), "UPDATE"),
+        (format!("{delete} {update}"), "DELETE UPDATE"),
+        (format!("{update} {insert}"), "INSERT UPDATE"),
+        (format!("{delete} {update} {insert}"), "DELETE INSERT UPDATE"),
+    ] {
+        live("merge_moves", &setup, "'d'", |scene| {
+            scene.run(&[
+                "TRUNCATE fired",
+                &format!("MERGE INTO {{}} t USING (SELECT generate_series(41, 60) UNION ALL SELECT generate_series(501, 505)) s (id) ON t.id = s.id {actions}"),
+            ]);
+            let fired = "SELECT string_agg(what, ' ' ORDER BY what) FROM fired";
+            assert_eq!(scene.one::<String>(fired), fires, "on {:?}: {actions}", scene.at);
+            let (deleted, inserted) = (
+                fires.contains("DELETE") as i64 * 2,
+                fires.contains("INSERT") as i64 * 5,
+            );
+            // The rows that moved were never deleted.
+            assert_eq!(
+                scene.one::<i64>("SELECT count(*) FROM children"),
+                60 - deleted,
+                "on {:?}: {actions}",
+                scene.at
+            );
+            compare(&mut scene.keeper, "a");
+            assert_eq!(
+                scene.one::<i64>("SELECT count(*) FROM a WHERE n = -1"),
+                20 - deleted + inserted
+            );
+            // Its primary key, too; and within one partition beside others that move.
+            scene.run(&[
+                "DELETE FROM children",
+                "MERGE INTO {} t USING (SELECT generate_series(1, 20)) s (id) ON t.id = s.id
+                 WHEN MATCHED AND t.id < 5 THEN UPDATE SET n = -2
+                 WHEN MATCHED AND t.id < 10 THEN UPDATE SET id = t.id + 2000
+                 WHEN MATCHED THEN UPDATE SET d = d + 31, id = t.id + 1000",
+                "MERGE INTO {} t USING (SELECT generate_series(21, 30)) s (id) ON t.id = s.id
+                 WHEN MATCHED AND t.id % 2 = 0 THEN DELETE
+                 WHEN MATCHED THEN UPDATE SET d = d + 62, id = t.id + 1000",
+                "BEGIN",
+                "SAVEPOINT s",
+                "MERGE INTO {} t USING (SELECT generate_series(31, 40)) s (id) ON t.id = s.id WHEN MATCHED THEN UPDATE SET d = d + 31",
+                "ROLLBACK TO s",
+                "MERGE INTO {} t USING (SELECT generate_series(36, 40)) s (id) ON t.id = s.id WHEN MATCHED THEN UPDATE SET d = d + 31",
+                "COMMIT",
+                "DO $$BEGIN MERGE INTO {} t USING (SELECT 41) s (id) ON t.id = s.id WHEN MATCHED THEN UPDATE SET d = d - 31; END$$",
+            ]);
+            super::nothing_more
+        });
+    }
+}

@@ -6,6 +6,7 @@ mod common;
 
 mod both_sides;
 mod cascades;
+mod deferred;
 mod leaves;
 mod prepared;
 mod rights;
