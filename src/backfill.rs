@@ -5,7 +5,7 @@
 pub mod copy;
 pub mod drain;
 pub mod report;
-mod state;
+pub mod state;
 
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::execute::{self, Mode};
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, store};
 use crate::plan::Plan;
-use crate::plan::{foreign_keys, indexes};
+use crate::plan::{carry_ddl, foreign_keys, indexes};
 use crate::session;
 use crate::sync::{pair_cache, triggers};
 use crate::{ident::RelName, spi};
@@ -78,6 +78,16 @@ fn require_phase(pair: &Pair, phase: Phase, call: &str) -> Result<()> {
         phase: pair.phase.to_string(),
         call: call.into(),
         next: pair.phase.next_call().into(),
+    })
+}
+
+/// Where the backfill of a pair is, under the latest snapshot; `None` before it has begun.
+pub fn copy_stage(pair: &Pair) -> Result<Option<Stage>> {
+    session::with_own_tables(|| {
+        spi::latest_row(
+            "SELECT pg_catalog.to_jsonb(stage) FROM partition_router.copy_state WHERE pair_id = $1",
+            pair.id,
+        )
     })
 }
 
@@ -228,6 +238,21 @@ fn leaf_at(pair: &Pair, position: u32) -> Result<Option<TableDef>> {
     }
 }
 
+/// The legacy as it is when nobody is changing its indexes or foreign keys: whoever comes later finds the backfill past
+/// that stage, and carries the change. ROW EXCLUSIVE is what writers take.
+fn settled(pair: &Pair) -> Result<TableDef> {
+    spi::execute(
+        &format!(
+            "LOCK TABLE {} IN ROW EXCLUSIVE MODE",
+            store::display_name(pair.legacy)?
+        ),
+        &[],
+    )?;
+    load::latest_table_def(pair.legacy)?.ok_or_else(|| Error::UnknownRelation {
+        oid: pair.legacy.to_u32(),
+    })
+}
+
 /// Builds what is missing on the next partition, at last on the root, which takes in what its partitions have.
 fn build_indexes(pair: &Pair, state: &mut CopyState) -> Result<()> {
     let legacy = load::table_def(pair.legacy)?;
@@ -241,6 +266,8 @@ fn build_indexes(pair: &Pair, state: &mut CopyState) -> Result<()> {
         state.next_block += 1;
         return Ok(());
     }
+    let legacy = settled(pair)?;
+    let wanted = indexes::of_twin(&legacy, &pair.partition_key);
     let twin = load::table_def(pair.twin)?;
     let missing: Vec<_> = indexes::missing(&wanted, &twin.indexes)
         .into_iter()
@@ -330,6 +357,10 @@ fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
     let legacy = load::table_def(pair.legacy)?;
     let twin = load::table_def(pair.twin)?;
     let Some(position) = state.next_block.checked_sub(1) else {
+        // What was added while rows were copied could not be proven then. Neither this nor ANALYZE keeps writers out.
+        if let Some(plan) = carry_ddl::table::unproven(&legacy, &twin) {
+            return execute::run(&plan, Mode::Run);
+        }
         // In a transaction of its own: it reads for long, and the locks of the keys are for moments.
         let mut analyze = Plan::default();
         analyze.push("analyze the twin", format!("ANALYZE {}", twin.name));
@@ -355,6 +386,7 @@ fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
         }
         return Ok(());
     }
+    let legacy = settled(pair)?;
     let root = foreign_keys::on_root_missing(&legacy, &twin);
     if !root.steps.is_empty() {
         // Taking in a partition's key drops the triggers that it has on the table that it points at, and that needs
