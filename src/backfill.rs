@@ -13,7 +13,8 @@ use crate::execute::{self, Mode};
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, store};
 use crate::plan::Plan;
-use crate::plan::{carry_ddl, foreign_keys, indexes};
+use crate::plan::carry_ddl::{self, table::NextCheck};
+use crate::plan::{foreign_keys, indexes};
 use crate::session;
 use crate::sync::{pair_cache, triggers};
 use crate::{ident::RelName, spi};
@@ -64,6 +65,7 @@ pub fn start_sync(relation: Oid) -> Result<()> {
         let legacy = load::table_def(pair.legacy)?;
         let twin = load::table_def(pair.twin)?;
         execute::run(&foreign_keys::on_root(&legacy, &twin.name), Mode::Run)?;
+        while settle_check(&pair, &legacy, &load::table_def(pair.twin)?)? {}
         store::log_run(&legacy_name, "start_sync", "LIVE", json!({ "rows": 0 }))?;
     }
     Ok(())
@@ -352,14 +354,31 @@ fn flip(pair: &Pair, state: &mut CopyState) -> Result<()> {
     )
 }
 
+/// Adds or proves one CHECK constraint that could not be in force while rows were copied; false when there is none.
+fn settle_check(pair: &Pair, legacy: &TableDef, twin: &TableDef) -> Result<bool> {
+    match carry_ddl::table::next_check(legacy, twin) {
+        None => return Ok(false),
+        Some(NextCheck::Prove(plan)) => execute::run(&plan, Mode::Run)?,
+        Some(NextCheck::Add(plan)) => {
+            let mut wanted = vec![(pair.twin, LockMode::AccessExclusive)];
+            for partition in load::partitions(pair.twin)? {
+                wanted.push((partition.oid.into(), LockMode::AccessExclusive));
+            }
+            locks::acquire(&wanted)?;
+            execute::run(&plan, Mode::Run)?;
+        }
+    }
+    Ok(true)
+}
+
 /// Statistics, and foreign keys, one partition at a time: what could not be there during the copy.
 fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
     let legacy = load::table_def(pair.legacy)?;
     let twin = load::table_def(pair.twin)?;
     let Some(position) = state.next_block.checked_sub(1) else {
         // What was added while rows were copied could not be proven then. Neither this nor ANALYZE keeps writers out.
-        if let Some(plan) = carry_ddl::table::unproven(&legacy, &twin) {
-            return execute::run(&plan, Mode::Run);
+        if settle_check(pair, &legacy, &twin)? {
+            return Ok(());
         }
         // In a transaction of its own: it reads for long, and the locks of the keys are for moments.
         let mut analyze = Plan::default();
@@ -387,6 +406,13 @@ fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
         return Ok(());
     }
     let legacy = settled(pair)?;
+    // A key that was added meanwhile is proven partition by partition too.
+    for partition in load::partitions(pair.twin)?.iter().filter(|p| p.is_leaf) {
+        if foreign_keys::next_on_leaf(&legacy, &load::table_def(partition.oid.into())?).is_some() {
+            state.next_block = 1;
+            return Ok(());
+        }
+    }
     let root = foreign_keys::on_root_missing(&legacy, &twin);
     if !root.steps.is_empty() {
         // Taking in a partition's key drops the triggers that it has on the table that it points at, and that needs

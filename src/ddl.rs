@@ -132,9 +132,12 @@ unsafe fn begin(node: *mut pg_sys::Node) -> Result<()> {
                 following.extend(begin_child(&pairs, parent, is_partition, is_foreign)?);
             }
         }
-        Statement::Drop => {
-            let _path = PinnedSettings::search_path();
-            partitions = pairs::all_partitions(&pairs)?;
+        Statement::Drop { tables } => {
+            let is_of_pair = |table: &Oid| pairs::find(&pairs, *table).is_some();
+            if tables.is_none_or(|tables| tables.iter().any(is_of_pair)) {
+                let _path = PinnedSettings::search_path();
+                partitions = pairs::all_partitions(&pairs)?;
+            }
         }
         Statement::Other => {}
     }

@@ -88,20 +88,22 @@ pub fn partitions(root: Oid) -> Result<Vec<Partition>> {
 
 /// Whether the current user may do what only the relation's owner may.
 pub fn is_owner(oid: Oid) -> Result<bool> {
-    Ok(spi::row::<bool>(
+    Ok(spi::latest_rows::<bool>(
         "SELECT pg_catalog.to_jsonb(pg_catalog.pg_has_role(c.relowner, 'USAGE'))
          FROM pg_catalog.pg_class c WHERE c.oid = $1",
         &[oid.into()],
     )?
+    .pop()
     .unwrap_or(false))
 }
 
 /// The owner of a relation.
 pub fn owner(oid: Oid) -> Result<Oid> {
-    spi::row::<u32>(
+    spi::latest_rows::<u32>(
         "SELECT pg_catalog.to_jsonb(c.relowner::bigint) FROM pg_catalog.pg_class c WHERE c.oid = $1",
         &[oid.into()],
     )?
+    .pop()
     .map(Oid::from)
     .ok_or_else(|| Error::UnknownRelation { oid: oid.to_u32() })
 }

@@ -147,7 +147,10 @@ unsafe fn make_on_root(twin: &TableDef, statement: *mut pg_sys::IndexStmt) -> Re
         (*copy).relation = root;
         (*copy).concurrent = false;
         (*copy).unique = false; // uniqueness would want the partition key
-        (*copy).nulls_not_distinct = false;
+        #[cfg(not(feature = "pg14"))]
+        {
+            (*copy).nulls_not_distinct = false;
+        }
         (*copy).if_not_exists = false;
         (*copy).idxname = std::ptr::null_mut();
         let wrapper = pg_sys::palloc0(size_of::<pg_sys::PlannedStmt>()).cast::<pg_sys::PlannedStmt>();

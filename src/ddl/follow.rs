@@ -1,7 +1,7 @@
 //! A table of a pair that a statement changes: both sides are locked and its definition noted when the statement begins,
 //! and what is different at its end is done to the other side.
 
-use super::pairs::{self, Partition, Place, Sides};
+use super::pairs::{self, Place, Sides};
 use super::pending::OwnDdl;
 use super::statement::{self, Alter};
 use crate::backfill::state::Stage as CopyStage;
@@ -20,6 +20,9 @@ use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::Oid;
 use serde_json::json;
 use std::ffi::c_int;
+
+/// As many statements as `run_log` shows of one that was carried: some are repeated for each partition.
+const LOGGED_STATEMENTS: usize = 10;
 
 /// A table that a statement is changing.
 pub struct Following {
@@ -227,7 +230,11 @@ impl Following {
             &store::display_name(self.pair.legacy)?,
             "ddl",
             "CARRIED",
-            json!({ "from": self.before.name.to_string(), "statements": done }),
+            json!({
+                "from": self.before.name.to_string(),
+                "count": done.len(),
+                "statements": &done[..done.len().min(LOGGED_STATEMENTS)],
+            }),
         )
     }
 
@@ -235,16 +242,18 @@ impl Following {
     fn follow(&self, change: &Change, other: Oid) -> Result<Vec<String>> {
         let _quiet = PinnedSettings::new(&[(c"client_min_messages", "warning")]);
         let was = required_def(other)?;
-        let partitions: Vec<RelName> = match change.side {
-            Side::Legacy => pairs::partitions(other)?
-                .into_iter()
-                .map(|p: Partition| p.name)
-                .collect(),
+        let partitions: Vec<RelName> = pairs::partitions(self.pair.twin)?
+            .into_iter()
+            .map(|p| p.name)
+            .collect();
+        let proven_keys = match change.side {
+            Side::Legacy => self.proven_keys(change)?,
             Side::Twin => vec![],
         };
         let target = |table| Other {
             table,
             partitions: &partitions,
+            proven_keys: &proven_keys,
         };
         let mut done = vec![];
         let structure = carry_ddl::structure(change, &target(&was)).map_err(|r| self.refuse(r))?;
@@ -257,6 +266,26 @@ impl Following {
             done.extend(plan.steps.into_iter().map(|step| step.statement));
         }
         Ok(done)
+    }
+
+    /// Of the keys that the statement has proven, those that every partition has proven before.
+    fn proven_keys(&self, change: &Change) -> Result<Vec<Ident>> {
+        let mut keys: Vec<Ident> = change.validated_keys().cloned().collect();
+        if keys.is_empty() {
+            return Ok(keys);
+        }
+        for partition in pairs::partitions(self.pair.twin)? {
+            let table = required_def(partition.oid.into())?;
+            if table.kind == "r" {
+                keys.retain(|name| {
+                    table
+                        .foreign_keys
+                        .iter()
+                        .any(|key| &key.name == name && key.valid)
+                });
+            }
+        }
+        Ok(keys)
     }
 
     /// Expressions of the table are evaluated: not with the rights of whoever runs the statement.

@@ -28,8 +28,10 @@ pub enum Statement {
         is_partition: bool,
         is_foreign: bool,
     },
-    /// Something that may drop tables.
-    Drop,
+    /// Something that may drop tables: these, or whatever a schema or a role has.
+    Drop {
+        tables: Option<Vec<Oid>>,
+    },
     Other,
 }
 
@@ -136,7 +138,7 @@ pub unsafe fn read(node: *mut pg_sys::Node) -> Statement {
                 }
             }
             NodeTag::T_DropStmt => drop(node.cast()),
-            NodeTag::T_DropOwnedStmt => Statement::Drop,
+            NodeTag::T_DropOwnedStmt => Statement::Drop { tables: None },
             NodeTag::T_CreateStmt => create_table(node.cast(), false),
             NodeTag::T_CreateForeignTableStmt => create_table(node.cast(), true),
             _ => Statement::Other,
@@ -204,12 +206,22 @@ unsafe fn rename(node: *mut pg_sys::RenameStmt) -> Statement {
 
 unsafe fn drop(node: *mut pg_sys::DropStmt) -> Statement {
     unsafe {
-        if (*node).removeType != ObjectType::OBJECT_INDEX {
-            return Statement::Drop;
+        let kind = (*node).removeType;
+        if ![
+            ObjectType::OBJECT_INDEX,
+            ObjectType::OBJECT_TABLE,
+            ObjectType::OBJECT_FOREIGN_TABLE,
+        ]
+        .contains(&kind)
+        {
+            return Statement::Drop { tables: None };
         }
         let tables = elements((*node).objects)
             .map(|names| table_of(pg_sys::makeRangeVarFromNameList(names.cast())))
             .collect();
+        if kind != ObjectType::OBJECT_INDEX {
+            return Statement::Drop { tables: Some(tables) };
+        }
         Statement::DropIndex {
             tables,
             concurrently: (*node).concurrent,

@@ -72,13 +72,18 @@ pub fn latest(id: i32) -> Result<Option<Pair>> {
 
 /// The pair's partition key has another name now.
 pub fn set_partition_key(pair: &Pair, name: &Ident) -> Result<()> {
-    session::with_own_tables(|| {
+    let updated = session::with_own_tables(|| {
         spi::execute(
-            "UPDATE partition_router.pair SET partition_key = $2 WHERE id = $1",
+            "UPDATE partition_router.pair SET partition_key = $2 WHERE id = $1 RETURNING id",
             &[pair.id.into(), name.as_str().into()],
         )
     })?;
-    Ok(())
+    if updated == 1 {
+        return Ok(());
+    }
+    // A transaction whose snapshot is older than the pair cannot change it.
+    session::require_read_committed("rename the partition key of a pair")?;
+    Err(Error::Internal(format!("pair {} is gone", pair.id)))
 }
 
 /// As [`find`]; no pair is an error, and so is one that has lost a side.

@@ -82,12 +82,14 @@ pub struct Change<'a> {
 #[derive(Debug)]
 pub struct Other<'a> {
     pub table: &'a TableDef,
-    /// Of the twin: what does not come to the partitions from their root is done to each.
+    /// Of the twin, whichever side it is: what does not come to them from their root is done to each.
     pub partitions: &'a [RelName],
+    /// Of the twin: foreign keys that every partition has, and has proven.
+    pub proven_keys: &'a [Ident],
 }
 
 impl Other<'_> {
-    /// The table and its partitions.
+    /// The table, and every partition of the pair.
     fn tables(&self) -> impl Iterator<Item = &RelName> {
         std::iter::once(&self.table.name).chain(self.partitions)
     }
@@ -110,6 +112,19 @@ impl Change<'_> {
     pub fn partition_key_now(&self) -> Option<&Ident> {
         let number = self.before.column(self.partition_key.as_str())?.number;
         self.after.column_number(number).map(|column| &column.name)
+    }
+
+    /// Foreign keys that the statement has proven.
+    pub fn validated_keys(&self) -> impl Iterator<Item = &Ident> {
+        let was_unproven = |oid| {
+            self.before
+                .foreign_keys
+                .iter()
+                .any(|old| old.oid == oid && !old.valid)
+        };
+        let keys = self.after.foreign_keys.iter();
+        keys.filter(move |new| new.valid && was_unproven(new.oid))
+            .map(|key| &key.name)
     }
 
     /// Columns that both keys need: the primary key's and the partition key, as they were called before.
@@ -167,7 +182,7 @@ pub struct Rest {
 pub fn rest(change: &Change, was: &TableDef, other: &Other) -> Carried<Rest> {
     let mut rest = Rest::default();
     rest.as_owner.extend(columns::properties(change, other)?);
-    rest.as_owner.extend(table::checks(change, other)?);
+    rest.as_owner.extend(table::checks(change, other));
     rest.as_owner.extend(table::properties(change, other)?);
     rest.as_caller.extend(indexes::plan(change, was, other)?);
     rest.as_caller.extend(table::foreign_keys(change, other)?);

@@ -1,8 +1,8 @@
 //! CHECK constraints, foreign keys out, and what is said of a table as a whole.
 
-use super::{Carried, Change, Other, Side, refuse};
+use super::{Carried, Change, Made, Other, Side, refuse};
 use crate::catalog::{Check, ForeignKey, TableDef};
-use crate::ident::Ident;
+use crate::ident::{Ident, RelName};
 use crate::plan::Plan;
 
 /// Of a table as a whole, what a statement may change.
@@ -58,7 +58,7 @@ pub fn require_same_nature(change: &Change) -> Carried<()> {
 }
 
 /// By name: a table has its own names for its constraints, so both sides have the same.
-pub fn checks(change: &Change, other: &Other) -> Carried<Plan> {
+pub fn checks(change: &Change, other: &Other) -> Plan {
     let table = &other.table.name;
     let mut plan = Plan::default();
     let find = |checks: &[Check], name: &Ident| checks.iter().find(|c| &c.name == name).cloned();
@@ -98,25 +98,50 @@ pub fn checks(change: &Change, other: &Other) -> Carried<Plan> {
                 }
             }
             Some(_) => {}
-            None => ensure_check(&mut plan, change, other, new)?,
+            None => ensure_check(&mut plan, change, other, new),
         }
     }
-    Ok(plan)
+    plan
 }
 
-/// The next CHECK constraint that the legacy has proven and the twin has not.
-pub fn unproven(legacy: &TableDef, twin: &TableDef) -> Option<Plan> {
-    let is_proven = |check: &Check| legacy.checks.iter().any(|c| c.name == check.name && c.valid);
-    let check = twin
-        .checks
-        .iter()
-        .find(|check| !check.valid && is_proven(check))?;
+/// What is next to be done for the CHECK constraints of a twin that is live now. Added is what was NOT VALID while rows
+/// were copied, proven what was added meanwhile.
+#[derive(Debug)]
+pub enum NextCheck {
+    /// Needs ACCESS EXCLUSIVE on the twin and its partitions, and reads nothing.
+    Add(Plan),
+    /// Reads the twin, and keeps nobody out.
+    Prove(Plan),
+}
+
+pub fn next_check(legacy: &TableDef, twin: &TableDef) -> Option<NextCheck> {
+    let of_twin = |check: &Check| twin.checks.iter().find(|c| c.name == check.name);
     let mut plan = Plan::default();
+    if let Some(check) = legacy.checks.iter().find(|check| of_twin(check).is_none()) {
+        add_check(&mut plan, &twin.name, check, " NOT VALID");
+        return Some(NextCheck::Add(plan));
+    }
+    let is_unproven = |check: &&Check| check.valid && of_twin(check).is_some_and(|theirs| !theirs.valid);
+    let check = legacy.checks.iter().find(is_unproven)?;
+    validate(&mut plan, &twin.name, &check.name);
+    Some(NextCheck::Prove(plan))
+}
+
+fn add_check(plan: &mut Plan, table: &RelName, check: &Check, suffix: &str) {
     plan.push(
-        format!("validate constraint {}", check.name),
-        format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", twin.name, check.name),
+        format!("add constraint {}", check.name),
+        format!(
+            "ALTER TABLE {table} ADD CONSTRAINT {} CHECK ({}){suffix}",
+            check.name, check.expression
+        ),
     );
-    Some(plan)
+}
+
+fn validate(plan: &mut Plan, table: &RelName, name: &Ident) {
+    plan.push(
+        format!("validate constraint {name}"),
+        format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}"),
+    );
 }
 
 fn drop_constraint(plan: &mut Plan, other: &Other, name: &Ident) {
@@ -130,36 +155,24 @@ fn is_unproven(change: &Change) -> bool {
     change.stage.copying && change.side == Side::Legacy
 }
 
-fn ensure_check(plan: &mut Plan, change: &Change, other: &Other, new: &Check) -> Carried<()> {
+fn ensure_check(plan: &mut Plan, change: &Change, other: &Other, new: &Check) {
     let theirs = other.table.checks.iter().find(|c| c.name == new.name);
     if theirs.is_some_and(|theirs| theirs.expression == new.expression) {
-        return Ok(());
+        return;
     }
-    if !new.valid && is_unproven(change) {
-        return refuse(
-            format!(
-                "constraint {} is NOT VALID: rows that break it would be in the way of the copy",
-                new.name
-            ),
-            "Add it when the pair is live, or without NOT VALID.",
-        );
+    // The rows that break it would be in the way of the copy: the twin gets it when the pair is live.
+    if !new.valid && change.side == Side::Legacy && change.stage.foreign_keys == Made::Later {
+        return;
     }
     if theirs.is_some() && change.before.checks.iter().any(|old| old.name == new.name) {
         drop_constraint(plan, other, &new.name);
     }
-    let unproven = if !new.valid || is_unproven(change) {
+    let suffix = if !new.valid || is_unproven(change) {
         " NOT VALID"
     } else {
         ""
     };
-    plan.push(
-        format!("add constraint {}", new.name),
-        format!(
-            "ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}){unproven}",
-            other.table.name, new.name, new.expression
-        ),
-    );
-    Ok(())
+    add_check(plan, &other.table.name, new, suffix);
 }
 
 /// Whether both say the same, proven or not.
@@ -209,16 +222,30 @@ pub fn foreign_keys(change: &Change, other: &Other) -> Carried<Plan> {
             .foreign_keys
             .iter()
             .any(|old| old.name == new.name && old.oid != new.oid);
-        match find(&new.name) {
-            Some(theirs) if !gone && same_key(theirs, new) => continue,
-            _ => plan.push(
-                format!("add foreign key {}", new.name),
+        if find(&new.name).is_some_and(|theirs| !gone && same_key(theirs, new)) {
+            continue;
+        }
+        // Proving it without keeping writers out was what the user wanted.
+        if old.is_some() && change.side == Side::Legacy && !other.proven_keys.contains(&new.name) {
+            return refuse(
                 format!(
-                    "ALTER TABLE {table} ADD CONSTRAINT {} {}",
+                    "foreign key {} would be proven on the twin while writers wait",
+                    new.name
+                ),
+                format!(
+                    "First, on each partition of {table}, ADD CONSTRAINT {} {} NOT VALID, and VALIDATE it; then this \
+                     statement again.",
                     new.name, new.definition
                 ),
-            ),
+            );
         }
+        plan.push(
+            format!("add foreign key {}", new.name),
+            format!(
+                "ALTER TABLE {table} ADD CONSTRAINT {} {}",
+                new.name, new.definition
+            ),
+        );
     }
     Ok(plan)
 }
