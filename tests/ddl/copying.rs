@@ -1,6 +1,7 @@
 //! DDL while the pair is prepared or copying, at every stage of the copy.
 
-use super::{Pair, SIDES};
+use super::{Pair, SIDES, one, run};
+use std::time::{Duration, Instant};
 
 const STAGE: &str = "SELECT coalesce((SELECT stage FROM partition_router.copy_state), 'none')";
 
@@ -161,6 +162,38 @@ fn foreign_keys_added_or_dropped_at_any_stage_are_the_same_at_the_end() {
         }
         finish(&mut pair);
     }
+}
+
+/// Runs `statement` in a transaction that stays open while another session goes on with the backfill, until that waits.
+fn while_the_backfill_goes_on(pair: &mut Pair, statement: &str) {
+    let (mut ddl, mut backfill) = (pair.database.connect(), pair.database.connect());
+    run(&mut ddl, &["BEGIN", statement]);
+    let pid: i32 = one(&mut backfill, "SELECT pg_backend_pid()");
+    let going_on = std::thread::spawn(move || run(&mut backfill, &["CALL partition_router.backfill('a')"]));
+    let started = Instant::now();
+    while !pair.one::<bool>(&format!("SELECT cardinality(pg_blocking_pids({pid})) > 0")) {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "the backfill does not wait"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run(&mut ddl, &["COMMIT"]);
+    going_on.join().expect("the backfill ends");
+    pair.in_step();
+}
+
+#[test]
+fn an_index_that_is_not_committed_when_the_backfill_makes_the_last_is_on_both_sides() {
+    let mut pair = at("index_race", "index");
+    while_the_backfill_goes_on(&mut pair, "CREATE INDEX ON a (n)");
+}
+
+#[test]
+fn a_foreign_key_that_is_not_committed_when_the_backfill_makes_the_last_is_on_both_sides() {
+    let mut pair = at("key_race", "finish");
+    pair.run(&["UPDATE a SET n = 1"]);
+    while_the_backfill_goes_on(&mut pair, "ALTER TABLE a ADD FOREIGN KEY (n) REFERENCES parents");
 }
 
 #[test]
