@@ -148,6 +148,12 @@ pub enum Error {
         reason: String,
         hint: String,
     },
+    /// A DDL statement that cannot be carried to the other side of a pair.
+    NotCarried {
+        what: String,
+        reason: String,
+        hint: String,
+    },
     PartitionInUse {
         partition: String,
         reason: String,
@@ -181,6 +187,7 @@ impl Error {
             NotEqual { .. } => "PR014",
             Sync { .. } => "PR015",
             NotManaged { .. } => "PR016",
+            NotCarried { .. } => "PR019",
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
             UnknownColumn { .. } => "42703",
@@ -252,6 +259,7 @@ impl Error {
             Busy { relation, operation } => format!("{operation} of {relation} is already running"),
             Unsupported { what, .. } => what.clone(),
             Sync { relation, .. } => format!("could not carry the change of {relation} to its other side"),
+            NotCarried { what, .. } => format!("cannot {what}"),
             PartitionInUse { partition, .. } => format!("partition {partition} cannot be removed"),
             Internal(what) => format!("partition_router: {what}"),
         }
@@ -264,6 +272,7 @@ impl Error {
             | BadInterval { reason, .. }
             | BadArgument { reason, .. }
             | Sync { reason, .. }
+            | NotCarried { reason, .. }
             | PartitionInUse { reason, .. } => Some(format!("{}.", capitalise(reason))),
             NullPartitionKey { rows, .. } => Some(format!("Rows with a null key: {rows}.")),
             TooManyPartitions { limit, value, .. } => {
@@ -304,7 +313,8 @@ impl Error {
             BadInterval { .. } => {
                 "Use an interval such as '1 month', '3 months', '1 day' for times, or a whole number for integers.".into()
             }
-            BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | PartitionInUse { hint, .. } => {
+            BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | NotCarried { hint, .. }
+            | PartitionInUse { hint, .. } => {
                 hint.clone()
             }
             TooManyPartitions { .. } => "Correct outlying rows, or choose a longer interval.".into(),

@@ -164,16 +164,7 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
         execute::run(&drop_twin(twin), Mode::Run)?;
     }
     backfill::drop_change_log(&pair)?;
-    session::with_own_tables(|| {
-        spi::execute(
-            "DELETE FROM partition_router.policy WHERE parent::oid = $1",
-            &[pair.twin.into()],
-        )?;
-        spi::execute(
-            "DELETE FROM partition_router.pair WHERE id = $1",
-            &[pair.id.into()],
-        )
-    })?;
+    store::delete(&pair)?;
     let name = legacy.map_or_else(|| pair.base_name.to_string(), |name| name.to_string());
     store::log_run(
         &name,
