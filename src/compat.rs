@@ -10,6 +10,24 @@ pub struct PartitionTupleRouting {
     _opaque: [u8; 0],
 }
 
+/// The beginning of `PartitionKeyData` of `partcache.h`, which pgrx does not bind.
+#[repr(C)]
+pub struct PartitionKey {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    pub strategy: std::ffi::c_char,
+    #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+    pub strategy: c_int,
+    pub columns: i16,
+    /// Attribute numbers; 0 for an expression.
+    pub attributes: *mut pg_sys::AttrNumber,
+    pub expressions: *mut pg_sys::List,
+    pub operator_families: *mut pg_sys::Oid,
+    pub operator_inputs: *mut pg_sys::Oid,
+    /// Comparison or hash functions.
+    pub functions: *mut pg_sys::FmgrInfo,
+    pub collations: *mut pg_sys::Oid,
+}
+
 /// Declares server functions as pgrx does for those that it binds: each call turns an ERROR of the server, which is a
 /// longjmp, into a panic that runs the destructors of the Rust frames it passes.
 macro_rules! server_functions {
@@ -46,6 +64,13 @@ server_functions! {
     ) -> *mut pg_sys::ResultRelInfo;
     fn ExecCleanupTupleRouting(mtstate: *mut pg_sys::ModifyTableState, routing: *mut PartitionTupleRouting);
     fn get_partition_parent(relation: pg_sys::Oid, even_if_detached: bool) -> pg_sys::Oid;
+    fn ExecComputeStoredGenerated(
+        info: *mut pg_sys::ResultRelInfo,
+        estate: *mut pg_sys::EState,
+        slot: *mut pg_sys::TupleTableSlot,
+        command: pg_sys::CmdType::Type,
+    );
+    fn RelationGetPartitionKey(rel: pg_sys::Relation) -> *mut PartitionKey;
     fn datum_image_eq(value1: pg_sys::Datum, value2: pg_sys::Datum, by_value: bool, length: c_int) -> bool;
 }
 
@@ -110,5 +135,146 @@ pub unsafe fn attributes<'a>(desc: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_p
             }
             std::slice::from_raw_parts(pg_sys::TupleDescAttr(desc, 0), count)
         }
+    }
+}
+
+/// Which indexes get an entry for a row that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexUpdate {
+    /// The row is new.
+    Insert,
+    /// The row is a new version: all of them.
+    All,
+    /// The row is a new version on the page of the old one: only those that summarize pages (from PostgreSQL 16).
+    #[cfg_attr(any(feature = "pg14", feature = "pg15"), allow(dead_code))]
+    Summarizing,
+    None,
+}
+
+/// `ExecInsertIndexTuples`. Gives the indexes whose uniqueness is to be checked again later.
+///
+/// # Safety
+/// As for the server's function; the indexes are open.
+pub unsafe fn insert_index_tuples(
+    info: *mut pg_sys::ResultRelInfo,
+    row: *mut pg_sys::TupleTableSlot,
+    estate: *mut pg_sys::EState,
+    what: IndexUpdate,
+) -> *mut pg_sys::List {
+    let none = std::ptr::null_mut();
+    let is_update = what != IndexUpdate::Insert;
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            pg_sys::ExecInsertIndexTuples(info, row, estate, is_update, false, std::ptr::null_mut(), none)
+        }
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        {
+            let summarizing = what == IndexUpdate::Summarizing;
+            pg_sys::ExecInsertIndexTuples(
+                info,
+                row,
+                estate,
+                is_update,
+                false,
+                std::ptr::null_mut(),
+                none,
+                summarizing,
+            )
+        }
+    }
+}
+
+/// `table_tuple_update` with waiting, and which indexes the new version needs.
+///
+/// # Safety
+/// As for the server's function.
+pub unsafe fn update_tuple(
+    relation: pg_sys::Relation,
+    tid: pg_sys::ItemPointer,
+    row: *mut pg_sys::TupleTableSlot,
+    estate: *mut pg_sys::EState,
+) -> (pg_sys::TM_Result::Type, IndexUpdate) {
+    let mut failure = pg_sys::TM_FailureData::default();
+    let mut lock = pg_sys::LockTupleMode::LockTupleExclusive;
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    let mut indexes = false;
+    #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+    let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
+    let result = unsafe {
+        pg_sys::table_tuple_update(
+            relation,
+            tid,
+            row,
+            (*estate).es_output_cid,
+            (*estate).es_snapshot,
+            std::ptr::null_mut(),
+            true,
+            &mut failure,
+            &mut lock,
+            &mut indexes,
+        )
+    };
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    let what = if indexes {
+        IndexUpdate::All
+    } else {
+        IndexUpdate::None
+    };
+    #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+    let what = match indexes {
+        pg_sys::TU_UpdateIndexes::TU_None => IndexUpdate::None,
+        pg_sys::TU_UpdateIndexes::TU_Summarizing => IndexUpdate::Summarizing,
+        _ => IndexUpdate::All,
+    };
+    (result, what)
+}
+
+/// `ExecARUpdateTriggers` for an update within one table.
+///
+/// # Safety
+/// As for the server's function.
+pub unsafe fn after_update_triggers(
+    estate: *mut pg_sys::EState,
+    info: *mut pg_sys::ResultRelInfo,
+    tid: pg_sys::ItemPointer,
+    row: *mut pg_sys::TupleTableSlot,
+    recheck: *mut pg_sys::List,
+) {
+    let none = std::ptr::null_mut();
+    unsafe {
+        #[cfg(feature = "pg14")]
+        pg_sys::ExecARUpdateTriggers(estate, info, tid, none, row, recheck, std::ptr::null_mut());
+        #[cfg(not(feature = "pg14"))]
+        pg_sys::ExecARUpdateTriggers(
+            estate,
+            info,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            tid,
+            none,
+            row,
+            recheck,
+            std::ptr::null_mut(),
+            false,
+        );
+    }
+}
+
+/// `ExecARDeleteTriggers`.
+///
+/// # Safety
+/// As for the server's function.
+pub unsafe fn after_delete_triggers(
+    estate: *mut pg_sys::EState,
+    info: *mut pg_sys::ResultRelInfo,
+    tid: pg_sys::ItemPointer,
+) {
+    let none = std::ptr::null_mut();
+    unsafe {
+        #[cfg(feature = "pg14")]
+        pg_sys::ExecARDeleteTriggers(estate, info, tid, none, std::ptr::null_mut());
+        #[cfg(not(feature = "pg14"))]
+        pg_sys::ExecARDeleteTriggers(estate, info, tid, none, std::ptr::null_mut(), false);
     }
 }

@@ -11,16 +11,19 @@ pub mod apply;
 pub mod capture;
 mod elsewhere;
 pub mod frames;
+pub mod kept;
 #[cfg(not(feature = "pg14"))]
 mod merge;
 pub mod pair_cache;
 pub mod reconcile;
 pub mod relation;
+mod routing;
 mod scan;
 pub mod side;
 pub mod triggers;
 mod truncate;
 mod twin_ready;
+mod write;
 
 use crate::error::{self, Error, Result};
 use crate::session::{self, PinnedSettings};
@@ -39,6 +42,7 @@ pub fn init() {
     #[cfg(not(feature = "pg14"))]
     merge::init();
     pair_cache::init();
+    kept::init();
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,13 +40,31 @@ SELECT pg_catalog.jsonb_build_object(
     'has_other_unique',
         EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid IN (l.oid, t.oid)
                 AND i.indisunique AND NOT i.indisprimary),
+    -- Only what is not built in can look up a name: what depends on nothing but built-in functions has no such entry.
     'has_expressions',
-        EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid IN (l.oid, t.oid) AND k.contype = 'c')
-        OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid IN (l.oid, t.oid) AND a.attgenerated <> '')
-        OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid IN (l.oid, t.oid)
-                   AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
-        OR EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
-                   WHERE a.attrelid = l.oid AND y.typtype = 'd')
+        EXISTS (
+            WITH RECURSIVE tree AS (
+                SELECT l.oid AS relid UNION ALL SELECT t.oid
+                UNION ALL
+                SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.relid)
+            SELECT FROM tree, LATERAL (
+                SELECT d.refclassid FROM pg_catalog.pg_depend d
+                WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = tree.relid
+                UNION ALL
+                SELECT d.refclassid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d
+                  ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indexrelid
+                WHERE i.indrelid = tree.relid
+                UNION ALL
+                SELECT d.refclassid FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d
+                  ON d.classid = 'pg_catalog.pg_constraint'::regclass AND d.objid = k.oid
+                WHERE k.conrelid = tree.relid AND k.contype = 'c'
+                UNION ALL
+                SELECT d.refclassid FROM pg_catalog.pg_attrdef f JOIN pg_catalog.pg_depend d
+                  ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = f.oid
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+                WHERE f.adrelid = tree.relid AND a.attgenerated <> '') used
+            WHERE used.refclassid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass,
+                                      'pg_catalog.pg_opclass'::regclass, 'pg_catalog.pg_type'::regclass))
 )
 FROM partition_router.pair p
 JOIN pg_catalog.pg_class l ON l.oid = p.legacy

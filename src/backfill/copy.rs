@@ -200,7 +200,7 @@ impl Writer {
         let leaf = self.twin.locate(row)?;
         // SAFETY: the leaf belongs to the twin, which this writer holds open.
         unsafe {
-            if (*leaf.info).ri_NumIndices > 0 {
+            if leaf.is_indexed() {
                 // An index that the user added: the ordinary way keeps it up.
                 return self.twin.insert(row);
             }

@@ -7,21 +7,15 @@
 
 use super::frames::{self, Ended, Event};
 use super::pair_cache::SyncPair;
-use super::reconcile::{KeyColumn, Reconciler, key_columns, same_key};
-use super::side::{ForeignKeys, Side, Slot, convert};
+use super::reconcile::{Reconciler, same_key};
+use super::side::{ForeignKeys, Format, Side, Slot, convert};
 use super::{Firing, Rows};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
+use std::rc::Rc;
 
 /// The rows of a firing in the format of its relation, and their way into the format of another side.
-struct Source {
-    old: Slot,
-    new: Slot,
-    old_as_target: Slot,
-    new_as_target: Slot,
-    to_target: *mut pg_sys::TupleConversionMap,
-    key: Vec<KeyColumn>,
-}
+struct Source(Rc<Format>);
 
 /// Makes the other side of `pair` follow the rows of `firing`.
 pub fn carry(pair: &SyncPair, firing: &Firing) -> Result<()> {
@@ -42,15 +36,14 @@ pub fn carry(pair: &SyncPair, firing: &Firing) -> Result<()> {
         return Ok(());
     }
     pair.require_same_columns()?;
-    let mut target = Side::open(target_oid, foreign_keys)?;
+    let mut target = Side::open_kept(target_oid, foreign_keys)?;
     target.see_own_writes();
-    let source = Source::new(pair, firing, &target)?;
+    let source = Source(target.format(pair, firing.relation, &firing.rows)?);
     if ended.is_some_and(|ended| ended.is_current) && is_one_picture(pair, firing, ended) {
         carry_images(pair, firing, &source, &mut target, from_legacy)?;
     } else {
         carry_keys(pair, firing, &source, &mut target, from_legacy)?;
     }
-    source.drop_slots();
     target.close();
     if let Some(ended) = ended {
         frames::carried(pair.id, ended);
@@ -58,33 +51,15 @@ pub fn carry(pair: &SyncPair, firing: &Firing) -> Result<()> {
     Ok(())
 }
 
+impl std::ops::Deref for Source {
+    type Target = Format;
+
+    fn deref(&self) -> &Format {
+        &self.0
+    }
+}
+
 impl Source {
-    fn new(pair: &SyncPair, firing: &Firing, target: &Side) -> Result<Source> {
-        // SAFETY: the relation that fired is open while the trigger runs.
-        unsafe {
-            let desc = (*firing.relation).rd_att;
-            let new_slot = || match firing.rows {
-                Rows::Statement { .. } => pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple),
-                Rows::One { .. } => pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsHeapTuple),
-            };
-            Ok(Source {
-                old: new_slot(),
-                new: new_slot(),
-                old_as_target: target.new_slot(),
-                new_as_target: target.new_slot(),
-                to_target: pg_sys::convert_tuples_by_name(desc, target.tuple_desc()),
-                key: key_columns(pair, firing.relation)?,
-            })
-        }
-    }
-
-    fn drop_slots(&self) {
-        for slot in [self.old, self.new, self.old_as_target, self.new_as_target] {
-            // SAFETY: the slots were made in `new` and are used no more.
-            unsafe { pg_sys::ExecDropSingleTupleTableSlot(slot) };
-        }
-    }
-
     /// The old row in the target's format.
     fn old_row(&self) -> Slot {
         self.as_target(self.old, self.old_as_target)

@@ -40,6 +40,20 @@ pub unsafe fn is_deferrable(index: Oid) -> bool {
     }
 }
 
+/// Whether the table has an index now: `relhasindex` may also speak of one that was dropped.
+///
+/// # Safety
+/// `relation` is open.
+pub unsafe fn has_indexes(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the list is a copy.
+    unsafe {
+        let list = pg_sys::RelationGetIndexList(relation);
+        let any = !list.is_null();
+        pg_sys::list_free(list);
+        any
+    }
+}
+
 /// Leaves only the triggers that integrity needs: rechecks of deferrable unique constraints and foreign keys.
 /// The users' triggers have fired on the side that was written; the sync triggers would come back here.
 ///

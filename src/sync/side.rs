@@ -5,23 +5,35 @@
 //! through the primary key under a dirty snapshot, so that a transaction whose snapshot is old still meets the
 //! row as it is now, and waits for whoever is changing it.
 //!
-//! Everything here is allocated in the memory of one executor state. It is freed by [`Side::close`], or by the
-//! server when the transaction aborts: after an error nothing here may be touched again.
+//! Everything here is allocated in memory of its own. [`Side::close`] keeps it for the next statement or frees it; after
+//! an error nothing here may be touched again, and the end of the transaction frees it (see [`super::kept`]).
 #![allow(unsafe_code)]
 
-use super::relation::{is_deferrable, keep_triggers, new_node, primary_key_index, relation_name};
+use super::Rows;
+use super::kept;
+use super::pair_cache::SyncPair;
+use super::reconcile::{KeyColumn, key_columns};
+use super::relation::{
+    has_indexes, is_deferrable, keep_triggers, new_node, primary_key_index, relation_name,
+};
+use super::routing::Bounds;
 use super::scan::scan_index;
+use super::write::{self, Change, KeyScan};
 use crate::compat;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::collections::HashMap;
 use std::ptr::null_mut;
+use std::rc::Rc;
+
+/// A side that has met more leaves than this is built anew for the next statement, rather than kept.
+const KEPT_LEAVES: usize = 64;
 
 pub type Slot = *mut pg_sys::TupleTableSlot;
 
 /// Which foreign-key triggers of the written table stay in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ForeignKeys {
     /// Those that act on tables that point here. Those that check what this table points at are left out:
     /// the other side has checked the same row already.
@@ -40,36 +52,188 @@ pub enum Outcome {
 }
 
 pub struct Side {
+    oid: Oid,
+    /// Open between [`Side::open`] and [`Side::close`]; null while the side is kept.
     relation: pg_sys::Relation,
+    /// A copy of the side's row format, which is no cache entry's.
+    desc: pg_sys::TupleDesc,
+    context: pg_sys::MemoryContext,
     estate: *mut pg_sys::EState,
-    root: *mut pg_sys::ResultRelInfo,
-    modify: *mut pg_sys::ModifyTableState,
-    /// Null for a table without partitions.
-    routing: *mut compat::PartitionTupleRouting,
+    partitioned: bool,
+    bounds: Option<Bounds>,
+    fallback: Option<Fallback>,
     foreign_keys: ForeignKeys,
     leaves: HashMap<Oid, Leaf>,
+    #[allow(clippy::vec_box)] // leaves point at their states
+    states: Vec<Box<LeafState>>,
+    /// Those that are open.
+    opened: Vec<Leaf>,
     /// The leaf that was located last: rows next to each other often lie in one partition.
-    last: Option<Leaf>,
+    last: Option<(Oid, Leaf)>,
+    formats: HashMap<Oid, Rc<Format>>,
+    /// Of the descriptions that this side was built from.
+    epoch: u64,
+    /// Not for the next statement: something was built that lives only as long as this one.
+    temporary: bool,
+}
+
+/// The server's own routing, for partitions that are partitioned themselves and for keys that are expressions.
+struct Fallback {
+    root: *mut pg_sys::ResultRelInfo,
+    modify: *mut pg_sys::ModifyTableState,
+    routing: *mut compat::PartitionTupleRouting,
 }
 
 /// A table that holds rows: a leaf partition, or the whole side.
 #[derive(Clone, Copy)]
 pub struct Leaf {
     pub info: *mut pg_sys::ResultRelInfo,
+    state: *mut LeafState,
     /// From the side's row format to the leaf's; null when they are the same.
     from_side: *mut pg_sys::TupleConversionMap,
-    key_index: Oid,
+    pub key_index: Oid,
     /// The primary key is deferrable: until the end of the transaction several rows may have one key.
     may_be_double: bool,
+    indexed: bool,
     key: Slot,
     row: Slot,
-    found: Slot,
+    pub found: Slot,
+}
+
+/// What of a leaf is opened when it is needed first.
+struct LeafState {
+    indexes: Indexes,
+    scan: Option<KeyScan>,
+    is_open: bool,
+    /// The server's routing opens and closes it.
+    is_routed: bool,
+}
+
+enum Indexes {
+    /// Not described yet.
+    Unknown,
+    Closed(Vec<Oid>),
+    Open(Vec<Oid>),
+}
+
+/// How rows of a relation that fired become rows of a side. Kept with the side.
+pub struct Format {
+    pub old: Slot,
+    pub new: Slot,
+    pub old_as_target: Slot,
+    pub new_as_target: Slot,
+    pub to_target: *mut pg_sys::TupleConversionMap,
+    pub key: Vec<KeyColumn>,
 }
 
 impl Leaf {
+    /// Whether a row of the side is one of the leaf as it is.
+    pub fn has_format_of_side(&self) -> bool {
+        self.from_side.is_null()
+    }
+
     pub fn relation(&self) -> pg_sys::Relation {
         // SAFETY: `info` lives as long as the side that made this leaf.
         unsafe { (*self.info).ri_RelationDesc }
+    }
+
+    pub fn is_indexed(&self) -> bool {
+        self.indexed
+    }
+
+    /// Opens the indexes, if they are not.
+    ///
+    /// # Safety
+    /// The leaf is open, and `estate` is that of its side.
+    pub unsafe fn open_indexes(&self, estate: *mut pg_sys::EState) {
+        // SAFETY: the state belongs to the side, which lives; the arrays have as many elements as there are indexes.
+        unsafe {
+            let state = &mut *self.state;
+            match &mut state.indexes {
+                Indexes::Open(_) => {}
+                Indexes::Closed(oids) => {
+                    let oids = std::mem::take(oids);
+                    for (i, oid) in oids.iter().enumerate() {
+                        *(*self.info).ri_IndexRelationDescs.add(i) =
+                            pg_sys::index_open(*oid, pg_sys::RowExclusiveLock as i32);
+                    }
+                    state.indexes = Indexes::Open(oids);
+                }
+                Indexes::Unknown => {
+                    let previous = pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
+                    pg_sys::ExecOpenIndices(self.info, false);
+                    pg_sys::MemoryContextSwitchTo(previous);
+                    state.indexes = Indexes::Open(self.index_oids());
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The indexes are open.
+    unsafe fn index_oids(&self) -> Vec<Oid> {
+        unsafe {
+            (0..(*self.info).ri_NumIndices as usize)
+                .map(|i| (**(*self.info).ri_IndexRelationDescs.add(i)).rd_id)
+                .collect()
+        }
+    }
+
+    /// Whether what the server knows of its open indexes may outlive a statement. Other access methods than these keep
+    /// state of the statement there.
+    ///
+    /// # Safety
+    /// The indexes are open.
+    unsafe fn indexes_may_be_kept(&self) -> bool {
+        unsafe {
+            (0..(*self.info).ri_NumIndices as usize).all(|i| {
+                let method = (*(**(*self.info).ri_IndexRelationDescs.add(i)).rd_rel).relam;
+                method == pg_sys::BTREE_AM_OID || method == pg_sys::HASH_AM_OID
+            })
+        }
+    }
+
+    /// Closes what was opened in this statement; locks stay until the transaction ends. Whether it may be kept.
+    ///
+    /// # Safety
+    /// The leaf is open and nothing of it is used before it is opened again.
+    unsafe fn close(&self) -> bool {
+        // SAFETY: the state belongs to the side, which lives.
+        unsafe {
+            let state = &mut *self.state;
+            for slot in [self.key, self.row, self.found] {
+                pg_sys::ExecClearTuple(slot);
+            }
+            if let Some(scan) = &mut state.scan {
+                scan.close();
+            }
+            if state.is_routed {
+                return false;
+            }
+            let mut keep = true;
+            if let Indexes::Open(oids) = &mut state.indexes {
+                keep = self.indexes_may_be_kept();
+                let oids = std::mem::take(oids);
+                if keep {
+                    for i in 0..oids.len() {
+                        pg_sys::index_close(
+                            *(*self.info).ri_IndexRelationDescs.add(i),
+                            pg_sys::RowExclusiveLock as i32,
+                        );
+                    }
+                    state.indexes = Indexes::Closed(oids);
+                } else {
+                    pg_sys::ExecCloseIndices(self.info);
+                }
+            }
+            // Made for triggers of this statement, with slots that the executor state drops.
+            (*self.info).ri_TrigOldSlot = null_mut();
+            (*self.info).ri_TrigNewSlot = null_mut();
+            pg_sys::table_close(self.relation(), pg_sys::NoLock as i32);
+            (*self.info).ri_RelationDesc = null_mut();
+            state.is_open = false;
+            keep
+        }
     }
 }
 
@@ -77,81 +241,193 @@ impl Side {
     /// Opens `oid` for writing. The lock (ROW EXCLUSIVE) is kept until the transaction ends.
     pub fn open(oid: Oid, foreign_keys: ForeignKeys) -> Result<Side> {
         // SAFETY: see `build`.
-        unsafe { Side::build(oid, foreign_keys, pg_sys::GetCurrentCommandId(true)) }
+        unsafe {
+            let mut side = Side::build(oid, foreign_keys)?;
+            side.temporary = true;
+            side.begin(pg_sys::GetCurrentCommandId(true));
+            Ok(side)
+        }
+    }
+
+    /// Opens `oid` for the writes of one statement, with what was built for the statement before if nothing
+    /// has changed since: a statement of one row costs little more than its row.
+    pub fn open_kept(oid: Oid, foreign_keys: ForeignKeys) -> Result<Side> {
+        // SAFETY: the relation is opened before anything that was kept of it is used. Taking its lock lets this backend
+        // hear of what changed: then the epoch is another.
+        unsafe {
+            let mut side = match kept::take(oid, foreign_keys) {
+                None => Side::build(oid, foreign_keys)?,
+                Some(mut side) => {
+                    let relation = pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32);
+                    if side.epoch == kept::epoch() {
+                        kept::opened(side.context);
+                        side.relation = relation;
+                        side.bounds = Bounds::of(relation).filter(|_| side.partitioned);
+                        side
+                    } else {
+                        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+                        side.free();
+                        Side::build(oid, foreign_keys)?
+                    }
+                }
+            };
+            side.begin(pg_sys::GetCurrentCommandId(true));
+            Ok(side)
+        }
     }
 
     /// Opens `oid` only to tell rows to partitions and to read. Assigns no command, so that it works on a standby.
     pub fn open_for_reading(oid: Oid) -> Result<Side> {
         // SAFETY: see `build`.
-        unsafe { Side::build(oid, ForeignKeys::All, pg_sys::GetCurrentCommandId(false)) }
+        unsafe {
+            let mut side = Side::build(oid, ForeignKeys::All)?;
+            side.temporary = true;
+            side.begin(pg_sys::GetCurrentCommandId(false));
+            Ok(side)
+        }
     }
 
     /// # Safety
     /// To be called within a transaction that has an active snapshot.
-    unsafe fn build(oid: Oid, foreign_keys: ForeignKeys, command: pg_sys::CommandId) -> Result<Side> {
-        // SAFETY: the calls build an executor state around one open relation, in the order that
-        // `create_edata_for_relation` of worker.c does.
+    unsafe fn build(oid: Oid, foreign_keys: ForeignKeys) -> Result<Side> {
+        // SAFETY: the calls build an executor state around one open relation, as `create_edata_for_relation` of worker.c
+        // does, in memory of its own: what a transaction that fails leaves there goes at its end.
         unsafe {
             let relation = pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32);
+            let epoch = kept::epoch();
+            kept::track(oid);
+            let context = pg_sys::AllocSetContextCreateExtended(
+                pg_sys::TopMemoryContext,
+                c"partition_router side".as_ptr(),
+                0,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            kept::opened(context);
+            let previous = pg_sys::MemoryContextSwitchTo(context);
             let estate = pg_sys::CreateExecutorState();
-            let previous = pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
+            pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
             let rte = new_node::<pg_sys::RangeTblEntry>(pg_sys::NodeTag::T_RangeTblEntry);
             (*rte).rtekind = pg_sys::RTEKind::RTE_RELATION;
             (*rte).relid = oid;
             (*rte).relkind = (*(*relation).rd_rel).relkind;
             (*rte).rellockmode = pg_sys::AccessShareLock as i32;
             compat::init_range_table(estate, rte);
-            (*estate).es_output_cid = command;
-            (*estate).es_snapshot = pg_sys::GetActiveSnapshot();
-
-            let root = new_node::<pg_sys::ResultRelInfo>(pg_sys::NodeTag::T_ResultRelInfo);
-            pg_sys::InitResultRelInfo(root, relation, 1, null_mut(), 0);
-            let modify = new_node::<pg_sys::ModifyTableState>(pg_sys::NodeTag::T_ModifyTableState);
-            (*modify).ps.state = estate;
-            (*modify).operation = pg_sys::CmdType::CMD_INSERT;
-            (*modify).resultRelInfo = root;
-            (*modify).rootResultRelInfo = root;
-
+            let desc = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
+            pg_sys::MemoryContextSwitchTo(previous);
             let partitioned = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
-            let mut side = Side {
+            Ok(Side {
+                oid,
                 relation,
+                desc,
+                context,
                 estate,
-                root,
-                modify,
-                routing: null_mut(),
+                partitioned,
+                bounds: if partitioned { Bounds::of(relation) } else { None },
+                fallback: None,
                 foreign_keys,
                 leaves: HashMap::new(),
+                states: Vec::new(),
+                opened: Vec::new(),
                 last: None,
-            };
-            if partitioned {
-                side.routing = compat::ExecSetupPartitionTupleRouting(estate, relation);
-            } else {
-                pg_sys::ExecOpenIndices(root, false);
-                let leaf = side.new_leaf(root)?;
-                side.leaves.insert(oid, leaf);
-            }
-            pg_sys::MemoryContextSwitchTo(previous);
-            Ok(side)
+                formats: HashMap::new(),
+                epoch,
+                temporary: false,
+            })
         }
     }
 
-    /// Closes what was opened; locks stay until the transaction ends.
-    pub fn close(self) {
-        // SAFETY: nothing of the side is used after this; the order is that of `finish_edata` in worker.c.
+    /// # Safety
+    /// There is an active snapshot.
+    unsafe fn begin(&mut self, command: pg_sys::CommandId) {
+        // SAFETY: the executor state is this side's.
         unsafe {
-            for leaf in self.leaves.values() {
-                for slot in [leaf.key, leaf.row, leaf.found] {
-                    pg_sys::ExecDropSingleTupleTableSlot(slot);
+            (*self.estate).es_output_cid = command;
+            (*self.estate).es_snapshot = pg_sys::GetActiveSnapshot();
+        }
+    }
+
+    /// Closes what was opened; locks stay until the transaction ends. What may serve the next statement is kept.
+    pub fn close(mut self) {
+        // SAFETY: nothing of the side is used after this, or before it is opened again; the order is that of
+        // `finish_edata` in worker.c.
+        unsafe {
+            self.end_row();
+            for format in self.formats.values() {
+                for slot in [format.old, format.new, format.old_as_target, format.new_as_target] {
+                    pg_sys::ExecClearTuple(slot);
                 }
             }
-            if self.routing.is_null() {
-                pg_sys::ExecCloseIndices(self.root);
-            } else {
-                compat::ExecCleanupTupleRouting(self.modify, self.routing);
+            for leaf in std::mem::take(&mut self.opened) {
+                self.temporary |= !leaf.close();
             }
-            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false); // slots that triggers asked for
+            self.last = None;
+            if let Some(fallback) = self.fallback.take() {
+                compat::ExecCleanupTupleRouting(fallback.modify, fallback.routing);
+            }
+            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, true); // slots that triggers asked for
+            (*self.estate).es_tupleTable = null_mut();
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+            self.relation = null_mut();
+            self.bounds = None;
+            kept::closed(self.context);
+            if self.temporary || self.leaves.len() > KEPT_LEAVES || self.epoch != kept::epoch() {
+                self.free();
+            } else {
+                kept::keep(self);
+            }
+        }
+    }
+
+    /// Gives the memory of a closed side back.
+    ///
+    /// # Safety
+    /// The side is closed.
+    pub unsafe fn free(self) {
+        // SAFETY: the caller's.
+        unsafe {
             pg_sys::FreeExecutorState(self.estate);
+            pg_sys::MemoryContextDelete(self.context);
+        }
+    }
+
+    /// What the side is kept under.
+    pub fn name(&self) -> (Oid, ForeignKeys) {
+        (self.oid, self.foreign_keys)
+    }
+
+    /// How rows of `relation` become rows of this side.
+    ///
+    /// # Errors
+    /// `PR015` when the relation lacks a column of the pair's key.
+    pub fn format(&mut self, pair: &SyncPair, relation: pg_sys::Relation, rows: &Rows) -> Result<Rc<Format>> {
+        // SAFETY: the relation that fired is open; what is made here lives in the side's memory.
+        unsafe {
+            let oid = (*relation).rd_id;
+            if !self.temporary
+                && let Some(format) = self.formats.get(&oid)
+            {
+                return Ok(Rc::clone(format));
+            }
+            let key = key_columns(pair, relation)?;
+            kept::track(oid);
+            let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
+            let desc = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
+            let kind = match rows {
+                Rows::Statement { .. } => &pg_sys::TTSOpsMinimalTuple,
+                Rows::One { .. } => &pg_sys::TTSOpsHeapTuple,
+            };
+            let format = Rc::new(Format {
+                old: pg_sys::MakeSingleTupleTableSlot(desc, kind),
+                new: pg_sys::MakeSingleTupleTableSlot(desc, kind),
+                old_as_target: pg_sys::MakeSingleTupleTableSlot(self.desc, &pg_sys::TTSOpsVirtual),
+                new_as_target: pg_sys::MakeSingleTupleTableSlot(self.desc, &pg_sys::TTSOpsVirtual),
+                to_target: pg_sys::convert_tuples_by_name(desc, self.desc),
+                key,
+            });
+            pg_sys::MemoryContextSwitchTo(previous);
+            self.formats.insert(oid, Rc::clone(&format));
+            Ok(format)
         }
     }
 
@@ -164,12 +440,11 @@ impl Side {
     }
 
     pub fn is_partitioned(&self) -> bool {
-        !self.routing.is_null()
+        self.partitioned
     }
 
     pub fn tuple_desc(&self) -> pg_sys::TupleDesc {
-        // SAFETY: the relation is open.
-        unsafe { (*self.relation).rd_att }
+        self.desc
     }
 
     /// A slot in this side's row format; dropped by whoever asked for it.
@@ -177,7 +452,7 @@ impl Side {
         // SAFETY: the slot's memory is the executor state's.
         unsafe {
             let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
-            let slot = pg_sys::MakeSingleTupleTableSlot(self.tuple_desc(), &pg_sys::TTSOpsVirtual);
+            let slot = pg_sys::MakeSingleTupleTableSlot(self.desc, &pg_sys::TTSOpsVirtual);
             pg_sys::MemoryContextSwitchTo(previous);
             slot
         }
@@ -208,33 +483,119 @@ impl Side {
     /// # Errors
     /// The server's `23514` when no partition takes the row.
     pub fn locate(&mut self, row: Slot) -> Result<Leaf> {
-        // SAFETY: `row` is in this side's format; the routing structures belong to this side.
+        // SAFETY: `row` is in this side's format; the relation is open.
         unsafe {
-            let info = if self.routing.is_null() {
-                self.root
-            } else {
-                compat::ExecFindPartition(self.modify, self.root, self.routing, row, self.estate)
-            };
-            if let Some(last) = self.last.filter(|last| last.info == info) {
-                return Ok(last);
+            if !self.partitioned {
+                return self.leaf(self.oid);
             }
-            let oid = (*(*info).ri_RelationDesc).rd_id;
-            let leaf = match self.leaves.get(&oid) {
-                Some(leaf) => *leaf,
-                None => {
-                    let leaf = self.new_leaf(info)?;
-                    self.leaves.insert(oid, leaf);
+            let Some(target) = self.bounds.and_then(|bounds| bounds.find(row)) else {
+                return self.locate_by_server(row);
+            };
+            let leaf = self.leaf(target.oid)?;
+            if target.is_default {
+                // Bounds of a partition that came meanwhile are known only now, with the default partition locked.
+                pg_sys::ExecPartitionCheck(leaf.info, Side::to_leaf(&leaf, row, leaf.row), self.estate, true);
+            }
+            Ok(leaf)
+        }
+    }
+
+    /// The table `oid`, which is this side or a leaf right below it, open.
+    ///
+    /// # Safety
+    /// The side is open.
+    unsafe fn leaf(&mut self, oid: Oid) -> Result<Leaf> {
+        if let Some((last, leaf)) = self.last
+            && last == oid
+        {
+            return Ok(leaf);
+        }
+        // SAFETY: the states live as long as the side. A leaf that was kept is used only when nothing has changed
+        // since: to lock it lets this backend hear of that.
+        unsafe {
+            let known = self.leaves.get(&oid).copied();
+            let leaf = match known {
+                Some(leaf) if (*leaf.state).is_open => leaf,
+                _ => {
+                    let relation = pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32);
+                    let leaf = match known {
+                        Some(leaf) if self.epoch == kept::epoch() => {
+                            (*leaf.info).ri_RelationDesc = relation;
+                            (*leaf.state).is_open = true;
+                            leaf
+                        }
+                        _ => {
+                            kept::track(oid);
+                            let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
+                            let info = new_node::<pg_sys::ResultRelInfo>(pg_sys::NodeTag::T_ResultRelInfo);
+                            pg_sys::InitResultRelInfo(info, relation, 1, null_mut(), 0);
+                            pg_sys::MemoryContextSwitchTo(previous);
+                            let leaf = self.new_leaf(info, false)?;
+                            self.leaves.insert(oid, leaf);
+                            leaf
+                        }
+                    };
+                    self.opened.push(leaf);
                     leaf
                 }
             };
-            self.last = Some(leaf);
+            self.last = Some((oid, leaf));
+            Ok(leaf)
+        }
+    }
+
+    /// As [`Side::locate`], by the server's own routing.
+    ///
+    /// # Safety
+    /// As for [`Side::leaf`].
+    unsafe fn locate_by_server(&mut self, row: Slot) -> Result<Leaf> {
+        // SAFETY: the routing structures belong to this side, and go when it is closed.
+        unsafe {
+            let estate = self.estate;
+            self.temporary = true;
+            if self.fallback.is_none() {
+                let previous = pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
+                let root = new_node::<pg_sys::ResultRelInfo>(pg_sys::NodeTag::T_ResultRelInfo);
+                pg_sys::InitResultRelInfo(root, self.relation, 1, null_mut(), 0);
+                let modify = new_node::<pg_sys::ModifyTableState>(pg_sys::NodeTag::T_ModifyTableState);
+                (*modify).ps.state = estate;
+                (*modify).operation = pg_sys::CmdType::CMD_INSERT;
+                (*modify).resultRelInfo = root;
+                (*modify).rootResultRelInfo = root;
+                let routing = compat::ExecSetupPartitionTupleRouting(estate, self.relation);
+                pg_sys::MemoryContextSwitchTo(previous);
+                self.fallback = Some(Fallback {
+                    root,
+                    modify,
+                    routing,
+                });
+            }
+            let Some(Fallback {
+                root,
+                modify,
+                routing,
+            }) = self.fallback
+            else {
+                return Err(Error::Internal("a side has no routing".into()));
+            };
+            let info = compat::ExecFindPartition(modify, root, routing, row, estate);
+            let oid = (*(*info).ri_RelationDesc).rd_id;
+            if let Some(leaf) = self.leaves.get(&oid) {
+                return Ok(*leaf);
+            }
+            let leaf = self.new_leaf(info, true)?;
+            if leaf.indexed {
+                (*leaf.state).indexes = Indexes::Open(leaf.index_oids());
+            }
+            self.leaves.insert(oid, leaf);
+            self.opened.push(leaf);
             Ok(leaf)
         }
     }
 
     /// # Safety
-    /// `info` belongs to this side.
-    unsafe fn new_leaf(&mut self, info: *mut pg_sys::ResultRelInfo) -> Result<Leaf> {
+    /// `info` belongs to this side, and its relation is open.
+    unsafe fn new_leaf(&mut self, info: *mut pg_sys::ResultRelInfo, is_routed: bool) -> Result<Leaf> {
         unsafe {
             let relation = (*info).ri_RelationDesc;
             if !(*info).ri_FdwRoutine.is_null() {
@@ -243,23 +604,36 @@ impl Side {
                     hint: "Keep the partitions of a pair local.".into(),
                 });
             }
+            let key_index = primary_key_index(relation);
+            let may_be_double = key_index != Oid::INVALID && is_deferrable(key_index);
+            let scan = (key_index != Oid::INVALID).then(|| KeyScan::new(key_index));
+            let mut state = Box::new(LeafState {
+                indexes: Indexes::Unknown,
+                scan,
+                is_open: true,
+                is_routed,
+            });
             let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
             keep_triggers(info, self.foreign_keys);
-            let key_index = primary_key_index(relation);
+            let desc = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
+            let kind = pg_sys::table_slot_callbacks(relation);
             let leaf = Leaf {
                 info,
-                from_side: if info == self.root {
+                state: &mut *state,
+                from_side: if (*relation).rd_id == self.oid {
                     null_mut()
                 } else {
-                    pg_sys::convert_tuples_by_name(self.tuple_desc(), (*relation).rd_att)
+                    pg_sys::convert_tuples_by_name(self.desc, desc)
                 },
                 key_index,
-                may_be_double: key_index != Oid::INVALID && is_deferrable(key_index),
-                key: pg_sys::table_slot_create(relation, null_mut()),
-                row: pg_sys::table_slot_create(relation, null_mut()),
-                found: pg_sys::table_slot_create(relation, null_mut()),
+                may_be_double,
+                indexed: has_indexes(relation),
+                key: pg_sys::MakeSingleTupleTableSlot(desc, kind),
+                row: pg_sys::MakeSingleTupleTableSlot(desc, kind),
+                found: pg_sys::MakeSingleTupleTableSlot(desc, kind),
             };
             pg_sys::MemoryContextSwitchTo(previous);
+            self.states.push(state);
             Ok(leaf)
         }
     }
@@ -273,7 +647,7 @@ impl Side {
         let leaf = self.locate(row)?;
         let target = Side::to_leaf(&leaf, row, leaf.row);
         // SAFETY: the slot is in the leaf's format.
-        unsafe { pg_sys::ExecSimpleRelationInsert(leaf.info, self.estate, target) };
+        unsafe { write::insert(&leaf, self.estate, target) };
         self.end_row();
         Ok(())
     }
@@ -343,24 +717,53 @@ impl Side {
         Ok(self.lock(row)?.is_some())
     }
 
+    /// As [`Side::find_image`], without the lock where the key names one row: what is then done to it finds out whether
+    /// it was still the same.
+    fn seek(&mut self, leaf: &Leaf, row: Slot) -> Result<bool> {
+        // SAFETY: the state belongs to this side.
+        let scan = unsafe { &mut (*leaf.state).scan };
+        match scan {
+            Some(scan) if !leaf.may_be_double => {
+                let key = Side::to_leaf(leaf, row, leaf.key);
+                // SAFETY: `key` is in the leaf's format, and the leaf is open.
+                Ok(unsafe { scan.find(leaf, key) })
+            }
+            _ => self.find_image(leaf, row),
+        }
+    }
+
+    /// Whether what was done is to be done again, now that the row has changed.
+    fn is_to_be_repeated(&mut self, change: Change) -> bool {
+        if change == Change::JustWritten {
+            self.see_own_writes();
+        }
+        pgrx::check_for_interrupts!();
+        change != Change::Done
+    }
+
     /// Replaces the row that has the key of `old` by `new`; inserts `new` when there is none.
     pub fn update(&mut self, old: Slot, new: Slot) -> Result<()> {
         let from = self.locate(old)?;
         let to = self.locate(new)?;
-        if !self.find_image(&from, old)? {
-            return self.insert(new);
-        }
-        // SAFETY: the found row was locked by this transaction; the slots are in the leaves' formats.
-        unsafe {
-            let mut epq = pg_sys::EPQState::default(); // used only by BEFORE triggers, of which there are none
-            if from.info == to.info {
-                let target = Side::to_leaf(&to, new, to.row);
-                pg_sys::ExecSimpleRelationUpdate(to.info, self.estate, &mut epq, from.found, target);
-            } else {
-                pg_sys::ExecSimpleRelationDelete(from.info, self.estate, &mut epq, from.found);
-                let target = Side::to_leaf(&to, new, to.row);
-                pg_sys::ExecSimpleRelationInsert(to.info, self.estate, target);
+        loop {
+            if !self.seek(&from, old)? {
+                return self.insert(new);
             }
+            // SAFETY: the found row is one of the leaf; the slots are in the leaves' formats.
+            let change = unsafe {
+                if from.info == to.info {
+                    let target = Side::to_leaf(&to, new, to.row);
+                    write::update(&to, self.estate, target)
+                } else {
+                    write::delete(&from, self.estate)
+                }
+            };
+            if !self.is_to_be_repeated(change) {
+                break;
+            }
+        }
+        if from.info != to.info {
+            return self.insert(new);
         }
         self.end_row();
         Ok(())
@@ -374,13 +777,12 @@ impl Side {
         // SAFETY: the found row was locked by this transaction; the slots are in the leaf's format.
         let outcome = unsafe {
             if !found {
-                pg_sys::ExecSimpleRelationInsert(leaf.info, self.estate, target);
+                write::insert(&leaf, self.estate, target);
                 Outcome::Inserted
             } else if same_row(leaf.found, target) {
                 Outcome::Equal
             } else {
-                let mut epq = pg_sys::EPQState::default();
-                pg_sys::ExecSimpleRelationUpdate(leaf.info, self.estate, &mut epq, leaf.found, target);
+                self.require_done(write::update(&leaf, self.estate, target), &leaf)?;
                 Outcome::Updated
             }
         };
@@ -391,10 +793,16 @@ impl Side {
     /// Deletes the row that has the key of `row`. Gives false when there is none.
     pub fn delete(&mut self, row: Slot) -> Result<bool> {
         let leaf = self.locate(row)?;
-        let found = self.find_image(&leaf, row)?;
-        if found {
-            self.delete_found(&leaf);
-        }
+        let found = loop {
+            if !self.seek(&leaf, row)? {
+                break false;
+            }
+            // SAFETY: the found row is one of the leaf.
+            let change = unsafe { write::delete(&leaf, self.estate) };
+            if !self.is_to_be_repeated(change) {
+                break true;
+            }
+        };
         self.end_row();
         Ok(found)
     }
@@ -412,18 +820,25 @@ impl Side {
         let leaf = self.locate(row)?;
         let delete = self.find(&leaf, row)? && condition(leaf.found);
         if delete {
-            self.delete_found(&leaf);
+            // SAFETY: the found row was locked by this transaction.
+            let change = unsafe { write::delete(&leaf, self.estate) };
+            self.require_done(change, &leaf)?;
         }
         self.end_row();
         Ok(delete)
     }
 
-    fn delete_found(&mut self, leaf: &Leaf) {
-        // SAFETY: the found row was locked by this transaction.
-        unsafe {
-            let mut epq = pg_sys::EPQState::default();
-            pg_sys::ExecSimpleRelationDelete(leaf.info, self.estate, &mut epq, leaf.found);
+    /// A row that this transaction has locked can be changed by nobody else; this command may have written it.
+    fn require_done(&self, change: Change, leaf: &Leaf) -> Result<()> {
+        if change == Change::Done {
+            return Ok(());
         }
+        Err(Error::Sync {
+            // SAFETY: the leaf is open.
+            relation: unsafe { relation_name(leaf.relation()) },
+            reason: "one statement changed a row twice".into(),
+            hint: "Change the rows in two statements.".into(),
+        })
     }
 
     /// The row with the key of `row` as `snapshot` sees it, in the leaf's format; locks nothing.

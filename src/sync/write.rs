@@ -1,0 +1,241 @@
+//! Writes single rows of one table, as `ExecSimpleRelationInsert`, `…Update` and `…Delete` do (`execReplication.c`), without
+//! what a row that sync carries does not need: a check of the partition that it was just routed to, indexes opened for
+//! a row that goes or that stays in place, and a lock on a row that is changed at once.
+#![allow(unsafe_code)]
+
+use super::side::{Leaf, Slot};
+use crate::compat;
+use pgrx::pg_sys;
+use std::ffi::c_int;
+use std::ptr::null_mut;
+
+/// What became of a row that was to be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Done,
+    /// Somebody else has changed it and committed: it is to be looked for again.
+    Overtaken,
+    /// This command has written it: the next one may change it.
+    JustWritten,
+}
+
+/// Writes a new row.
+///
+/// # Safety
+/// `row` is in the leaf's format, and the leaf is open.
+pub unsafe fn insert(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) {
+    // SAFETY: the caller's; the order is that of ExecInsert.
+    unsafe {
+        check(leaf, estate, row, pg_sys::CmdType::CMD_INSERT);
+        pg_sys::table_tuple_insert(leaf.relation(), row, (*estate).es_output_cid, 0, null_mut());
+        finish_insert(leaf, estate, row);
+    }
+}
+
+/// Index entries and triggers of a row that is in the heap.
+///
+/// # Safety
+/// As for [`insert`].
+unsafe fn finish_insert(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) {
+    unsafe {
+        let recheck = if leaf.is_indexed() {
+            leaf.open_indexes(estate);
+            compat::insert_index_tuples(leaf.info, row, estate, compat::IndexUpdate::Insert)
+        } else {
+            null_mut()
+        };
+        if !(*leaf.info).ri_TrigDesc.is_null() {
+            pg_sys::ExecARInsertTriggers(estate, leaf.info, row, recheck, null_mut());
+        }
+        pg_sys::list_free(recheck);
+    }
+}
+
+/// Replaces the row that lies in `leaf.found` by `row`.
+///
+/// # Safety
+/// As for [`insert`]; `found` holds a row of the leaf.
+pub unsafe fn update(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> Change {
+    unsafe {
+        let relation = leaf.relation();
+        let tid: *mut pg_sys::ItemPointerData = &mut (*leaf.found).tts_tid;
+        pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
+        check(leaf, estate, row, pg_sys::CmdType::CMD_UPDATE);
+        let (result, indexes) = compat::update_tuple(relation, tid, row, estate);
+        match change(result) {
+            Change::Done => {}
+            other => return other,
+        }
+        let mut recheck = null_mut();
+        if leaf.is_indexed() && indexes != compat::IndexUpdate::None {
+            leaf.open_indexes(estate);
+            recheck = compat::insert_index_tuples(leaf.info, row, estate, indexes);
+        }
+        if !(*leaf.info).ri_TrigDesc.is_null() {
+            compat::after_update_triggers(estate, leaf.info, tid, row, recheck);
+        }
+        pg_sys::list_free(recheck);
+        Change::Done
+    }
+}
+
+/// Deletes the row that lies in `leaf.found`.
+///
+/// # Safety
+/// The leaf is open; `found` holds a row of it.
+pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState) -> Change {
+    unsafe {
+        let relation = leaf.relation();
+        let tid: *mut pg_sys::ItemPointerData = &mut (*leaf.found).tts_tid;
+        pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_DELETE);
+        let mut failure = pg_sys::TM_FailureData::default();
+        let result = pg_sys::table_tuple_delete(
+            relation,
+            tid,
+            (*estate).es_output_cid,
+            (*estate).es_snapshot,
+            null_mut(),
+            true,
+            &mut failure,
+            false,
+        );
+        match change(result) {
+            Change::Done => {}
+            other => return other,
+        }
+        if !(*leaf.info).ri_TrigDesc.is_null() {
+            compat::after_delete_triggers(estate, leaf.info, tid);
+        }
+        Change::Done
+    }
+}
+
+fn change(result: pg_sys::TM_Result::Type) -> Change {
+    match result {
+        pg_sys::TM_Result::TM_Ok => Change::Done,
+        pg_sys::TM_Result::TM_SelfModified => Change::JustWritten,
+        _ => Change::Overtaken,
+    }
+}
+
+/// Computes what the row's table generates, and checks its constraints.
+unsafe fn check(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot, command: pg_sys::CmdType::Type) {
+    unsafe {
+        let constraints = (*(*leaf.relation()).rd_att).constr;
+        if constraints.is_null() {
+            return;
+        }
+        if (*constraints).has_generated_stored {
+            compat::ExecComputeStoredGenerated(leaf.info, estate, row, command);
+        }
+        pg_sys::ExecConstraints(leaf.info, row, estate);
+    }
+}
+
+/// Equality with one key of an index: the search for a row by its primary key, kept ready for the next row.
+pub struct KeyScan {
+    index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    /// Where the scan finds its snapshot.
+    snapshot: pg_sys::SnapshotData,
+    keys: Vec<pg_sys::ScanKeyData>,
+    attributes: Vec<i16>,
+}
+
+impl KeyScan {
+    /// Of an index of `relation`, closed.
+    ///
+    /// # Safety
+    /// The index exists.
+    pub unsafe fn new(index_oid: pg_sys::Oid) -> KeyScan {
+        // SAFETY: the arrays of an index have as many elements as it has key columns.
+        unsafe {
+            let index = pg_sys::index_open(index_oid, pg_sys::AccessShareLock as i32);
+            let columns = (*(*index).rd_index).indnkeyatts as usize;
+            let attributes = (*(*index).rd_index).indkey.values.as_slice(columns).to_vec();
+            let mut keys = vec![pg_sys::ScanKeyData::default(); columns];
+            for (i, key) in keys.iter_mut().enumerate() {
+                let (family, input) = (*(*index).rd_opfamily.add(i), *(*index).rd_opcintype.add(i));
+                let operator =
+                    pg_sys::get_opfamily_member(family, input, input, pg_sys::BTEqualStrategyNumber as i16);
+                pg_sys::ScanKeyEntryInitialize(
+                    key,
+                    0,
+                    (i + 1) as i16,
+                    pg_sys::BTEqualStrategyNumber as u16,
+                    pg_sys::Oid::INVALID,
+                    *(*index).rd_indcollation.add(i),
+                    pg_sys::get_opcode(operator),
+                    pg_sys::Datum::null(),
+                );
+            }
+            pg_sys::index_close(index, pg_sys::NoLock as i32);
+            KeyScan {
+                index: null_mut(),
+                scan: null_mut(),
+                snapshot: pg_sys::SnapshotData::default(),
+                keys,
+                attributes,
+            }
+        }
+    }
+
+    /// Puts the row with the key of `key` into `leaf.found`, as it is now, whoever changed it: another transaction that is
+    /// still at it is waited for. Locks nothing.
+    ///
+    /// # Safety
+    /// `key` is in the leaf's format; the leaf is open; the scan stays where it is until it is closed.
+    pub unsafe fn find(&mut self, leaf: &Leaf, key: Slot) -> bool {
+        unsafe {
+            for (i, scan_key) in self.keys.iter_mut().enumerate() {
+                let mut is_null = false;
+                scan_key.sk_argument =
+                    pg_sys::slot_getattr(key, c_int::from(self.attributes[i]), &mut is_null);
+                if is_null {
+                    return false; // no primary key has nulls
+                }
+            }
+            let columns = self.keys.len() as c_int;
+            if self.scan.is_null() {
+                self.index = pg_sys::index_open(leaf.key_index, pg_sys::RowExclusiveLock as i32);
+                self.snapshot.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
+                self.scan =
+                    compat::begin_index_scan(leaf.relation(), self.index, &mut self.snapshot, columns);
+            }
+            loop {
+                pg_sys::index_rescan(self.scan, self.keys.as_mut_ptr(), columns, null_mut(), 0);
+                let forward = pg_sys::ScanDirection::ForwardScanDirection;
+                if !pg_sys::index_getnext_slot(self.scan, forward, leaf.found) {
+                    return false;
+                }
+                // Either its maker or its changer is still running; never both.
+                let busy = if self.snapshot.xmin != pg_sys::InvalidTransactionId {
+                    self.snapshot.xmin
+                } else {
+                    self.snapshot.xmax
+                };
+                if busy == pg_sys::InvalidTransactionId {
+                    return true;
+                }
+                // Not with the page of the row pinned: VACUUM may want it.
+                pg_sys::ExecClearTuple(leaf.found);
+                pg_sys::XactLockTableWait(busy, null_mut(), null_mut(), pg_sys::XLTW_Oper::XLTW_None);
+            }
+        }
+    }
+
+    /// Ends the scan, if one was begun.
+    ///
+    /// # Safety
+    /// What [`KeyScan::find`] opened is still open.
+    pub unsafe fn close(&mut self) {
+        if !self.scan.is_null() {
+            unsafe {
+                pg_sys::index_endscan(self.scan);
+                pg_sys::index_close(self.index, pg_sys::NoLock as i32);
+            }
+            self.scan = null_mut();
+            self.index = null_mut();
+        }
+    }
+}
