@@ -91,6 +91,7 @@ fn a_partition_of_partitions_carries_writes_at_every_level() {
     run(
         &mut client,
         &[
+            "SET partition_router.carry_ddl = off",
             "CREATE TABLE sub (LIKE a_2026_02 INCLUDING ALL) PARTITION BY RANGE (d)",
             "CREATE TABLE sub_0 PARTITION OF sub FOR VALUES FROM ('2026-02-01') TO ('2026-02-15')",
             "CREATE TABLE sub_1 PARTITION OF sub FOR VALUES FROM ('2026-02-15') TO ('2026-03-01')",
