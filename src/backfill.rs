@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::plan::carry_ddl::{self, table::NextCheck};
 use crate::plan::{foreign_keys, indexes};
 use crate::session;
-use crate::sync::{pair_cache, triggers};
+use crate::sync::{actions, pair_cache, triggers};
 use crate::{ident::RelName, spi};
 use pgrx::pg_sys::Oid;
 use serde_json::json;
@@ -60,11 +60,13 @@ pub fn start_sync(relation: Oid) -> Result<()> {
         store::set_phase(&pair, Phase::Copying)?;
         store::log_run(&legacy_name, "start_sync", "CAPTURE", json!({}))?;
     } else {
-        triggers::install_live(&pair)?;
+        triggers::install_on_bare_partitions(&pair)?;
+        triggers::flip_to_live(&pair)?;
         store::set_phase(&pair, Phase::Live)?;
         let legacy = load::table_def(pair.legacy)?;
         let twin = load::table_def(pair.twin)?;
         execute::run(&foreign_keys::on_root(&legacy, &twin.name), Mode::Run)?;
+        actions::leave_to_legacy(pair.twin)?;
         while settle_check(&pair, &legacy, &load::table_def(pair.twin)?)? {}
         store::log_run(&legacy_name, "start_sync", "LIVE", json!({ "rows": 0 }))?;
     }
@@ -276,7 +278,7 @@ fn build_indexes(pair: &Pair, state: &mut CopyState) -> Result<()> {
         .cloned()
         .collect();
     execute::run(&indexes::create(&missing, &twin.name), Mode::Run)?;
-    triggers::install_ahead(pair)?;
+    triggers::install_on_bare_partitions(pair)?; // such as came by hand meanwhile
     state.stage = Stage::Drain;
     state.next_block = 0;
     store::log_run(
@@ -400,6 +402,9 @@ fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
                     locks::acquire(&wanted)?;
                 }
                 execute::run(&next.plan, Mode::Run)?;
+                if !next.lock.is_empty() {
+                    actions::leave_to_legacy(pair.twin)?;
+                }
             }
             None => state.next_block += 1,
         }
@@ -426,6 +431,7 @@ fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
         }
         locks::acquire(&wanted)?;
         execute::run(&root, Mode::Run)?;
+        actions::leave_to_legacy(pair.twin)?;
     }
     state.stage = Stage::Done;
     store::log_run(

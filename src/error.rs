@@ -133,6 +133,10 @@ pub enum Error {
     MaintenanceRunning {
         relation: String,
     },
+    /// The transaction's snapshot is older than the moment at which the pair went live.
+    OldSnapshot {
+        relation: String,
+    },
     /// Something that this version cannot carry over or do.
     Unsupported {
         what: String,
@@ -178,6 +182,7 @@ impl Error {
             NotPaired { .. } => "PR011",
             SideGone { .. } => "PR018",
             WrongPhase { .. } => "PR012",
+            OldSnapshot { .. } => "40001",
             TwinNotEmpty { .. } => "PR013",
             NotEqual { .. } => "PR014",
             Sync { .. } => "PR015",
@@ -243,6 +248,9 @@ impl Error {
             } => {
                 format!("cannot {call} {relation} in phase \"{phase}\"")
             }
+            OldSnapshot { relation } => {
+                format!("could not serialize access to {relation}, which was filled after the snapshot")
+            }
             TwinNotEmpty { twin } => format!("twin {twin} is not empty"),
             NotEqual { relation, .. } => format!("{relation} and its other side are not equal"),
             LockNotAvailable { relation, mode, .. } => {
@@ -278,6 +286,9 @@ impl Error {
             LockNotAvailable {
                 attempts, blockers, ..
             } => Some(format!("Attempts: {attempts}. Blocked by: {blockers}.")),
+            OldSnapshot { .. } => {
+                Some("The transaction's snapshot does not see the rows that the backfill copied.".into())
+            }
             _ => None,
         }
     }
@@ -327,6 +338,7 @@ impl Error {
             }
             NotManaged { .. } => "Put it under maintenance with partition_router.manage().".into(),
             WrongPhase { next, .. } => format!("Call {next}."),
+            OldSnapshot { .. } => "Run the transaction again, or write to the legacy table.".into(),
             TwinNotEmpty { .. } => "Empty the twin, or start again with partition_router.abandon().".into(),
             NotEqual { .. } => "See partition_router.mismatches() and run partition_router.repair().".into(),
             LockNotAvailable { .. } => {

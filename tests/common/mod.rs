@@ -86,6 +86,11 @@ impl Cluster {
         config
     }
 
+    /// How another server connects to a database of this one.
+    pub fn conninfo(&self, database: &str) -> String {
+        format!("host={} port=5432 user=postgres dbname={database}", self.socket)
+    }
+
     /// The directory of the server's socket.
     pub fn socket(&self) -> &str {
         &self.socket
