@@ -27,9 +27,28 @@ pub unsafe fn require_partitions_first(begun: &Following, statement: *mut pg_sys
         return Ok(());
     }
     // SAFETY: as the caller promises.
+    if unsafe { is_there(begun, statement) } {
+        return Ok(());
+    }
+    // SAFETY: as the caller promises.
     let mut index = unsafe { probe(begun, statement) }?;
     index.unique = unsafe { (*statement).unique };
     require(begun, &begun.before, &index)
+}
+
+/// Whether IF NOT EXISTS will find the name taken.
+///
+/// # Safety
+/// As [`probe`].
+unsafe fn is_there(begun: &Following, statement: *mut pg_sys::IndexStmt) -> bool {
+    unsafe {
+        (*statement).if_not_exists
+            && !(*statement).idxname.is_null()
+            && pg_sys::get_relname_relid(
+                (*statement).idxname,
+                pg_sys::get_rel_namespace(begun.before.oid.into()),
+            ) != Oid::INVALID
+    }
 }
 
 /// The same again when the index is there: it took long, and the pair may have gone live meanwhile. An error leaves the
@@ -107,8 +126,10 @@ fn require(begun: &Following, before: &TableDef, index: &Index) -> Result<()> {
 /// `statement` is the parse tree of the statement.
 unsafe fn probe(begun: &Following, statement: *mut pg_sys::IndexStmt) -> Result<Index> {
     let twin = begun.pair.twin;
-    let before =
-        load::latest_table_def(twin)?.ok_or_else(|| Error::UnknownRelation { oid: twin.to_u32() })?;
+    let before = {
+        let _path = PinnedSettings::search_path();
+        load::latest_table_def(twin)?.ok_or_else(|| Error::UnknownRelation { oid: twin.to_u32() })?
+    };
     let found = RefCell::new(None);
     let undone = budget::within_budget(twin, || {
         let _own = OwnDdl::new();

@@ -97,7 +97,13 @@ fn who_owns_one_side_only_is_refused() {
     let (mut pair, owner, other) = owned("half");
     pair.run(&[
         "SET partition_router.carry_ddl = off",
-        &format!("ALTER TABLE a_partitioned OWNER TO {other}"),
+        &format!(
+            "DO $$ DECLARE t regclass; BEGIN
+                 FOR t IN SELECT relid FROM pg_partition_tree('a_partitioned') LOOP
+                     EXECUTE format('ALTER TABLE %s OWNER TO {other}', t);
+                 END LOOP;
+             END $$"
+        ),
         "SET partition_router.carry_ddl = on",
     ]);
     for (role, side) in [(&owner, "a"), (&other, "a_partitioned")] {
@@ -162,10 +168,21 @@ fn a_hostile_search_path_changes_nothing() {
         "CREATE TABLE evil.pair (id int)",
         "CREATE DOMAIN evil.int8 AS text",
         "ALTER TABLE a ADD CHECK (lower(t) <> 'x')",
+        "CREATE FUNCTION evil.is(oid, oid) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil'; END $$",
+        "CREATE OPERATOR evil.= (FUNCTION = evil.is, LEFTARG = oid, RIGHTARG = oid)",
         "SET search_path = evil, public, pg_catalog",
         "ALTER TABLE a ADD COLUMN x pg_catalog.int8, ADD COLUMN y int8 DEFAULT '5'",
         "ALTER TABLE a_partitioned ALTER n TYPE pg_catalog.int8",
+        "CREATE INDEX ON a (u)",
     ]);
+    for (statement, code) in [
+        ("CREATE INDEX CONCURRENTLY ON a (n)", "PR019"),
+        ("ALTER TABLE a_partitioned DETACH PARTITION a_2026_02", "PR019"),
+        ("DROP TABLE a", "PR019"),
+        ("ALTER TABLE a DISABLE TRIGGER USER", "PR019"),
+    ] {
+        assert_eq!(sqlstate(&mut pair.client, statement), code, "{statement}");
+    }
     let kinds = "SELECT string_agg(format('%s %s', attname, atttypid::oid::regtype), ', ' ORDER BY attname)
                  FROM pg_catalog.pg_attribute WHERE attrelid = 'public.a_partitioned'::regclass AND attname IN ('n', 'x', 'y')";
     pair.run(&["SET search_path = public"]);

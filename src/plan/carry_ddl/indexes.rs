@@ -47,12 +47,12 @@ fn new_ones<'a>(change: &'a Change) -> impl Iterator<Item = &'a Index> {
     })
 }
 
+/// One that was not valid was never carried.
 fn gone<'a>(change: &'a Change) -> impl Iterator<Item = &'a Index> {
-    change
-        .before
-        .indexes
-        .iter()
-        .filter(|index| !index.primary && change.after.indexes.iter().all(|new| new.oid != index.oid))
+    change.before.indexes.iter().filter(|index| {
+        let is_there = change.after.indexes.iter().any(|new| new.oid == index.oid);
+        index.valid && !index.primary && !is_there
+    })
 }
 
 /// Two equal indexes are two wishes. One that the other side has been given already, by hand or because the server remade it

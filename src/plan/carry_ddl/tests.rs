@@ -280,6 +280,16 @@ fn two_equal_indexes_are_dropped_one_by_one() {
 }
 
 #[test]
+fn an_index_that_was_never_finished_goes_alone() {
+    let mut case = case(Side::Twin);
+    let mut unfinished = index(500, &["n"], false);
+    unfinished.valid = false;
+    case.before.indexes.push(unfinished);
+    case.other.indexes.push(index(600, &["n"], false));
+    case.carries(&[]);
+}
+
+#[test]
 fn an_index_that_the_server_made_again_is_still_wanted() {
     let mut case = case(Side::Legacy);
     case.before.indexes.push(index(500, &["n"], false));
