@@ -90,9 +90,16 @@ pub fn install(pair: i32, table: &RelName, name: &Ident, purpose: Purpose, place
     };
     let row_events = "INSERT OR UPDATE OR DELETE";
     if purpose == Purpose::Reject {
+        if place == Place::Side {
+            add(
+                name.clone(),
+                format!("BEFORE {row_events} ON {table} FOR EACH ROW"),
+            );
+        }
+        // TRUNCATE has no rows, and its trigger does not come to a partition from the root.
         add(
-            name.clone(),
-            format!("BEFORE {row_events} ON {table} FOR EACH ROW"),
+            name.with_suffix("_t"),
+            format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT"),
         );
         return plan;
     }

@@ -24,7 +24,11 @@ fn name_of(oid: Oid) -> Result<RelName> {
 
 /// Until the pair is live, writes to the twin are refused.
 pub fn install_reject(pair: &Pair) -> Result<()> {
-    on_twin(pair, Purpose::Reject, Part::All)
+    on_twin(pair, Purpose::Reject, Part::All)?;
+    for partition in load::partitions(pair.twin)? {
+        on_partition(pair, &partition.name, Purpose::Reject)?;
+    }
+    Ok(())
 }
 
 /// During the copy: the legacy's changes are logged, writes to the twin are refused.
@@ -84,12 +88,16 @@ fn on_twin(pair: &Pair, purpose: Purpose, part: Part) -> Result<()> {
 /// Statement triggers do not come to a partition from its root: each gets its own, so that DML straight into a
 /// partition reaches the legacy. For partitions of a live pair.
 pub fn install_on_partition(pair: &Pair, partition: &RelName) -> Result<()> {
+    on_partition(pair, partition, Purpose::Live)
+}
+
+fn on_partition(pair: &Pair, partition: &RelName, purpose: Purpose) -> Result<()> {
     let name = plan::name_on_twin(&pair.base_name);
     run(&plan::install(
         pair.id,
         partition,
         &name,
-        Purpose::Live,
+        purpose,
         Place::Partition,
         Part::All,
     ))
