@@ -5,7 +5,7 @@
 pub mod copy;
 pub mod drain;
 pub mod report;
-mod state;
+pub mod state;
 
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
@@ -13,9 +13,10 @@ use crate::execute::{self, Mode};
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, store};
 use crate::plan::Plan;
+use crate::plan::carry_ddl::{self, table::NextCheck};
 use crate::plan::{foreign_keys, indexes};
 use crate::session;
-use crate::sync::{pair_cache, triggers};
+use crate::sync::{actions, pair_cache, triggers};
 use crate::{ident::RelName, spi};
 use pgrx::pg_sys::Oid;
 use serde_json::json;
@@ -59,11 +60,14 @@ pub fn start_sync(relation: Oid) -> Result<()> {
         store::set_phase(&pair, Phase::Copying)?;
         store::log_run(&legacy_name, "start_sync", "CAPTURE", json!({}))?;
     } else {
-        triggers::install_live(&pair)?;
+        triggers::install_on_bare_partitions(&pair)?;
+        triggers::flip_to_live(&pair)?;
         store::set_phase(&pair, Phase::Live)?;
         let legacy = load::table_def(pair.legacy)?;
         let twin = load::table_def(pair.twin)?;
         execute::run(&foreign_keys::on_root(&legacy, &twin.name), Mode::Run)?;
+        actions::leave_to_legacy(pair.twin)?;
+        while settle_check(&pair, &legacy, &load::table_def(pair.twin)?)? {}
         store::log_run(&legacy_name, "start_sync", "LIVE", json!({ "rows": 0 }))?;
     }
     Ok(())
@@ -78,6 +82,16 @@ fn require_phase(pair: &Pair, phase: Phase, call: &str) -> Result<()> {
         phase: pair.phase.to_string(),
         call: call.into(),
         next: pair.phase.next_call().into(),
+    })
+}
+
+/// Where the backfill of a pair is, under the latest snapshot; `None` before it has begun.
+pub fn copy_stage(pair: &Pair) -> Result<Option<Stage>> {
+    session::with_own_tables(|| {
+        spi::latest_row(
+            "SELECT pg_catalog.to_jsonb(stage) FROM partition_router.copy_state WHERE pair_id = $1",
+            pair.id,
+        )
     })
 }
 
@@ -228,6 +242,21 @@ fn leaf_at(pair: &Pair, position: u32) -> Result<Option<TableDef>> {
     }
 }
 
+/// The legacy as it is when nobody is changing its indexes or foreign keys: whoever comes later finds the backfill past
+/// that stage, and carries the change. ROW EXCLUSIVE is what writers take.
+fn settled(pair: &Pair) -> Result<TableDef> {
+    spi::execute(
+        &format!(
+            "LOCK TABLE {} IN ROW EXCLUSIVE MODE",
+            store::display_name(pair.legacy)?
+        ),
+        &[],
+    )?;
+    load::latest_table_def(pair.legacy)?.ok_or_else(|| Error::UnknownRelation {
+        oid: pair.legacy.to_u32(),
+    })
+}
+
 /// Builds what is missing on the next partition, at last on the root, which takes in what its partitions have.
 fn build_indexes(pair: &Pair, state: &mut CopyState) -> Result<()> {
     let legacy = load::table_def(pair.legacy)?;
@@ -241,13 +270,15 @@ fn build_indexes(pair: &Pair, state: &mut CopyState) -> Result<()> {
         state.next_block += 1;
         return Ok(());
     }
+    let legacy = settled(pair)?;
+    let wanted = indexes::of_twin(&legacy, &pair.partition_key);
     let twin = load::table_def(pair.twin)?;
     let missing: Vec<_> = indexes::missing(&wanted, &twin.indexes)
         .into_iter()
         .cloned()
         .collect();
     execute::run(&indexes::create(&missing, &twin.name), Mode::Run)?;
-    triggers::install_ahead(pair)?;
+    triggers::install_on_bare_partitions(pair)?; // such as came by hand meanwhile
     state.stage = Stage::Drain;
     state.next_block = 0;
     store::log_run(
@@ -325,11 +356,32 @@ fn flip(pair: &Pair, state: &mut CopyState) -> Result<()> {
     )
 }
 
+/// Adds or proves one CHECK constraint that could not be in force while rows were copied; false when there is none.
+fn settle_check(pair: &Pair, legacy: &TableDef, twin: &TableDef) -> Result<bool> {
+    match carry_ddl::table::next_check(legacy, twin) {
+        None => return Ok(false),
+        Some(NextCheck::Prove(plan)) => execute::run(&plan, Mode::Run)?,
+        Some(NextCheck::Add(plan)) => {
+            let mut wanted = vec![(pair.twin, LockMode::AccessExclusive)];
+            for partition in load::partitions(pair.twin)? {
+                wanted.push((partition.oid.into(), LockMode::AccessExclusive));
+            }
+            locks::acquire(&wanted)?;
+            execute::run(&plan, Mode::Run)?;
+        }
+    }
+    Ok(true)
+}
+
 /// Statistics, and foreign keys, one partition at a time: what could not be there during the copy.
 fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
     let legacy = load::table_def(pair.legacy)?;
     let twin = load::table_def(pair.twin)?;
     let Some(position) = state.next_block.checked_sub(1) else {
+        // What was added while rows were copied could not be proven then. Neither this nor ANALYZE keeps writers out.
+        if settle_check(pair, &legacy, &twin)? {
+            return Ok(());
+        }
         // In a transaction of its own: it reads for long, and the locks of the keys are for moments.
         let mut analyze = Plan::default();
         analyze.push("analyze the twin", format!("ANALYZE {}", twin.name));
@@ -350,10 +402,21 @@ fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
                     locks::acquire(&wanted)?;
                 }
                 execute::run(&next.plan, Mode::Run)?;
+                if !next.lock.is_empty() {
+                    actions::leave_to_legacy(pair.twin)?;
+                }
             }
             None => state.next_block += 1,
         }
         return Ok(());
+    }
+    let legacy = settled(pair)?;
+    // A key that was added meanwhile is proven partition by partition too.
+    for partition in load::partitions(pair.twin)?.iter().filter(|p| p.is_leaf) {
+        if foreign_keys::next_on_leaf(&legacy, &load::table_def(partition.oid.into())?).is_some() {
+            state.next_block = 1;
+            return Ok(());
+        }
     }
     let root = foreign_keys::on_root_missing(&legacy, &twin);
     if !root.steps.is_empty() {
@@ -368,6 +431,7 @@ fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
         }
         locks::acquire(&wanted)?;
         execute::run(&root, Mode::Run)?;
+        actions::leave_to_legacy(pair.twin)?;
     }
     state.stage = Stage::Done;
     store::log_run(

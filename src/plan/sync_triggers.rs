@@ -90,16 +90,9 @@ pub fn install(pair: i32, table: &RelName, name: &Ident, purpose: Purpose, place
     };
     let row_events = "INSERT OR UPDATE OR DELETE";
     if purpose == Purpose::Reject {
-        if place == Place::Side {
-            add(
-                name.clone(),
-                format!("BEFORE {row_events} ON {table} FOR EACH ROW"),
-            );
-        }
-        // TRUNCATE has no rows, and its trigger does not come to a partition from the root.
         add(
-            name.with_suffix("_t"),
-            format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT"),
+            name.clone(),
+            format!("BEFORE {row_events} ON {table} FOR EACH ROW"),
         );
         return plan;
     }
@@ -124,6 +117,14 @@ pub fn install(pair: i32, table: &RelName, name: &Ident, purpose: Purpose, place
         );
     }
     plan
+}
+
+/// The names of all triggers that [`install`] makes under `name`.
+pub fn names(name: &Ident) -> Vec<Ident> {
+    let suffixed = STATEMENT_TRIGGERS
+        .iter()
+        .map(|(suffix, _)| name.with_suffix(suffix));
+    std::iter::once(name.clone()).chain(suffixed).collect()
 }
 
 /// The statement that drops the row trigger.

@@ -22,29 +22,20 @@ fn name_of(oid: Oid) -> Result<RelName> {
     load::rel_name(oid)?.ok_or_else(|| Error::Internal(format!("relation {} is gone", oid.to_u32())))
 }
 
-/// Until the pair is live, writes to the twin are refused.
-pub fn install_reject(pair: &Pair) -> Result<()> {
+/// Until the pair is live, writes to the twin are refused: rows by a row trigger, and statements that find no row by the
+/// statement triggers of the live sync, which lie ready so that little is left to do at the flip.
+pub fn install_on_new_twin(pair: &Pair) -> Result<()> {
     on_twin(pair, Purpose::Reject, Part::All)?;
-    for partition in load::partitions(pair.twin)? {
-        on_partition(pair, &partition.name, Purpose::Reject)?;
-    }
-    Ok(())
-}
-
-/// During the copy: the legacy's changes are logged, writes to the twin are refused.
-pub fn install_capture(pair: &Pair) -> Result<()> {
-    on_legacy(pair, Purpose::Capture)?;
-    install_reject(pair)
-}
-
-/// Lays the twin's statement triggers ready, so that little is left to do at the flip. Until then the row trigger
-/// refuses every write.
-pub fn install_ahead(pair: &Pair) -> Result<()> {
     on_twin(pair, Purpose::Live, Part::Statement)?;
     for partition in load::partitions(pair.twin)? {
         install_on_partition(pair, &partition.name)?;
     }
     Ok(())
+}
+
+/// During the copy the legacy's changes are logged.
+pub fn install_capture(pair: &Pair) -> Result<()> {
+    on_legacy(pair, Purpose::Capture)
 }
 
 /// From the flip on changes of either side reach the other. The twin's statement triggers lie ready.
@@ -53,12 +44,6 @@ pub fn flip_to_live(pair: &Pair) -> Result<()> {
     let name = plan::name_on_twin(&pair.base_name);
     run(&plan::uninstall_row(&name_of(pair.twin)?, &name))?;
     on_twin(pair, Purpose::Live, Part::Row)
-}
-
-/// All at once, for a pair that has no rows to copy.
-pub fn install_live(pair: &Pair) -> Result<()> {
-    install_ahead(pair)?;
-    flip_to_live(pair)
 }
 
 fn on_legacy(pair: &Pair, purpose: Purpose) -> Result<()> {
@@ -88,16 +73,12 @@ fn on_twin(pair: &Pair, purpose: Purpose, part: Part) -> Result<()> {
 /// Statement triggers do not come to a partition from its root: each gets its own, so that DML straight into a
 /// partition reaches the legacy. For partitions of a live pair.
 pub fn install_on_partition(pair: &Pair, partition: &RelName) -> Result<()> {
-    on_partition(pair, partition, Purpose::Live)
-}
-
-fn on_partition(pair: &Pair, partition: &RelName, purpose: Purpose) -> Result<()> {
     let name = plan::name_on_twin(&pair.base_name);
     run(&plan::install(
         pair.id,
         partition,
         &name,
-        purpose,
+        Purpose::Live,
         Place::Partition,
         Part::All,
     ))

@@ -80,7 +80,9 @@ fn indexes_agree(client: &mut Client, shape: &Shape) -> Result<(), String> {
     nothing(
         client,
         "indexes that are not valid",
-        &format!("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid IN {tables} AND NOT indisvalid"),
+        &format!(
+            "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid IN {tables} AND NOT indisvalid"
+        ),
     )?;
     client
         .batch_execute(&format!(

@@ -208,7 +208,9 @@ impl<'a> Driver<'a> {
             }
             4..6 => {
                 pauses.count("pauses", "cancelled");
-                self.cancelled(&format!("CALL partition_router.backfill('{table}', {batch}, '1 ms')"))
+                self.cancelled(&format!(
+                    "CALL partition_router.backfill('{table}', {batch}, '1 ms')"
+                ))
             }
             6..10 => {
                 pauses.count("pauses", "a step held open");
@@ -219,10 +221,18 @@ impl<'a> Driver<'a> {
                 }
                 // Later stages keep the writers out.
                 let operations = self.random.random_range(0..40);
-                let longest = if ["begin", "copy"].contains(&stage) { 200 } else { 10 };
+                let longest = if ["begin", "copy"].contains(&stage) {
+                    200
+                } else {
+                    10
+                };
                 self.run
                     .wait_for_operations(operations, Duration::from_millis(longest));
-                let end = if self.random.random_bool(0.2) { "ROLLBACK" } else { "COMMIT" };
+                let end = if self.random.random_bool(0.2) {
+                    "ROLLBACK"
+                } else {
+                    "COMMIT"
+                };
                 self.call(end, &["40P01"]).map(|_| ())
             }
             10 => self.rewrite(table),
@@ -252,7 +262,10 @@ impl<'a> Driver<'a> {
                 other.execute("SELECT pg_cancel_backend($1)", &[&pid])
             });
             let result = client.batch_execute(call);
-            killer.join().expect("the session that cancels ends").map(|_| result)
+            killer
+                .join()
+                .expect("the session that cancels ends")
+                .map(|_| result)
         });
         let result = result.map_err(|e| format!("pg_cancel_backend: {e}"))?;
         run.log(
@@ -293,7 +306,10 @@ impl<'a> Driver<'a> {
     fn abandon(&mut self, subject: &Subject) -> Outcome {
         subject.set_live(false);
         self.run.totals.count("also", "abandoned and begun again");
-        self.insist(&format!("SELECT partition_router.abandon('{}')", subject.shape.table))
+        self.insist(&format!(
+            "SELECT partition_router.abandon('{}')",
+            subject.shape.table
+        ))
     }
 
     /// What one does with a pair that is live, while the sessions write.

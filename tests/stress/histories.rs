@@ -22,7 +22,11 @@ const AT_ONCE: usize = 4;
 /// The tables of a seed: one pair, or two that are written to in one transaction.
 pub fn subjects(seed: u64) -> Vec<Subject> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let tables: &[&'static str] = if random.random_bool(0.25) { &["t", "u"] } else { &["t"] };
+    let tables: &[&'static str] = if random.random_bool(0.25) {
+        &["t", "u"]
+    } else {
+        &["t"]
+    };
     tables
         .iter()
         .map(|table| Subject::new(Shape::random(table, &mut random)))
@@ -40,7 +44,9 @@ fn server() -> Arc<Cluster> {
 
 /// Runs the histories of `seeds`; gives what failed.
 pub fn run(seeds: &Seeds, totals: &Totals) -> Vec<String> {
-    crate::each_seed(seeds, AT_ONCE, server, |cluster, seed| history(cluster, seed, totals))
+    crate::each_seed(seeds, AT_ONCE, server, |cluster, seed| {
+        history(cluster, seed, totals)
+    })
 }
 
 /// One history, from empty database to the last check.
@@ -91,7 +97,8 @@ fn play(database: &Database, run: &Run, subjects: &[Subject], seed: u64) -> Resu
                 })
             })
             .collect();
-        let driven = Driver::new(run, subjects, &config, &writing, seed).and_then(|mut driver| driver.drive());
+        let driven =
+            Driver::new(run, subjects, &config, &writing, seed).and_then(|mut driver| driver.drive());
         if driven.is_err() {
             run.stop.store(true, Ordering::SeqCst);
         }

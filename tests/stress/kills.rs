@@ -203,7 +203,10 @@ impl<'a> Trial<'a> {
         match self.plan.call {
             Call::Backfill => {
                 let request = self.shape().request();
-                insist(client, &format!("SELECT FROM partition_router.create_twin({request})"))?;
+                insist(
+                    client,
+                    &format!("SELECT FROM partition_router.create_twin({request})"),
+                )?;
                 insist(client, &format!("SELECT partition_router.start_sync('{t}')"))
             }
             Call::Repair => {
@@ -337,7 +340,8 @@ impl<'a> Trial<'a> {
     fn kill(&self, processes: &Processes, watcher: &mut Client) -> Result<(), String> {
         self.run.killing.store(true, Ordering::SeqCst);
         let cluster = &self.database.cluster;
-        self.run.log("killer", self.run.now(), format!("{:?}", self.plan.victim));
+        self.run
+            .log("killer", self.run.now(), format!("{:?}", self.plan.victim));
         let pid = match self.plan.victim {
             Victim::Postmaster => {
                 cluster_sh(&["crash", cluster.directory()]);
@@ -390,7 +394,9 @@ impl<'a> Trial<'a> {
         for row in client.query(query, &[]).map_err(text)? {
             let (id, commit): (String, bool) = (row.get(0), self.random.random());
             let verb = if commit { "COMMIT" } else { "ROLLBACK" };
-            self.run.totals.count("also", "prepared transactions met after the kill");
+            self.run
+                .totals
+                .count("also", "prepared transactions met after the kill");
             client
                 .batch_execute(&format!("{verb} PREPARED '{id}'"))
                 .map_err(text)?;
@@ -401,14 +407,19 @@ impl<'a> Trial<'a> {
     /// A pair that was live is equal before anybody does anything.
     fn at_once_after(&self, client: &mut Client) -> Result<(), String> {
         let live: bool = client
-            .query_one("SELECT EXISTS (SELECT FROM partition_router.pair WHERE phase = 'live')", &[])
+            .query_one(
+                "SELECT EXISTS (SELECT FROM partition_router.pair WHERE phase = 'live')",
+                &[],
+            )
             .map_err(text)?
             .get(0);
         if !live || self.plan.call == Call::Repair {
             return Ok(());
         }
         self.subjects[0].set_live(self.plan.call != Call::Abandon);
-        self.run.totals.count("comparisons", "live at once after the kill");
+        self.run
+            .totals
+            .count("comparisons", "live at once after the kill");
         checks::equal(client, self.shape())
             .inspect_err(|_| self.run.totals.count("mismatches", "live at once after the kill"))
     }
@@ -424,8 +435,16 @@ impl<'a> Trial<'a> {
                     let seed = self.seed.wrapping_add(1 << 40);
                     scope.spawn(move || {
                         let pid = AtomicI32::new(0);
-                        Session::new(again, subjects, config, &pid, number as u64, seed, OPERATIONS_AFTER)
-                            .and_then(|mut session| session.write())
+                        Session::new(
+                            again,
+                            subjects,
+                            config,
+                            &pid,
+                            number as u64,
+                            seed,
+                            OPERATIONS_AFTER,
+                        )
+                        .and_then(|mut session| session.write())
                     })
                 })
                 .collect();
@@ -489,7 +508,9 @@ fn is_code(error: &postgres::Error, code: &str) -> bool {
 }
 
 fn is_busy(error: &postgres::Error) -> bool {
-    ["55P03", "40P01", "55006"].iter().any(|code| is_code(error, code))
+    ["55P03", "40P01", "55006"]
+        .iter()
+        .any(|code| is_code(error, code))
 }
 
 /// Lets the copy take background workers, where this version can.

@@ -18,8 +18,8 @@ mod totals;
 mod world;
 
 use common::Cluster;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use totals::Totals;
 
 /// Which seeds to run.

@@ -43,7 +43,9 @@ impl Operation {
     pub fn text(&self) -> String {
         match &self.sql {
             Sql::Text(text) => text.clone(),
-            Sql::Prepared(text, id, number, note) => format!("{text} -- {id}, {number}, {} bytes", note.len()),
+            Sql::Prepared(text, id, number, note) => {
+                format!("{text} -- {id}, {number}, {} bytes", note.len())
+            }
             Sql::Copy(text, rows) => format!("{text}\n{rows}"),
         }
     }
@@ -127,18 +129,18 @@ impl Generator<'_> {
 
     /// `k, org, acct, amount, slot, doc` of a new row.
     fn values(&mut self, replica: bool) -> String {
-        let (key, account, slot, doc) =
-            (self.key(), self.account(replica), self.slot(replica), self.doc());
-        let (org, amount) = (
-            self.random.random_range(0..97),
-            self.random.random_range(0..1000),
-        );
+        let (key, account, slot, doc) = (self.key(), self.account(replica), self.slot(replica), self.doc());
+        let (org, amount) = (self.random.random_range(0..97), self.random.random_range(0..1000));
         format!("{key}, {org}, {account}, {amount}, {slot}, {doc}")
     }
 
     /// The next operation on `target`; in a transaction as a `replica` only what checks no other table.
     pub fn next(&mut self, target: Target, replica: bool) -> Operation {
-        let kinds = if replica { &KINDS[..KINDS_OF_REPLICA] } else { &KINDS[..] };
+        let kinds = if replica {
+            &KINDS[..KINDS_OF_REPLICA]
+        } else {
+            &KINDS[..]
+        };
         let all: u32 = kinds.iter().map(|(_, weight)| weight).sum();
         let mut at = self.random.random_range(0..all);
         let mut kind = kinds[0].0;

@@ -206,7 +206,9 @@ impl<'a> Session<'a> {
         };
         // The twin is no stricter than its legacy: what the legacy took, it takes.
         let of_legacy = !c.wrote_twin && !c.wrote_leaf;
-        let refused = error.hint().is_some_and(|hint| hint.starts_with("The other side"))
+        let refused = error
+            .hint()
+            .is_some_and(|hint| hint.starts_with("The other side"))
             || (code == "23505" && error.table().is_some_and(|table| !self.is_a_legacy(table)));
         if allowed && !(of_legacy && refused) {
             return Ok(());
@@ -237,7 +239,8 @@ impl<'a> Session<'a> {
                 None => "connection lost".into(),
             },
         };
-        self.run.log(&self.name, begin, format!("{statement} → {outcome}"));
+        self.run
+            .log(&self.name, begin, format!("{statement} → {outcome}"));
     }
 
     fn block(&mut self, c: &mut Circumstances) -> Result<(), Stop> {
@@ -277,7 +280,8 @@ impl<'a> Session<'a> {
         }
         if self.random.random_bool(0.05) {
             let operations = self.random.random_range(2..20);
-            self.run.wait_for_operations(operations, Duration::from_millis(40));
+            self.run
+                .wait_for_operations(operations, Duration::from_millis(40));
         }
         if self.random.random_bool(0.12) {
             self.run.totals.count("transactions", "rolled back");
@@ -298,7 +302,8 @@ impl<'a> Session<'a> {
         self.say(&format!("SELECT count(*) FROM {table}"))?;
         self.run.totals.count("also", "old snapshots held");
         let operations = self.random.random_range(10..120);
-        self.run.wait_for_operations(operations, Duration::from_millis(250));
+        self.run
+            .wait_for_operations(operations, Duration::from_millis(250));
         Ok(())
     }
 
@@ -373,7 +378,8 @@ impl<'a> Session<'a> {
             self.prepared.clear();
         }
         let operations = self.random.random_range(0..10);
-        self.run.wait_for_operations(operations, Duration::from_millis(20));
+        self.run
+            .wait_for_operations(operations, Duration::from_millis(20));
         if self.random.random_bool(0.2) {
             self.run.totals.count("transactions", "rolled back when prepared");
             return self.say(&format!("ROLLBACK PREPARED '{id}'"));

@@ -121,7 +121,11 @@ impl<'a> Run<'a> {
         let text: String = log
             .iter()
             .map(|(begin, end, who, what)| {
-                format!("{:9.2} {:9.2} {who:10} {what}\n", milliseconds(begin), milliseconds(end))
+                format!(
+                    "{:9.2} {:9.2} {who:10} {what}\n",
+                    milliseconds(begin),
+                    milliseconds(end)
+                )
             })
             .collect();
         std::fs::write(&path, text).expect("target/ is writable");
