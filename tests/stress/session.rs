@@ -408,7 +408,7 @@ impl<'a> Session<'a> {
         let result = self.execute(&operation);
         self.log(begin, &operation.text(), &result);
         // A transaction may have met the twin before it was live; that any statement did is enough.
-        if operation.target != Target::Legacy && (epoch % 2 == 0 || subject.epoch() != epoch) {
+        if operation.target != Target::Legacy && (epoch.is_multiple_of(2) || subject.epoch() != epoch) {
             c.live = false;
         }
         self.done += 1;
