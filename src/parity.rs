@@ -82,18 +82,48 @@ pub fn verify(relation: Oid, level: Level) -> Result<Vec<Verdict>> {
         });
     }
     let started = Instant::now();
+    lock(&pair)?;
+    let verdicts = under_newest_snapshot(|| compare(&pair, level))?;
+    record(&pair, level, &verdicts, started)?;
+    Ok(verdicts)
+}
+
+fn compare(pair: &Pair, level: Level) -> Result<Vec<Verdict>> {
     let owner = load::owner(pair.legacy)?;
-    let mut verdicts = session::as_user(owner, || scan(&pair, level))?;
+    let mut verdicts = session::as_user(owner, || scan(pair, level))?;
     if level == Level::Rows {
-        for (partition, rows) in diff::count_by_partition(&pair)? {
+        for (partition, rows) in diff::count_by_partition(pair)? {
             match verdicts.iter_mut().find(|v| v.partition == partition) {
                 Some(verdict) => verdict.different = rows,
                 None => return Err(Error::Internal("a row is in no partition of the twin".into())),
             }
         }
     }
-    record(&pair, level, &verdicts, started)?;
     Ok(verdicts)
+}
+
+/// Keeps TRUNCATE out of both sides, against which no snapshot helps.
+fn lock(pair: &Pair) -> Result<()> {
+    for table in std::iter::once(pair.legacy).chain(load::leaves(pair.twin)?) {
+        // SAFETY: a lock that the transaction holds to its end.
+        unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as i32) };
+    }
+    Ok(())
+}
+
+/// Runs `body` under a snapshot taken now, in READ COMMITTED: that of the statement is older than its locks, so that it
+/// would see the rows of one side only where the other was emptied meanwhile by TRUNCATE.
+fn under_newest_snapshot<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: plain reads; the snapshot is pushed and popped here. An error that unwinds leaves it to the abort.
+    unsafe {
+        if pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 {
+            return body();
+        }
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let outcome = body();
+        pg_sys::PopActiveSnapshot();
+        outcome
+    }
 }
 
 /// Reads both sides under the active snapshot.

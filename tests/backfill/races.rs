@@ -362,3 +362,24 @@ fn a_transaction_open_across_the_whole_copy_that_only_reads_is_not_in_the_way() 
     );
     run(&mut application, &["COMMIT"]);
 }
+
+#[test]
+fn truncate_of_a_twin_that_is_not_live_is_refused() {
+    let (_database, mut backfill, mut application) = two_sessions("truncate_twin");
+    capture(&mut backfill, "c");
+    let leaf: String = one(
+        &mut backfill,
+        "SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'c_partitioned'::regclass",
+    );
+    for wanted in ["begin", "copy", "index", "drain", "flip"] {
+        steps_until(&mut backfill, "c", wanted);
+        for table in ["c_partitioned", leaf.as_str()] {
+            assert_eq!(
+                crate::common::sqlstate(&mut application, &format!("TRUNCATE {table}")),
+                "PR012",
+                "{table} in {wanted}"
+            );
+        }
+    }
+    assert_eq!(finish(&mut backfill, "c"), ROWS);
+}
