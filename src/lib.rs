@@ -11,6 +11,7 @@
 //! | [`preflight`], [`twin`], [`migrate`] | from a table to a pair, and back |
 //! | [`sync`] | the dual write: triggers, one side of a pair, change log |
 //! | [`backfill`] | copy, index, drain, flip |
+//! | [`worker`] | background workers that help a backfill |
 //! | [`parity`] | digests, differences, repair |
 //! | [`route`] | which side a read uses, and why |
 //! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
@@ -42,6 +43,7 @@ mod sync;
 #[cfg(feature = "pg_test")]
 mod tests;
 mod twin;
+mod worker;
 
 pgrx::pg_module_magic!();
 
@@ -74,6 +76,7 @@ pub extern "C-unwind" fn _PG_init() {
     error::init();
     settings::init();
     sync::init();
+    worker::init();
 }
 
 /// What the test framework of pgrx asks for.

@@ -163,7 +163,7 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
     if let (Some(_), Some(twin)) = (&legacy, &twin) {
         execute::run(&drop_twin(twin), Mode::Run)?;
     }
-    backfill::drop_change_log(&pair)?;
+    backfill::log::drop_all(&pair)?;
     session::with_own_tables(|| {
         spi::execute(
             "DELETE FROM partition_router.policy WHERE parent::oid = $1",

@@ -70,6 +70,11 @@ pub fn latest_row<T: DeserializeOwned>(query: &str, arg: i32) -> Result<Option<T
     Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
 }
 
+/// The first row that a statement which changes something returns, as one `jsonb` column.
+pub fn returning<T: DeserializeOwned>(statement: &str, args: &[Arg]) -> Result<Option<T>> {
+    Spi::connect_mut(|client| Ok(parse(client.update(statement, None, args)?)?.pop()))
+}
+
 /// Runs a statement that changes something; gives the number of rows that it processed.
 pub fn execute(statement: &str, args: &[Arg]) -> Result<u64> {
     Spi::connect_mut(|client| Ok(client.update(statement, None, args)?.len() as u64))

@@ -105,7 +105,7 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
     let is_before = bits & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE;
     let relation = data.tg_relation;
     let relation_oid = unsafe { (*relation).rd_id };
-    if mode == TriggerMode::Reject {
+    if mode == TriggerMode::Reject || is_closed(pair_id, relation_oid)? {
         let twin = unsafe { relation::relation_name(relation) };
         let copying = pair_cache::get(pair_id)?.log.is_some();
         return Err(Error::WrongPhase {
@@ -166,6 +166,12 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
         TriggerMode::Capture => capture::log_keys(&pair, &firing),
         _ => apply::carry(&pair, &firing),
     })
+}
+
+/// Whether `relation` is a table of a twin that nobody may write to yet. Its live triggers lie ready before the flip.
+fn is_closed(pair_id: i32, relation: Oid) -> Result<bool> {
+    let pair = pair_cache::get(pair_id)?;
+    Ok(pair.log.is_some() && relation != pair.legacy)
 }
 
 /// The pair, if `relation` is one of its tables.

@@ -33,22 +33,21 @@ pub fn install_capture(pair: &Pair) -> Result<()> {
     install_reject(pair)
 }
 
-/// Lays the twin's statement triggers ready, so that little is left to do at the flip. Until then the row trigger
-/// refuses every write.
+/// Lays all triggers of the twin ready, so that the flip has nothing to do there: until the pair is live they refuse
+/// every write themselves. The caller keeps everybody out of the twin.
 pub fn install_ahead(pair: &Pair) -> Result<()> {
     on_twin(pair, Purpose::Live, Part::Statement)?;
     for partition in load::partitions(pair.twin)? {
         install_on_partition(pair, &partition.name)?;
     }
-    Ok(())
-}
-
-/// From the flip on changes of either side reach the other. The twin's statement triggers lie ready.
-pub fn flip_to_live(pair: &Pair) -> Result<()> {
-    on_legacy(pair, Purpose::Live)?;
     let name = plan::name_on_twin(&pair.base_name);
     run(&plan::uninstall_row(&name_of(pair.twin)?, &name))?;
     on_twin(pair, Purpose::Live, Part::Row)
+}
+
+/// From the flip on changes of either side reach the other.
+pub fn flip_to_live(pair: &Pair) -> Result<()> {
+    on_legacy(pair, Purpose::Live)
 }
 
 /// All at once, for a pair that has no rows to copy.

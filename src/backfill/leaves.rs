@@ -1,0 +1,147 @@
+//! The stages that go through the twin's partitions: indexes before the flip, statistics and foreign keys after it.
+
+use super::state::{CopyState, Done, Stage};
+use super::tasks::{self, Task};
+use super::{Share, log, twin_locks};
+use crate::catalog::{TableDef, load};
+use crate::error::Result;
+use crate::execute::{self, Mode};
+use crate::locks::{self, LockMode};
+use crate::pair::{Pair, store};
+use crate::plan::{Plan, foreign_keys, indexes};
+use crate::session::PinnedSettings;
+use crate::sync::triggers;
+use crate::worker;
+use pgrx::pg_sys::Oid;
+use serde_json::json;
+
+/// The partition of a task; `None` when it is gone from the twin.
+fn leaf_of(pair: &Pair, task: Task) -> Result<Option<TableDef>> {
+    if !load::is_leaf_of(task.relation(), pair.twin)? {
+        return Ok(None);
+    }
+    load::table_def(task.relation()).map(Some)
+}
+
+/// Builds what is missing on the next partitions that nobody is at. Each locks only itself.
+pub fn index(pair: &Pair, state: &mut CopyState) -> Result<Share> {
+    let claimed = tasks::claim_leaves(pair.id, Stage::Index)?;
+    if claimed.is_empty() {
+        return Ok(Share::Nothing);
+    }
+    let wanted = indexes::of_twin(&load::table_def(pair.legacy)?, &pair.partition_key);
+    // Where several processes build indexes, each has its own to build.
+    let _alone =
+        (worker::processes() > 1).then(|| PinnedSettings::new(&[(c"max_parallel_maintenance_workers", "0")]));
+    for task in &claimed {
+        let Some(leaf) = leaf_of(pair, *task)? else {
+            continue;
+        };
+        let missing: Vec<_> = indexes::missing(&wanted, &leaf.indexes)
+            .into_iter()
+            .cloned()
+            .collect();
+        execute::run(&indexes::create(&missing, &leaf.name), Mode::Run)?;
+    }
+    let done = Done {
+        parts: claimed.len() as u32,
+        ..Done::default()
+    };
+    state.count(pair, &done)?;
+    Ok(Share::Done)
+}
+
+/// The root takes in what its partitions have, and the twin gets the triggers that it will need.
+pub fn index_root(pair: &Pair, state: &mut CopyState) -> Result<()> {
+    let legacy = load::table_def(pair.legacy)?;
+    let wanted = indexes::of_twin(&legacy, &pair.partition_key);
+    locks::acquire(&twin_locks(pair)?)?;
+    let twin = load::table_def(pair.twin)?;
+    let missing: Vec<_> = indexes::missing(&wanted, &twin.indexes)
+        .into_iter()
+        .cloned()
+        .collect();
+    execute::run(&indexes::create(&missing, &twin.name), Mode::Run)?;
+    triggers::install_ahead(pair)?;
+    state.stage = Stage::Drain;
+    state.next_block = 0;
+    store::log_run(
+        &legacy.name.to_string(),
+        "backfill",
+        "INDEXED",
+        json!({ "indexes": wanted.len() }),
+    )
+}
+
+/// What could not be there during the copy: statistics, and foreign keys, one partition at a time.
+pub fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
+    let legacy = load::table_def(pair.legacy)?;
+    if state.next_block == 0 {
+        return analyze(pair, state, &legacy);
+    }
+    if let Some(task) = tasks::claim(pair.id, Stage::Finish)? {
+        let done = match leaf_of(pair, task)? {
+            Some(leaf) => next_foreign_key(&legacy, &leaf)?,
+            None => true,
+        };
+        if done {
+            state.next_block += 1;
+            return Ok(());
+        }
+        return tasks::give_back(pair.id, task);
+    }
+    let twin = load::table_def(pair.twin)?;
+    let root = foreign_keys::on_root_missing(&legacy, &twin);
+    if !root.steps.is_empty() {
+        // Taking in a partition's key drops the triggers that it has on the table that it points at, and that needs
+        // ACCESS EXCLUSIVE: asked for first and within the budget, not on the way.
+        let mut wanted: Vec<(Oid, LockMode)> = foreign_keys::carried(&legacy)
+            .map(|key| (Oid::from(key.references), LockMode::AccessExclusive))
+            .collect();
+        wanted.push((pair.twin, LockMode::ShareRowExclusive));
+        for partition in load::partitions(pair.twin)? {
+            wanted.push((partition.oid.into(), LockMode::ShareRowExclusive));
+        }
+        locks::acquire(&wanted)?;
+        execute::run(&root, Mode::Run)?;
+    }
+    state.stage = Stage::Done;
+    store::log_run(
+        &legacy.name.to_string(),
+        "backfill",
+        "FINISHED",
+        json!({ "rows": state.rows_copied }),
+    )
+}
+
+/// In a transaction of its own: it reads for long, and the locks of the keys are for moments.
+fn analyze(pair: &Pair, state: &mut CopyState, legacy: &TableDef) -> Result<()> {
+    log::drop_all(pair)?;
+    let twin = load::table_def(pair.twin)?;
+    let mut analyze = Plan::default();
+    analyze.push("analyze the twin", format!("ANALYZE {}", twin.name));
+    execute::run(&analyze, Mode::Run)?;
+    if foreign_keys::carried(legacy).next().is_some() {
+        tasks::list_leaves(pair)?;
+    }
+    state.next_block = 1;
+    Ok(())
+}
+
+/// The next thing to do on a partition; true when there was none.
+fn next_foreign_key(legacy: &TableDef, leaf: &TableDef) -> Result<bool> {
+    let Some(next) = foreign_keys::next_on_leaf(legacy, leaf) else {
+        return Ok(true);
+    };
+    if !next.lock.is_empty() {
+        let mut wanted: Vec<_> = next
+            .lock
+            .iter()
+            .map(|oid| (Oid::from(*oid), LockMode::ShareRowExclusive))
+            .collect();
+        wanted.push((leaf.oid.into(), LockMode::ShareRowExclusive));
+        locks::acquire(&wanted)?;
+    }
+    execute::run(&next.plan, Mode::Run)?;
+    Ok(false)
+}
