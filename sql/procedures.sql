@@ -24,10 +24,10 @@ BEGIN
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM partition_router.muster_workers(legacy, 50000, '0');
         more := partition_router.migrate_step(
             legacy, partition_key, strategy, partition_interval, partitions, premake, twin);
         EXIT WHEN NOT more;
-        PERFORM partition_router.muster_workers(legacy, 50000, '0');
     END LOOP;
     PERFORM partition_router.dismiss_workers();
 END
@@ -53,10 +53,10 @@ BEGIN
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM partition_router.muster_workers(relation, batch_rows, pause);
         more := partition_router.backfill_step(relation, batch_rows, pause);
         EXIT WHEN NOT more;
         COMMIT;
-        PERFORM partition_router.muster_workers(relation, batch_rows, pause);
         EXIT WHEN pg_catalog.interval_ge(
             pg_catalog.timestamptz_mi(pg_catalog.clock_timestamp(), started), max_duration);
     END LOOP;

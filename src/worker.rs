@@ -22,15 +22,14 @@ use std::time::Duration;
 /// What `pg_stat_activity.backend_type` says of them.
 const TYPE: &str = "partition_router backfill";
 
-/// Settings of the leader that matter to what workers do.
-const PINNED: [&CStr; 8] = [
+/// Settings of the leader that matter to what workers do, such that every role may set.
+const PINNED: [&CStr; 7] = [
     c"lock_timeout",
     c"partition_router.lock_timeout",
     c"maintenance_work_mem",
     c"work_mem",
     c"default_tablespace",
     c"synchronous_commit",
-    c"commit_delay",
     c"application_name",
 ];
 

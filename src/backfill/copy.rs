@@ -23,8 +23,12 @@ use std::ptr::null_mut;
 const CHUNK_BLOCKS: u32 = 128;
 /// Rows that are gathered for one partition before they are written.
 const ROWS_PER_WRITE: usize = 500;
-/// Rows that are gathered for all partitions together.
+/// Rows, and bytes of them, that are gathered for all partitions together.
 const ROWS_IN_MEMORY: usize = 10_000;
+const BYTES_IN_MEMORY: usize = 4 << 20;
+/// Slots that are kept for all partitions together: rows that come in the order of their partitions would fill those of
+/// one after the other.
+const SLOTS_IN_MEMORY: usize = 2 * ROWS_IN_MEMORY;
 
 /// What the copy reads, fixed when it begins.
 pub struct Origin {
@@ -185,6 +189,8 @@ struct Writer {
     columns: u16,
     buffers: HashMap<Oid, Buffer>,
     gathered: usize,
+    bytes: usize,
+    slots: usize,
     bulk: *mut pg_sys::BulkInsertStateData,
 }
 
@@ -207,6 +213,8 @@ impl Writer {
                 twin,
                 buffers: HashMap::new(),
                 gathered: 0,
+                bytes: 0,
+                slots: 0,
                 bulk: pg_sys::GetBulkInsertState(),
             })
         }
@@ -239,6 +247,7 @@ impl Writer {
                     .slots
                     .push(pg_sys::table_slot_create(leaf.relation(), null_mut()));
                 pg_sys::MemoryContextSwitchTo(previous);
+                self.slots += 1;
             }
             let slot = buffer.slots[buffer.used];
             match as_it_lies {
@@ -250,10 +259,14 @@ impl Writer {
             }
             buffer.used += 1;
             self.gathered += 1;
-            if buffer.used == ROWS_PER_WRITE {
-                self.gathered -= buffer.write(self.bulk);
-            } else if self.gathered >= ROWS_IN_MEMORY {
+            self.bytes += (*(*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple).t_len as usize;
+            if self.gathered >= ROWS_IN_MEMORY
+                || self.bytes >= BYTES_IN_MEMORY
+                || self.slots >= SLOTS_IN_MEMORY
+            {
                 self.write_all();
+            } else if buffer.used == ROWS_PER_WRITE {
+                self.gathered -= buffer.write(self.bulk);
             }
         }
         self.twin.end_row();
@@ -283,17 +296,30 @@ impl Writer {
             unsafe { buffer.write(self.bulk) };
         }
         self.gathered = 0;
+        self.bytes = 0;
+        if self.slots >= SLOTS_IN_MEMORY {
+            self.drop_slots();
+        }
+    }
+
+    /// Nothing is gathered.
+    fn drop_slots(&mut self) {
+        for slot in self
+            .buffers
+            .values_mut()
+            .flat_map(|buffer| buffer.slots.drain(..))
+        {
+            // SAFETY: made by `add`, and empty.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(slot) };
+        }
+        self.slots = 0;
     }
 
     fn finish(mut self) -> Result<()> {
         self.write_all();
+        self.drop_slots();
         // SAFETY: nothing of the writer is used after this.
         unsafe {
-            for buffer in self.buffers.values() {
-                for slot in &buffer.slots {
-                    pg_sys::ExecDropSingleTupleTableSlot(*slot);
-                }
-            }
             pg_sys::FreeBulkInsertState(self.bulk);
             pg_sys::ExecDropSingleTupleTableSlot(self.as_twin);
         }

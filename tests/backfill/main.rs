@@ -9,7 +9,9 @@ mod common;
 mod calls;
 mod crash;
 mod locks;
+mod memory;
 mod races;
+mod workers;
 
 use common::{Database, assert_equal_sides, one, run};
 use postgres::Client;
