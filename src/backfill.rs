@@ -3,6 +3,7 @@
 //! with where it got to, so that any of them may be the last before a crash: the next call goes on from there.
 
 pub mod copy;
+mod courtesy;
 pub mod drain;
 mod flip;
 mod leaves;

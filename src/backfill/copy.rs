@@ -7,6 +7,7 @@
 //! row as it is then.
 #![allow(unsafe_code)]
 
+use super::courtesy::Turns;
 use super::state::CopyState;
 use super::tasks::Task;
 use crate::catalog::load;
@@ -126,6 +127,7 @@ pub fn batch(
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let row = pg_sys::table_slot_create(legacy, null_mut());
         let length = pg_sys::RelationGetNumberOfBlocksInFork(legacy, pg_sys::ForkNumber::MAIN_FORKNUM);
+        let mut turns = Turns::new();
         let mut range = Some(first);
         while let Some(task) = range.take() {
             let mut block = task.first_block;
@@ -143,6 +145,7 @@ pub fn batch(
                         log.add(row);
                         copied.logged += 1;
                     }
+                    turns.row();
                 }
                 pg_sys::table_endscan(scan);
                 block += blocks;

@@ -2,7 +2,7 @@
 
 use super::state::{CopyState, Done, Stage};
 use super::tasks::{self, Task};
-use super::{Share, log, twin_locks};
+use super::{Share, courtesy, log, twin_locks};
 use crate::catalog::{TableDef, load};
 use crate::error::Result;
 use crate::execute::{self, Mode};
@@ -30,9 +30,9 @@ pub fn index(pair: &Pair, state: &mut CopyState) -> Result<Share> {
         return Ok(Share::Nothing);
     }
     let wanted = indexes::of_twin(&load::table_def(pair.legacy)?, &pair.partition_key);
-    // Where several processes build indexes, each has its own to build.
-    let _alone =
-        (worker::processes() > 1).then(|| PinnedSettings::new(&[(c"max_parallel_maintenance_workers", "0")]));
+    // Where several processes build indexes, each has its own to build; and writers want a processor, too.
+    let _alone = (worker::processes() > 1 || courtesy::others_write())
+        .then(|| PinnedSettings::new(&[(c"max_parallel_maintenance_workers", "0")]));
     for task in &claimed {
         let Some(leaf) = leaf_of(pair, *task)? else {
             continue;
