@@ -8,6 +8,7 @@ mod common;
 
 mod calls;
 mod crash;
+mod flip;
 mod locks;
 mod memory;
 mod races;
