@@ -20,6 +20,7 @@ stress: setup ## the same tests, the long way: minutes of concurrent load
 	@PARTITION_ROUTER_STRESS=full scripts/test.sh sessions
 
 bench: install ## side by side with what one would do instead
+	@scripts/setup.sh bench
 	@benches/run.sh
 
 lint: ## rustfmt, clippy, rustdoc, cargo-deny, shellcheck, other PostgreSQL versions

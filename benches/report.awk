@@ -1,21 +1,30 @@
-# Medians, least, most and ratios of results.tsv: part, work, variant, milliseconds.
+# Medians, least, most, ratios and what sync adds, of lines "group, work, variant, value"; then the requirements.
+# The n-th value of each variant of a work was measured in the same round: added times are medians of such differences.
+# Variable: copied, the rows of the backfill.
 BEGIN {
-    title["forward", "insert_one"] = "one-row INSERT into the legacy"
-    title["forward", "insert_bulk"] = "INSERT … SELECT of " bulk " rows into the legacy"
-    title["reverse", "insert_one"] = "one-row INSERT into the twin"
-    title["reverse", "insert_bulk"] = "INSERT … SELECT of " bulk " rows into the twin"
-    title["change", "update_one"] = "one-row UPDATE"
-    title["change", "delete_one"] = "one-row DELETE"
-    title["change", "update_bulk"] = "UPDATE of " changes " rows"
-    title["change", "delete_bulk"] = "DELETE of " changes " rows"
-    title["copy", "copy"] = "copy of " copy " rows"
-    title["copy", "verify"] = "proof of " copy " rows a side"
+    way["forward"] = "into the legacy"
+    way["reverse"] = "into the twin"
+    title["insert_one"] = "one-row INSERT "
+    title["update_one"] = "one-row UPDATE "
+    title["delete_one"] = "one-row DELETE "
+    title["insert_bulk"] = "INSERT … SELECT "
+    title["copy_bulk"] = "COPY "
+    title["update_bulk"] = "UPDATE of many rows "
+    title["delete_bulk"] = "DELETE of many rows "
+    title["backfill"] = "the copy"
+    title["verify"] = "the proof"
+    title["partman"] = "moving rows with pg_partman, rows a second"
+    title["workers"] = "the backfill by workers"
+    title["loaded"] = "the backfill beside these writers"
+    title["p99"] = "99th percentile of a writer's transaction"
+    title["flip"] = "longest transaction of a writer around the flip"
+    title["memory"] = "private memory at the peak, above what it was before"
     label["none"] = "no sync"
     label["live"] = "partition_router, live"
     label["capture"] = "partition_router, during the copy"
     label["cte"] = "one statement that writes both (CTE)"
     label["statement"] = "PL/pgSQL statement trigger"
-    label["row"] = "PL/pgSQL row trigger with upsert"
+    label["row"] = "PL/pgSQL row trigger"
     label["indexed"] = "INSERT … SELECT, indexes in place"
     label["bare"] = "INSERT … SELECT, then the indexes"
     label["ours"] = "partition_router"
@@ -23,6 +32,18 @@ BEGIN {
     label["count"] = "count(*) on both sides"
     label["hash"] = "sum(hash_record_extended) on both"
     label["counts"] = "partition_router, level counts"
+    label["partition_data_time"] = "partition_data_time"
+    label["one"] = "1 worker"
+    label["two"] = "2 workers"
+    label["before"] = "before"
+    label["during"] = "during the backfill"
+    label["longest"] = "longest"
+    label["insert_small"] = "live INSERT … SELECT"
+    label["update_small"] = "live UPDATE"
+    label["backfill_small"] = "backfill"
+    label["insert_large"] = "live INSERT … SELECT, 5 times the rows"
+    label["update_large"] = "live UPDATE, 5 times the rows"
+    label["backfill_large"] = "backfill, 5 times the rows"
 }
 {
     group = $1 SUBSEP $2
@@ -32,26 +53,130 @@ BEGIN {
     seen[key]++
     value[key, seen[key]] = $4 + 0
 }
-function median(key,    n, i, j, t, v) {
-    n = seen[key]
-    for (i = 1; i <= n; i++) v[i] = value[key, i]
-    for (i = 2; i <= n; i++) for (j = i; j > 1 && v[j] < v[j - 1]; j--) { t = v[j]; v[j] = v[j - 1]; v[j - 1] = t }
-    least = v[1]
-    most = v[n]
-    return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
+
+# Fills sorted[1 … n] and gives the median; least and most are left in these names.
+function middle(n,    i, j, t) {
+    for (i = 2; i <= n; i++)
+        for (j = i; j > 1 && sorted[j] < sorted[j - 1]; j--) { t = sorted[j]; sorted[j] = sorted[j - 1]; sorted[j - 1] = t }
+    least = sorted[1]
+    most = sorted[n]
+    return n % 2 ? sorted[(n + 1) / 2] : (sorted[n / 2] + sorted[n / 2 + 1]) / 2
 }
-function shown(ms) { return ms >= 1000 ? sprintf("%.2f s", ms / 1000) : ms >= 10 ? sprintf("%.0f ms", ms) : sprintf("%.3f ms", ms) }
-END {
-    for (g = 1; g <= group_count; g++) {
-        split(groups[g], part, SUBSEP)
-        printf "%s\n", title[part[1], part[2]]
-        n = split(variants[groups[g]], names, " ")
-        base = median(groups[g] SUBSEP names[1])
-        for (i = 1; i <= n; i++) {
-            m = median(groups[g] SUBSEP names[i])
-            rate = part[2] == "copy" ? sprintf("  %9d rows/s", copy / m * 1000) : ""
-            printf "  %-36s %10s   %10s – %-10s %6.2f×%s\n", label[names[i]], shown(m), shown(least), shown(most), (base > 0 ? m / base : 0), rate
+function median(key,    i) {
+    for (i = 1; i <= seen[key]; i++) sorted[i] = value[key, i]
+    return middle(seen[key])
+}
+# What a variant takes more than no sync, in the same rounds.
+function added(group, variant,    i, n, key, base) {
+    key = group SUBSEP variant
+    base = group SUBSEP "none"
+    n = seen[key] < seen[base] ? seen[key] : seen[base]
+    for (i = 1; i <= n; i++) sorted[i] = value[key, i] - value[base, i]
+    return n ? middle(n) : 0
+}
+function unit_of(work) {
+    return work ~ /_one/ ? "us" : work == "memory" ? "kB" : work == "partman" ? "rows" : "ms"
+}
+function shown(x, unit) {
+    if (unit == "us") return sprintf("%.1f µs", x)
+    if (unit == "kB") return sprintf("%.1f MB", x / 1024)
+    if (unit == "rows") return sprintf("%d/s", x)
+    return x >= 1000 || x <= -1000 ? sprintf("%.2f s", x / 1000) : x >= 10 || x <= -10 ? sprintf("%.0f ms", x) : sprintf("%.2f ms", x)
+}
+# Padded to a width in characters: printf counts bytes (LC_ALL=C), and UTF-8 has more of them.
+function padded(text, width,    rest) {
+    rest = text
+    width += gsub(/[\200-\277]/, "", rest)
+    return sprintf("%-" width "s", text)
+}
+function is_there(group, work, variant) { return ((group SUBSEP work SUBSEP variant) in seen) }
+
+function print_group(group,    part, names, n, i, m, base, u, extra) {
+    split(group, part, SUBSEP)
+    printf "%s%s\n", (part[2] in title ? title[part[2]] : part[2]), (part[1] in way ? way[part[1]] : "")
+    n = split(variants[group], names, " ")
+    if ((group SUBSEP "none") in seen) base = median(group SUBSEP "none")
+    else base = median(group SUBSEP names[1])
+    u = unit_of(part[2])
+    for (i = 1; i <= n; i++) {
+        m = median(group SUBSEP names[i])
+        extra = padded(shown(least, u) " – " shown(most, u), 24)
+        if (base > 0) extra = extra sprintf(" %6.2f×", m / base)
+        if (((group SUBSEP "none") in seen) && names[i] != "none") {
+            extra = extra sprintf("  adds %s", shown(added(group, names[i]), u))
+            extra = extra sprintf(" (%s – %s)", shown(least, u), shown(most, u))
         }
-        print ""
+        if (part[2] == "backfill") extra = extra sprintf("  %d rows/s", copied / m * 1000)
+        printf "  %s %s %s\n", padded(names[i] in label ? label[names[i]] : names[i], 38), padded(shown(m, u), 10), extra
     }
+    if (((group SUBSEP "live") in seen) && ((group SUBSEP "row") in seen)) {
+        m = median(group SUBSEP "live")
+        extra = ((group SUBSEP "cte") in seen) ? sprintf("%.2f× the CTE, ", m / median(group SUBSEP "cte")) : ""
+        printf "  live in total: %s%.2f× the row trigger\n", extra, m / median(group SUBSEP "row")
+    }
+    print ""
+}
+
+# sign is "≤" or "≥". A figure that was not measured is said to be so.
+function requirement(text, sign, limit, figure, format, measured,    verdict) {
+    if (!measured) { printf "  %s %s %s %9s  not measured\n", padded(text, 74), sign, padded(sprintf(format, limit), 7), "-"; return }
+    verdict = (sign == "≤" ? figure <= limit : figure >= limit) ? "met" : "missed"
+    counted[verdict]++
+    printf "  %s %s %s %9s  %s\n", padded(text, 74), sign, padded(sprintf(format, limit), 7), sprintf(format, figure), verdict
+}
+function ratio_of_added(w, work, a, b, limit, text,    group, x, y, measured) {
+    group = w SUBSEP work
+    measured = is_there(w, work, a) && is_there(w, work, b)
+    if (measured) { x = added(group, a); y = added(group, b) }
+    requirement(title[work] way[w] text, "≤", limit, y > 0 ? x / y : (x <= 0 ? 0 : 99), "%.2f×", measured)
+}
+function ratio_of_totals(w, work, a, other, b, limit, text,    measured, y) {
+    measured = is_there(w, work, a) && is_there(w, other, b)
+    if (measured) { y = median(w SUBSEP other SUBSEP b) }
+    requirement(title[work] way[w] text, "≤", limit, measured ? median(w SUBSEP work SUBSEP a) / y : 0, "%.2f×", measured)
+}
+function times(text, limit, sign, top, bottom,    measured) {
+    measured = (top in seen) && (bottom in seen)
+    requirement(text, sign, limit, measured ? median(top) / median(bottom) : 0, "%.2f×", measured)
+}
+function print_requirements(    w, ways, i, j, works, n) {
+    print "requirements                                                                  limit     figure"
+    split("forward reverse", ways, " ")
+    n = split("insert_one update_one delete_one", works, " ")
+    for (i = 1; i <= 2; i++) for (j = 1; j <= n; j++) {
+        ratio_of_added(ways[i], works[j], "live", "cte", 1.0, ": added, to CTE")
+        ratio_of_added(ways[i], works[j], "live", "row", 0.5, ": added, to row trigger")
+    }
+    for (i = 1; i <= 2; i++) {
+        ratio_of_totals(ways[i], "insert_bulk", "live", "insert_bulk", "cte", 1.05, ": total, to CTE")
+        ratio_of_totals(ways[i], "insert_bulk", "live", "insert_bulk", "row", 0.5, ": total, to row trigger")
+        ratio_of_totals(ways[i], "copy_bulk", "live", "insert_bulk", "cte", 1.05, ": total, to CTE of INSERT")
+        ratio_of_totals(ways[i], "copy_bulk", "live", "copy_bulk", "row", 0.5, ": total, to row trigger")
+        ratio_of_totals(ways[i], "update_bulk", "live", "update_bulk", "row", 0.5, ": total, to row trigger")
+        ratio_of_totals(ways[i], "delete_bulk", "live", "delete_bulk", "row", 0.5, ": total, to row trigger")
+    }
+    works[++n] = "insert_bulk"
+    for (j = 1; j <= n; j++) ratio_of_added("forward", works[j], "capture", "live", 0.5, ": added by capture, to live")
+    w = "copy" SUBSEP "backfill" SUBSEP
+    times("backfill: time, to INSERT … SELECT and then the indexes", 1.0, "≤", w "ours", w "bare")
+    times("backfill: times faster than INSERT … SELECT with indexes in place", 3.5, "≥", w "indexed", w "ours")
+    w = "copy" SUBSEP "partman" SUBSEP
+    times("backfill: times the rows a second of pg_partman's partition_data_time", 10, "≥", w "ours", w "partition_data_time")
+    w = "copy" SUBSEP "workers" SUBSEP
+    times("backfill: times faster with 2 workers than with 1", 1.6, "≥", w "one", w "two")
+    w = "load" SUBSEP "p99" SUBSEP
+    times("p99 of writers during the backfill, to before", 2, "≤", w "during", w "before")
+    w = "load" SUBSEP "flip" SUBSEP "longest"
+    requirement("longest transaction of a writer around the flip, ms", "≤", 100, (w in seen) ? median(w) : 0, "%.0f", w in seen)
+    n = split("insert update backfill", works, " ")
+    for (j = 1; j <= n; j++) {
+        w = "memory" SUBSEP "memory" SUBSEP works[j] "_"
+        requirement("memory of " (works[j] == "backfill" ? "a " : "a live ") works[j] ", MB more with 5 times the rows", "≤", 4,
+            ((w "large") in seen) ? (median(w "large") - median(w "small")) / 1024 : 0, "%.1f", (w "large") in seen)
+    }
+    printf "\n  %d met, %d missed\n", counted["met"], counted["missed"]
+}
+END {
+    for (g = 1; g <= group_count; g++) print_group(groups[g])
+    print_requirements()
 }

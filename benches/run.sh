@@ -1,210 +1,144 @@
 #!/usr/bin/env bash
 # Side by side, in one run: what the dual write, the backfill and the proof cost, against what one would do
-# instead. Prints medians, with the least and the most, and ratios. It never passes or fails on time: machines
-# differ, and the ratios are what to compare. Wants a release build installed (make bench does that first).
+# instead. Prints medians, with the least and the most, and ratios; and at the end each requirement with its limit and
+# what was reached. It never passes or fails on time: machines differ, and the ratios are what to compare.
+# Wants a release build installed (make bench does that first).
 #
-#   BENCH_QUICK      when set, small sizes: under two minutes
-#   BENCH_ROUNDS     interleaved rounds (default 3)
-#   BENCH_ROWS       rows of one bulk INSERT (default 500,000)
-#   BENCH_CHANGES    rows of one bulk UPDATE or DELETE (default 100,000)
-#   BENCH_COPY_ROWS  rows of the backfill and of the proof (default 3,000,000)
-#   BENCH_ONE        one-row statements a measurement (default 20,000)
-#   BENCH_PARTS      which parts to run (default "write change copy")
+#   run.sh           measure, and report
+#   run.sh report    only print what earlier runs left
+#   run.sh publish   put that into docs/benchmarks.md and docs/scaling.md
+#
+# Each part leaves its results in BENCH_DIR/PART.tsv, and the report takes all that are there: a part can be
+# measured again alone.
+#
+#   BENCH_PARTS        which parts to run (default "one bulk change copy load memory"; there is "growth" too)
+#   BENCH_DIR          where the server and the results lie (default target/bench)
+#   BENCH_QUICK        when set, small sizes: some minutes
+#   BENCH_ROUNDS       interleaved rounds of all but one-row statements (default 3)
+#   BENCH_ONE_ROUNDS   interleaved rounds of one-row statements (default 15)
+#   BENCH_ONE          one-row statements a slice (default 3,000)
+#   BENCH_ONE_ROWS     rows of each table that they meet (default 100,000)
+#   BENCH_ROWS         rows of one bulk INSERT or COPY (default 500,000)
+#   BENCH_CHANGES      rows of one bulk UPDATE or DELETE (default 100,000)
+#   BENCH_COPY_ROWS    rows of the backfill, of the proof, and of the backfill under load (default 3,000,000)
+#   BENCH_PARTMAN_ROWS rows that pg_partman moves (default 1,000,000)
+#   BENCH_LOAD         writers beside the backfill, in percent of what they reach alone (default 50)
+#   BENCH_LOAD_SECONDS seconds of the same without a backfill (default 15)
+#   BENCH_MEMORY_ROWS  rows of the smaller statement whose memory is watched; the larger has five times as many
+#                      (default 1,000,000)
+#   BENCH_GROWTH       millions of rows to grow to (default "1 3 10 30")
+#   BENCH_PARTITIONS   numbers of partitions (default "24 240 1000"), with BENCH_COPY_ROWS rows
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
 source "$HERE/../scripts/lib.sh"
+# shellcheck source=benches/lib.sh
+source "$HERE/lib.sh"
+for file in one bulk copy load memory growth; do
+  # shellcheck disable=SC1090 # each is checked by itself
+  source "$HERE/parts/$file.sh"
+done
 
 if [[ -n ${BENCH_QUICK:-} ]]; then
-  : "${BENCH_ROUNDS:=3}" "${BENCH_ROWS:=20000}" "${BENCH_CHANGES:=5000}" "${BENCH_COPY_ROWS:=200000}" "${BENCH_ONE:=2000}"
-else
-  : "${BENCH_ROUNDS:=3}" "${BENCH_ROWS:=500000}" "${BENCH_CHANGES:=100000}" "${BENCH_COPY_ROWS:=3000000}" "${BENCH_ONE:=20000}"
+  : "${BENCH_ROUNDS:=1}" "${BENCH_ONE_ROUNDS:=3}" "${BENCH_ONE:=1000}" "${BENCH_ONE_ROWS:=20000}" "${BENCH_ROWS:=20000}" \
+    "${BENCH_CHANGES:=5000}" "${BENCH_COPY_ROWS:=200000}" "${BENCH_PARTMAN_ROWS:=20000}" "${BENCH_MEMORY_ROWS:=50000}" \
+    "${BENCH_LOAD_SECONDS:=5}" \
+    "${BENCH_GROWTH:=0.1 0.3}" "${BENCH_PARTITIONS:=24 100}"
 fi
-: "${BENCH_PARTS:=write change copy}"
-BENCH=$ROOT/target/bench
-RESULTS=$BENCH/results.tsv
-SQL=$HERE/sql
+: "${BENCH_LOAD:=50}" "${BENCH_LOAD_SECONDS:=15}" "${BENCH_ROUNDS:=3}" "${BENCH_ONE_ROUNDS:=15}" "${BENCH_ONE:=3000}" "${BENCH_ONE_ROWS:=100000}" "${BENCH_ROWS:=500000}" \
+  "${BENCH_CHANGES:=100000}" "${BENCH_COPY_ROWS:=3000000}" "${BENCH_PARTMAN_ROWS:=1000000}" "${BENCH_MEMORY_ROWS:=1000000}" \
+  "${BENCH_GROWTH:=1 3 10 30}" "${BENCH_PARTITIONS:=24 240 1000}"
+MEASURES='one bulk change copy load memory'
+: "${BENCH_PARTS:=$MEASURES}"
+: "${BENCH_DIR:=$ROOT/target/bench}"
+BENCH=$(realpath -m -- "$BENCH_DIR")
 
-# --- one server, one schema a variant -----------------------------------------------------------
+progress() { note "$PART: $* ($(elapsed "$BEGAN") s)"; }
 
-start_cluster() {
-  say "a throwaway PostgreSQL $PG_MAJOR: synchronous_commit off, shared_buffers 2GB, autovacuum off"
-  "$ROOT/scripts/cluster.sh" destroy "$BENCH/cluster"
-  local settings
-  settings=$("$ROOT/scripts/cluster.sh" start "$BENCH/cluster" -c synchronous_commit=off -c shared_buffers=2GB \
-    -c autovacuum=off -c max_wal_size=16GB -c maintenance_work_mem=256MB)
-  set -a
-  # shellcheck disable=SC1090 # what cluster.sh prints
-  source /dev/stdin <<<"$settings"
-  set +a
-  trap '"$ROOT/scripts/cluster.sh" destroy "$BENCH/cluster"' EXIT
-  sql public -c 'CREATE EXTENSION partition_router'
-  sql public -v rows="$BENCH_ROWS" -f "$SQL/source.sql"
-  FIRST=$(sql public -Atc 'SELECT bench.first_month()')
-}
-
-# sql SCHEMA ARGUMENTS…: psql with that schema in its search_path.
-sql() {
-  local schema=$1
-  shift
-  PGOPTIONS="-c search_path=$schema,public -c client_min_messages=warning" \
-    "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 "$@"
-}
-
-# filled FILE: the file, with the tables that are written and followed.
-filled() { sed "s/@from@/$FROM/g; s/@to@/$TO/g; s/@key@/$KEY/g" "$SQL/$1.sql"; }
-
-# direction forward|reverse: which table the applications write.
-direction() {
-  if [[ $1 == forward ]]; then
-    FROM=revenues TO=revenues_partitioned KEY='id, occurred_at'
-  else
-    FROM=revenues_partitioned TO=revenues KEY=id
+report() {
+  echo
+  ran
+  echo
+  if [[ -s $BENCH/growth.tsv ]]; then
+    growth_table rows
+    echo
+    growth_table partitions
+    echo
+    arithmetic
+    echo
   fi
+  local part
+  for part in $MEASURES; do
+    [[ ! -s $BENCH/$part.tsv ]] || cat "$BENCH/$part.tsv"
+  done | LC_ALL=C awk -F '\t' -v copied="$BENCH_COPY_ROWS" -f "$HERE/report.awk"
 }
 
-# fresh VARIANT [FILL]: new tables of the same shape, with FILL rows on both sides, and what keeps them in step.
-fresh() {
-  local variant=$1 fill=${2:-0}
-  sql bench_run -c "SELECT partition_router.abandon(legacy) FROM partition_router.status" \
-    -c 'DROP SCHEMA IF EXISTS bench_run CASCADE' -c 'CREATE SCHEMA bench_run' >/dev/null
-  sql bench_run -f "$SQL/schema.sql"
-  if ((fill > 0)); then
-    sql bench_run -c "INSERT INTO revenues (org_id, property_id, amount_cents, occurred_at, description, category,
-      payment_method, status, created_by_user_id, created_at, updated_at) SELECT * FROM bench.rows($fill)"
+# Of each part that left results: when and where.
+ran() {
+  local part
+  for part in $MEASURES growth; do
+    [[ ! -s $BENCH/$part.run ]] || note "$part: $(<"$BENCH/$part.run")"
+  done
+}
+
+growth_table() { awk -F '\t' -v only="$1" -f "$HERE/growth.awk" "$BENCH/growth.tsv"; }
+
+arithmetic() { awk -F '\t' -v gain="$(gain_of_workers)" -f "$HERE/scaling.awk" "$BENCH/growth.tsv"; }
+
+# publish: puts the figures into the documents, between <!-- what --> and <!-- end -->.
+publish() {
+  if [[ -s $BENCH/growth.tsv ]]; then
+    growth_table rows | put scaling.md 'growth: rows'
+    growth_table partitions | put scaling.md 'growth: partitions'
+    arithmetic | put scaling.md 'growth: arithmetic'
   fi
-  case $variant in
-    live) sql bench_run -c "CALL partition_router.migrate('revenues', 'occurred_at', premake => 0)" ;;
-    capture) sql bench_run -c "SELECT FROM partition_router.create_twin('revenues', 'occurred_at', premake => 0)" \
-      -c "SELECT partition_router.start_sync('revenues')" >/dev/null ;;
-    *)
-      sql bench_run -f "$SQL/twin.sql" -f "$SQL/twin_indexes.sql" -c 'INSERT INTO revenues_partitioned SELECT * FROM revenues'
-      case $variant in
-        row) filled row_trigger | sql bench_run ;;
-        statement) filled statement_trigger | sql bench_run ;;
-      esac
-      ;;
-  esac
-  sql bench_run -c 'VACUUM ANALYZE revenues' -c 'ANALYZE revenues_partitioned' -c 'CHECKPOINT'
+  { echo '```' && report && echo '```'; } | put benchmarks.md report
 }
 
-# --- measuring ----------------------------------------------------------------------------------
-
-keep() { printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$RESULTS"; }
-
-# timed STATEMENT…: milliseconds of the last statement, as psql's \timing has them.
-timed() {
-  local arguments=() statement
-  for statement in "$@"; do arguments+=(-c "$statement"); done
-  sql bench_run -c '\timing on' "${arguments[@]}" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1
+# put PAGE WHAT: what it reads, in place of what the page has there.
+put() {
+  cat >"$BENCH/put"
+  grep -qxF "<!-- $2 -->" "$ROOT/docs/$1" || die "docs/$1 has no place for '$2'"
+  awk -v what="<!-- $2 -->" -v file="$BENCH/put" '
+    $0 == "<!-- end -->" { inside = 0 }
+    !inside
+    $0 == what { inside = 1; while ((getline line < file) > 0) print line }' "$ROOT/docs/$1" >"$BENCH/page"
+  cat "$BENCH/page" >"$ROOT/docs/$1"
 }
 
-# one FILE VARIABLES…: milliseconds of one statement, one client, prepared.
-one() {
-  local file=$1
-  shift
-  filled "$file" >"$BENCH/one.sql"
-  PGOPTIONS='-c search_path=bench_run,public' "$PG_BIN/pgbench" -n -M prepared -c 1 -t "$BENCH_ONE" \
-    -D first="$FIRST" "$@" -f "$BENCH/one.sql" 2>&1 | sed -n 's/^latency average = \([0-9.]*\) ms/\1/p'
+# How much faster two workers were than one, by the sums of all rounds; 0 when it was not measured.
+gain_of_workers() {
+  [[ -s $BENCH/copy.tsv ]] || { echo 0 && return; }
+  awk -F '\t' '$2 == "workers" { sum[$3] += $4 } END { print sum["two"] > 0 ? sum["one"] / sum["two"] : 0 }' "$BENCH/copy.tsv"
 }
 
-# equal VARIANT: a fast dual write that loses rows is worth nothing.
-equal() {
-  [[ $1 != none && $1 != capture ]] || return 0
-  local differing
-  differing=$(sql bench_run -Atc "SELECT count(*) FROM revenues l FULL JOIN revenues_partitioned t
-    ON l.id = t.id AND l.occurred_at = t.occurred_at WHERE l.id IS NULL OR t.id IS NULL OR ROW(l.*)::text <> ROW(t.*)::text")
-  [[ $differing == 0 ]] || die "variant $1 left $differing rows that differ"
-}
-
-# --- the parts ----------------------------------------------------------------------------------
-
-part_write() {
-  local way variant suffix
-  for way in forward reverse; do
-    direction "$way"
-    for variant in none live capture cte statement row; do
-      [[ $way == forward || $variant != capture ]] || continue # the twin takes no writes during the copy
-      suffix=
-      [[ $variant != cte ]] || suffix=_cte
-      fresh "$variant"
-      keep "$way" insert_one "$variant" "$(one "insert_one$suffix")"
-      sql bench_run -c 'CHECKPOINT'
-      keep "$way" insert_bulk "$variant" "$(timed "$(filled "insert_bulk$suffix")")"
-      equal "$variant"
+main() {
+  require_postgres
+  mkdir -p "$BENCH"
+  if (($# == 0)); then
+    BEGAN=$(now)
+    start_cluster
+    for PART in $BENCH_PARTS; do
+      measure
     done
-  done
+  fi
+  case ${1:-report} in
+    report) report ;;
+    publish) publish ;;
+    *) die "usage: run.sh [report|publish]" ;;
+  esac
 }
 
-part_change() {
-  local variant rows=$((BENCH_CHANGES + BENCH_ONE))
-  direction forward
-  for variant in none live row; do
-    fresh "$variant" "$rows"
-    keep change update_one "$variant" "$(one update_one -D rows="$rows")"
-    keep change delete_one "$variant" "$(one delete_one -D id="$BENCH_CHANGES")"
-    sql bench_run -c 'CHECKPOINT'
-    keep change update_bulk "$variant" \
-      "$(timed "UPDATE revenues SET status = 'void', updated_at = now() WHERE id <= $BENCH_CHANGES")"
-    sql bench_run -c 'CHECKPOINT'
-    keep change delete_bulk "$variant" "$(timed "DELETE FROM revenues WHERE id <= $BENCH_CHANGES")"
-    equal "$variant"
-  done
+# One part, with a note of when and where.
+measure() {
+  local began
+  declare -F "part_$PART" >/dev/null || die "there is no part $PART"
+  say "$PART ($(elapsed "$BEGAN") s)"
+  began=$(now)
+  : >"$BENCH/$PART.tsv"
+  "part_$PART"
+  echo "PostgreSQL $("$PG_BIN/postgres" --version | awk '{ print $3 }'), $(nproc) cores, load $(cut -d ' ' -f 1-3 /proc/loadavg)," \
+    "$(date -u +%F), $(elapsed "$began") s" >"$BENCH/$PART.run"
 }
 
-# The legacy of the copies is made once; each copy starts with an empty twin.
-prepare_copy() {
-  direction forward
-  fresh none "$BENCH_COPY_ROWS"
-  sql bench_run -c 'DROP TABLE revenues_partitioned' -c 'VACUUM ANALYZE revenues'
-}
-
-part_copy() {
-  local copy='INSERT INTO revenues_partitioned SELECT * FROM revenues' rows bare indexes whole
-  sql bench_run -f "$SQL/twin.sql" -f "$SQL/twin_indexes.sql" -c 'CHECKPOINT'
-  keep copy copy "indexed" "$(timed "$copy")"
-  sql bench_run -c 'DROP TABLE revenues_partitioned' -f "$SQL/twin.sql" -c 'CHECKPOINT'
-  bare=$(timed "$copy")
-  local start
-  start=$(now)
-  sql bench_run -f "$SQL/twin_indexes.sql"
-  indexes=$(awk -v a="$start" -v b="$(now)" 'BEGIN { print 1000 * (b - a) }')
-  keep copy copy bare "$(awk -v a="$bare" -v b="$indexes" 'BEGIN { print a + b }')"
-  sql bench_run -c 'DROP TABLE revenues_partitioned' \
-    -c "SELECT FROM partition_router.create_twin('revenues', 'occurred_at', premake => 0)" \
-    -c "SELECT partition_router.start_sync('revenues')" -c 'CHECKPOINT' >/dev/null
-  whole=$(timed "CALL partition_router.backfill('revenues')")
-  keep copy copy ours "$(sql bench_run -Atc "SELECT 1000 * extract(epoch FROM max(at) FILTER (WHERE stage = 'LIVE')
-    - max(at) FILTER (WHERE stage = 'BEGIN')) FROM partition_router.run_log WHERE operation = 'backfill'")"
-  keep copy copy whole "$whole"
-  rows=$(sql bench_run -Atc 'SELECT count(*) FROM revenues_partitioned')
-  ((rows == BENCH_COPY_ROWS + 24)) || die "the backfill copied $rows rows"
-  sql bench_run -c 'VACUUM revenues_partitioned'
-  local hashed='SELECT sum(hash_record_extended(r, 0)::numeric) FROM'
-  keep copy verify count "$(timed 'SELECT (SELECT count(*) FROM revenues), (SELECT count(*) FROM revenues_partitioned)')"
-  keep copy verify hash "$(timed "SELECT ($hashed revenues r), ($hashed revenues_partitioned r)")"
-  keep copy verify ours "$(timed "SELECT bool_and(matches) FROM partition_router.verify('revenues')")"
-  keep copy verify counts "$(timed "SELECT bool_and(matches) FROM partition_router.verify('revenues', 'counts')")"
-  sql bench_run -c "SELECT partition_router.abandon('revenues')" >/dev/null
-}
-
-# --- all together -------------------------------------------------------------------------------
-
-require_postgres
-mkdir -p "$BENCH"
-: >"$RESULTS"
-start_cluster
-began=$(now)
-for part in $BENCH_PARTS; do
-  [[ $part != copy ]] || prepare_copy
-  for ((round = 1; round <= BENCH_ROUNDS; round++)); do
-    say "$part, round $round of $BENCH_ROUNDS ($(elapsed "$began") s)"
-    "part_$part"
-  done
-done
-echo
-note "$("$PG_BIN/postgres" --version), $(nproc) cores, load $(cut -d ' ' -f 1-3 /proc/loadavg), $(elapsed "$began") s"
-note "median, least – most, ratio to the first line of each group"
-note "rounds $BENCH_ROUNDS, one-row statements $BENCH_ONE, bulk $(thousands "$BENCH_ROWS"), changes $(thousands "$BENCH_CHANGES"), copy $(thousands "$BENCH_COPY_ROWS")"
-echo
-awk -F '\t' -v bulk="$BENCH_ROWS" -v changes="$BENCH_CHANGES" -v copy="$BENCH_COPY_ROWS" -f "$HERE/report.awk" "$RESULTS"
+main "$@"

@@ -3,6 +3,7 @@
 #
 #   setup.sh [build]   PostgreSQL server and headers, compilers, cargo-pgrx and its configuration
 #   setup.sh lint      the same, and the linters
+#   setup.sh bench     the same as build, and pg_partman to compare with, where it can be had
 #
 # PG_CONFIG picks the PostgreSQL; its packages are installed when it names a version that is not there
 # yet (PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config). Works on Debian 12 and later and on Ubuntu, as
@@ -158,6 +159,19 @@ init_pgrx() {
   cargo pgrx init --no-run "${arguments[@]}"
 }
 
+# --- rivals -------------------------------------------------------------------------------------
+
+# The benchmark does without it where no package is to be had, and says so.
+check_rivals() {
+  local found package
+  found=$(find_pg_config)
+  [[ -n $found && ! -r $("$found" --sharedir)/extension/pg_partman.control ]] || return 0
+  package=postgresql-$(pg_major "$found")-partman
+  if can_apt && [[ -n $(apt-cache policy "$package" 2>/dev/null) ]]; then
+    missing "$package" 'pg_partman, to compare with'
+  fi
+}
+
 # --- linters ------------------------------------------------------------------------------------
 
 check_linters() {
@@ -177,11 +191,12 @@ install_linters() {
 
 main() {
   local mode=${1:-build}
-  [[ $mode == build || $mode == lint ]] || die "usage: setup.sh [build|lint]"
+  [[ $mode == build || $mode == lint || $mode == bench ]] || die "usage: setup.sh [build|lint|bench]"
   check_rust
   check_postgres
   check_tools
   [[ $mode != lint ]] || check_linters
+  [[ $mode != bench ]] || check_rivals
   install_packages
   require_postgres
   install_cargo_pgrx

@@ -115,4 +115,6 @@ SELECT pg_catalog.pg_extension_config_dump('partition_router.policy', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_state', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_task', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.run_event', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.run_event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.maintenance_event', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.maintenance_event_id_seq', '');

@@ -9,7 +9,7 @@ mod flip;
 mod leaves;
 pub mod log;
 pub mod report;
-mod state;
+pub mod state;
 mod tasks;
 
 use crate::catalog::load;
@@ -19,7 +19,7 @@ use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, store};
 use crate::plan::{foreign_keys, indexes};
 use crate::session;
-use crate::sync::{pair_cache, triggers};
+use crate::sync::{actions, pair_cache, triggers};
 use crate::{spi, worker};
 use pgrx::pg_sys::Oid;
 use serde_json::json;
@@ -57,11 +57,14 @@ pub fn start_sync(relation: Oid) -> Result<()> {
         store::set_phase(&pair, Phase::Copying)?;
         store::log_run(&legacy_name, "start_sync", "CAPTURE", json!({}))?;
     } else {
-        triggers::install_live(&pair)?;
+        triggers::install_ahead(&pair)?;
+        triggers::flip_to_live(&pair)?;
         store::set_phase(&pair, Phase::Live)?;
         let legacy = load::table_def(pair.legacy)?;
         let twin = load::table_def(pair.twin)?;
         execute::run(&foreign_keys::on_root(&legacy, &twin.name), Mode::Run)?;
+        actions::leave_to_legacy(pair.twin)?;
+        while leaves::settle_check(&pair, &legacy, &load::table_def(pair.twin)?)? {}
         store::log_run(&legacy_name, "start_sync", "LIVE", json!({ "rows": 0 }))?;
     }
     Ok(())
@@ -76,6 +79,16 @@ fn require_phase(pair: &Pair, phase: Phase, call: &str) -> Result<()> {
         phase: pair.phase.to_string(),
         call: call.into(),
         next: pair.phase.next_call().into(),
+    })
+}
+
+/// Where the backfill of a pair is, under the latest snapshot; `None` before it has begun.
+pub fn copy_stage(pair: &Pair) -> Result<Option<Stage>> {
+    session::with_own_tables(|| {
+        spi::latest_row(
+            "SELECT pg_catalog.to_jsonb(stage) FROM partition_router.copy_state WHERE pair_id = $1",
+            pair.id,
+        )
     })
 }
 

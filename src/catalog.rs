@@ -7,7 +7,7 @@ pub mod load;
 use crate::ident::{Ident, RelName};
 use serde::Deserialize;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct TableDef {
     pub oid: u32,
     pub name: RelName,
@@ -32,6 +32,8 @@ pub struct TableDef {
     /// The planner's estimate; 0 for a table never analysed.
     pub estimated_rows: i64,
     pub columns: Vec<Column>,
+    #[serde(default)]
+    pub checks: Vec<Check>,
     pub indexes: Vec<Index>,
     pub foreign_keys: Vec<ForeignKey>,
     pub referenced_by: Vec<Reference>,
@@ -40,8 +42,11 @@ pub struct TableDef {
     pub grants: Vec<Grant>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Column {
+    /// `pg_attribute.attnum`: stays when the column is renamed.
+    #[serde(default)]
+    pub number: i16,
     pub name: Ident,
     /// With its modifier, as `format_type` prints it.
     pub type_name: String,
@@ -56,10 +61,34 @@ pub struct Column {
     /// `name=value`: `n_distinct` and `n_distinct_inherited`. What a server keeps there for itself is not ours to copy.
     #[serde(default)]
     pub options: Vec<String>,
+    /// Quoted, where it is not the type's own.
+    #[serde(default)]
+    pub collation: Option<String>,
+    /// The default, or of a generated column its expression, deparsed by the server.
+    #[serde(default)]
+    pub default: Option<String>,
+    /// `pg_attribute.attstorage`
+    #[serde(default)]
+    pub storage: String,
+    /// `pg_attribute.attcompression`; empty for the server's default.
+    #[serde(default)]
+    pub compression: String,
+}
+
+/// A CHECK constraint.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Check {
+    pub oid: u32,
+    pub name: Ident,
+    /// Deparsed by the server.
+    pub expression: String,
+    pub valid: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Index {
+    #[serde(default)]
+    pub oid: u32,
     pub name: Ident,
     pub method: Ident,
     pub unique: bool,
@@ -81,8 +110,10 @@ pub struct Index {
     pub tablespace: Option<Ident>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ForeignKey {
+    #[serde(default)]
+    pub oid: u32,
     pub name: Ident,
     /// `FOREIGN KEY (…) REFERENCES …`, deparsed by the server.
     pub definition: String,
@@ -97,7 +128,7 @@ pub struct Reference {
     pub relation: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Trigger {
     pub name: Ident,
     /// `pg_trigger.tgenabled`
@@ -131,6 +162,10 @@ pub struct Grant {
 }
 
 impl TableDef {
+    pub fn column_number(&self, number: i16) -> Option<&Column> {
+        self.columns.iter().find(|c| c.number == number)
+    }
+
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name.as_str() == name)
     }

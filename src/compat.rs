@@ -31,7 +31,7 @@ macro_rules! server_functions {
     };
 }
 
-// The signatures of execPartition.h, datum.h and pg_inherits.h, the same from PostgreSQL 14 to 18.
+// The signatures of execPartition.h, datum.h, partition.h and pg_inherits.h, the same from PostgreSQL 14 to 18.
 server_functions! {
     fn ExecSetupPartitionTupleRouting(
         estate: *mut pg_sys::EState,
@@ -45,6 +45,7 @@ server_functions! {
         estate: *mut pg_sys::EState,
     ) -> *mut pg_sys::ResultRelInfo;
     fn ExecCleanupTupleRouting(mtstate: *mut pg_sys::ModifyTableState, routing: *mut PartitionTupleRouting);
+    fn get_partition_parent(relation: pg_sys::Oid, even_if_detached: bool) -> pg_sys::Oid;
     fn datum_image_eq(value1: pg_sys::Datum, value2: pg_sys::Datum, by_value: bool, length: c_int) -> bool;
 }
 

@@ -133,6 +133,10 @@ pub enum Error {
     MaintenanceRunning {
         relation: String,
     },
+    /// The transaction's snapshot is older than the moment at which the pair went live.
+    OldSnapshot {
+        relation: String,
+    },
     /// Something that this version cannot carry over or do.
     Unsupported {
         what: String,
@@ -141,6 +145,12 @@ pub enum Error {
     /// A change could not be carried to the other side.
     Sync {
         relation: String,
+        reason: String,
+        hint: String,
+    },
+    /// A DDL statement that cannot be carried to the other side of a pair.
+    NotCarried {
+        what: String,
         reason: String,
         hint: String,
     },
@@ -172,10 +182,12 @@ impl Error {
             NotPaired { .. } => "PR011",
             SideGone { .. } => "PR018",
             WrongPhase { .. } => "PR012",
+            OldSnapshot { .. } => "40001",
             TwinNotEmpty { .. } => "PR013",
             NotEqual { .. } => "PR014",
             Sync { .. } => "PR015",
             NotManaged { .. } => "PR016",
+            NotCarried { .. } => "PR019",
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
             UnknownColumn { .. } => "42703",
@@ -236,6 +248,9 @@ impl Error {
             } => {
                 format!("cannot {call} {relation} in phase \"{phase}\"")
             }
+            OldSnapshot { relation } => {
+                format!("could not serialize access to {relation}, which was filled after the snapshot")
+            }
             TwinNotEmpty { twin } => format!("twin {twin} is not empty"),
             NotEqual { relation, .. } => format!("{relation} and its other side are not equal"),
             LockNotAvailable { relation, mode, .. } => {
@@ -244,6 +259,7 @@ impl Error {
             Busy { relation, operation } => format!("{operation} of {relation} is already running"),
             Unsupported { what, .. } => what.clone(),
             Sync { relation, .. } => format!("could not carry the change of {relation} to its other side"),
+            NotCarried { what, .. } => format!("cannot {what}"),
             PartitionInUse { partition, .. } => format!("partition {partition} cannot be removed"),
             Internal(what) => format!("partition_router: {what}"),
         }
@@ -256,6 +272,7 @@ impl Error {
             | BadInterval { reason, .. }
             | BadArgument { reason, .. }
             | Sync { reason, .. }
+            | NotCarried { reason, .. }
             | PartitionInUse { reason, .. } => Some(format!("{}.", capitalise(reason))),
             NullPartitionKey { rows, .. } => Some(format!("Rows with a null key: {rows}.")),
             TooManyPartitions { limit, value, .. } => {
@@ -269,6 +286,9 @@ impl Error {
             LockNotAvailable {
                 attempts, blockers, ..
             } => Some(format!("Attempts: {attempts}. Blocked by: {blockers}.")),
+            OldSnapshot { .. } => {
+                Some("The transaction's snapshot does not see the rows that the backfill copied.".into())
+            }
             _ => None,
         }
     }
@@ -293,7 +313,8 @@ impl Error {
             BadInterval { .. } => {
                 "Use an interval such as '1 month', '3 months', '1 day' for times, or a whole number for integers.".into()
             }
-            BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | PartitionInUse { hint, .. } => {
+            BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | NotCarried { hint, .. }
+            | PartitionInUse { hint, .. } => {
                 hint.clone()
             }
             TooManyPartitions { .. } => "Correct outlying rows, or choose a longer interval.".into(),
@@ -317,6 +338,7 @@ impl Error {
             }
             NotManaged { .. } => "Put it under maintenance with partition_router.manage().".into(),
             WrongPhase { next, .. } => format!("Call {next}."),
+            OldSnapshot { .. } => "Run the transaction again, or write to the legacy table.".into(),
             TwinNotEmpty { .. } => "Empty the twin, or start again with partition_router.abandon().".into(),
             NotEqual { .. } => "See partition_router.mismatches() and run partition_router.repair().".into(),
             LockNotAvailable { .. } => {

@@ -1,5 +1,6 @@
 //! Runs a [`Plan`], or prints it.
 
+use crate::ddl::pending::OwnDdl;
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::spi;
@@ -23,6 +24,7 @@ pub fn run(plan: &Plan, mode: Mode) -> Result<()> {
         match mode {
             Mode::DryRun => print(number, &action, &statement),
             Mode::Run => {
+                let _own = OwnDdl::new();
                 spi::execute(&statement, &[])?;
             }
         }

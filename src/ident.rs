@@ -8,7 +8,7 @@ use std::fmt;
 pub const MAX_NAME_BYTES: usize = 63;
 
 /// An identifier, stored as the catalog has it. `Display` quotes it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ident(String);
 
@@ -39,7 +39,7 @@ impl fmt::Display for Ident {
 }
 
 /// A schema-qualified relation name. `Display` quotes both parts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RelName {
     pub schema: Ident,
     pub name: Ident,

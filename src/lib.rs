@@ -10,6 +10,7 @@
 //! | [`execute`] | runs or prints a plan |
 //! | [`preflight`], [`twin`], [`migrate`] | from a table to a pair, and back |
 //! | [`sync`] | the dual write: triggers, one side of a pair, change log |
+//! | [`ddl`] | DDL on one side of a pair: carried to the other, or refused |
 //! | [`backfill`] | copy, index, drain, flip |
 //! | [`worker`] | background workers that help a backfill |
 //! | [`parity`] | digests, differences, repair |
@@ -23,6 +24,7 @@ mod backfill;
 mod bounds;
 mod catalog;
 mod compat;
+mod ddl;
 mod error;
 mod execute;
 mod ident;
@@ -49,6 +51,11 @@ pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
 pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["schema"]);
+pgrx::extension_sql_file!(
+    "../sql/event_triggers.sql",
+    name = "event_triggers",
+    requires = ["functions", "views"]
+);
 pgrx::extension_sql_file!(
     "../sql/procedures.sql",
     name = "procedures",
@@ -77,6 +84,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::init();
     sync::init();
     worker::init();
+    ddl::init();
 }
 
 /// What the test framework of pgrx asks for.

@@ -21,13 +21,27 @@ const ATTEMPTS_BEFORE_CANCEL: usize = 5;
 /// The lock modes that this extension takes on tables that are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockMode {
+    ShareUpdateExclusive,
+    Share,
     ShareRowExclusive,
     AccessExclusive,
 }
 
 impl LockMode {
+    /// The weakest of these modes that is at least as strong as the server's `number`.
+    pub fn at_least(number: c_int) -> Self {
+        use LockMode::*;
+        let modes = [ShareUpdateExclusive, Share, ShareRowExclusive];
+        modes
+            .into_iter()
+            .find(|mode| mode.number() >= number)
+            .unwrap_or(AccessExclusive)
+    }
+
     fn number(self) -> c_int {
         match self {
+            LockMode::ShareUpdateExclusive => pg_sys::ShareUpdateExclusiveLock as c_int,
+            LockMode::Share => pg_sys::ShareLock as c_int,
             LockMode::ShareRowExclusive => pg_sys::ShareRowExclusiveLock as c_int,
             LockMode::AccessExclusive => pg_sys::AccessExclusiveLock as c_int,
         }
@@ -35,6 +49,8 @@ impl LockMode {
 
     fn name(self) -> &'static str {
         match self {
+            LockMode::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
+            LockMode::Share => "SHARE",
             LockMode::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
             LockMode::AccessExclusive => "ACCESS EXCLUSIVE",
         }

@@ -42,7 +42,7 @@ pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Pla
     let twin = load::oid_of(&spec.twin)?.ok_or_else(|| Error::Internal("the twin was not made".into()))?;
     register(&legacy, twin, &spec, request)?;
     // The twin has the legacy's grants: rows written to it before sync begins would be in the way of the copy.
-    sync::triggers::install_reject(&store::get(legacy_oid)?)?;
+    sync::triggers::install_on_new_twin(&store::get(legacy_oid)?)?;
     store::log_run(
         &legacy.name.to_string(),
         "create_twin",
@@ -164,16 +164,7 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
         execute::run(&drop_twin(twin), Mode::Run)?;
     }
     backfill::log::drop_all(&pair)?;
-    session::with_own_tables(|| {
-        spi::execute(
-            "DELETE FROM partition_router.policy WHERE parent::oid = $1",
-            &[pair.twin.into()],
-        )?;
-        spi::execute(
-            "DELETE FROM partition_router.pair WHERE id = $1",
-            &[pair.id.into()],
-        )
-    })?;
+    store::delete(&pair)?;
     let name = legacy.map_or_else(|| pair.base_name.to_string(), |name| name.to_string());
     store::log_run(
         &name,

@@ -9,6 +9,7 @@ static ENABLE_PARTITION_ROUTING: GucSetting<bool> = GucSetting::<bool>::new(true
 static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LOG_PARTITION_ROUTING: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ENABLE_PARTITION_MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(true);
+static CARRY_DDL: GucSetting<bool> = GucSetting::<bool>::new(true);
 static LOCK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 static BACKFILL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 
@@ -52,6 +53,14 @@ pub fn init() {
         c"",
         &ENABLE_PARTITION_MAINTENANCE,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"partition_router.carry_ddl",
+        c"DDL on one side of a pair is carried to the other side, or refused.",
+        c"Off: both sides may be changed one by one; writes fail while their columns differ.",
+        &CARRY_DDL,
+        GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
@@ -98,6 +107,10 @@ pub fn log_partition_routing() -> bool {
 
 pub fn enable_partition_maintenance() -> bool {
     ENABLE_PARTITION_MAINTENANCE.get()
+}
+
+pub fn carry_ddl() -> bool {
+    CARRY_DDL.get()
 }
 
 pub fn lock_timeout() -> Duration {

@@ -39,35 +39,58 @@ pub fn row<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Option<T>> 
 /// As [`row`], but under the latest snapshot whatever the transaction's isolation level: for triggers, which may run in
 /// a transaction whose snapshot is older than the pair. The query takes `arg` as `$1`.
 pub fn latest_row<T: DeserializeOwned>(query: &str, arg: i32) -> Result<Option<T>> {
+    Ok(latest_rows(query, &[arg.into()])?.pop())
+}
+
+/// As [`rows`], but under the latest snapshot.
+pub fn latest_rows<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec<T>> {
     let query = CString::new(query).map_err(|e| Error::Internal(e.to_string()))?;
-    // SAFETY: a read-only SPI query runs under the active snapshot, which is pushed and popped here; the text is copied
-    // before SPI frees it. After an error the abort cleans up.
-    let text = unsafe {
+    let mut types: Vec<_> = args.iter().map(|arg| arg.oid()).collect();
+    let mut values: Vec<_> = args
+        .iter()
+        .map(|arg| {
+            arg.datum()
+                .map_or(pg_sys::Datum::from(0), |datum| datum.sans_lifetime())
+        })
+        .collect();
+    let nulls: Vec<u8> = args
+        .iter()
+        .map(|arg| if arg.datum().is_some() { b' ' } else { b'n' })
+        .collect();
+    // SAFETY: a read-only SPI query runs under the active snapshot, which is pushed and popped here; the texts are copied
+    // before SPI frees them. After an error the abort cleans up.
+    let texts = unsafe {
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         pg_sys::SPI_connect();
-        let mut types = [pg_sys::INT4OID];
-        let mut values = [pg_sys::Datum::from(arg)];
         let status = pg_sys::SPI_execute_with_args(
             query.as_ptr(),
-            1,
+            args.len() as i32,
             types.as_mut_ptr(),
             values.as_mut_ptr(),
-            std::ptr::null(),
+            nulls.as_ptr().cast(),
             true,
-            1,
+            0,
         );
         if status != pg_sys::SPI_OK_SELECT as i32 {
             return Err(Error::Internal(format!("SPI gave {status}")));
         }
-        let text = (pg_sys::SPI_processed > 0)
-            .then(|| pg_sys::SPI_getvalue(*(*pg_sys::SPI_tuptable).vals, (*pg_sys::SPI_tuptable).tupdesc, 1))
-            .filter(|text| !text.is_null())
-            .map(|text| CStr::from_ptr(text).to_string_lossy().into_owned());
+        let table = pg_sys::SPI_tuptable;
+        let texts: Vec<Option<String>> = (0..pg_sys::SPI_processed as usize)
+            .map(|i| pg_sys::SPI_getvalue(*(*table).vals.add(i), (*table).tupdesc, 1))
+            .map(|text| (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()))
+            .collect();
         pg_sys::SPI_finish();
         pg_sys::PopActiveSnapshot();
-        text
+        texts
     };
-    Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+    texts
+        .into_iter()
+        .map(|text| {
+            Ok(serde_json::from_str(
+                &text.ok_or_else(|| Error::Internal("a row is null".into()))?,
+            )?)
+        })
+        .collect()
 }
 
 /// The first row that a statement which changes something returns, as one `jsonb` column.

@@ -6,15 +6,21 @@
 //! replication worker, where the row trigger takes their place. See docs/architecture.md, "Sync".
 #![allow(unsafe_code)]
 
+pub mod actions;
 pub mod apply;
 pub mod capture;
+mod elsewhere;
 pub mod frames;
+#[cfg(not(feature = "pg14"))]
+mod merge;
 pub mod pair_cache;
 pub mod reconcile;
 pub mod relation;
+mod scan;
 pub mod side;
 pub mod triggers;
 mod truncate;
+mod twin_ready;
 
 use crate::error::{self, Error, Result};
 use crate::session::{self, PinnedSettings};
@@ -30,6 +36,8 @@ use std::str::FromStr;
 /// Registers what the sync needs to hear of. Called once, when the library is loaded.
 pub fn init() {
     frames::init();
+    #[cfg(not(feature = "pg14"))]
+    merge::init();
     pair_cache::init();
 }
 
@@ -105,20 +113,8 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
     let is_before = bits & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE;
     let relation = data.tg_relation;
     let relation_oid = unsafe { (*relation).rd_id };
-    if mode == TriggerMode::Reject || is_closed(pair_id, relation_oid)? {
-        let twin = unsafe { relation::relation_name(relation) };
-        let copying = pair_cache::get(pair_id)?.log.is_some();
-        return Err(Error::WrongPhase {
-            relation: twin,
-            phase: if copying { "copying" } else { "prepared" }.into(),
-            call: "write to".into(),
-            next: if copying {
-                "partition_router.backfill(), or write to the legacy table"
-            } else {
-                "partition_router.start_sync(), or write to the legacy table"
-            }
-            .into(),
-        });
+    if mode == TriggerMode::Reject {
+        return Err(twin_ready::refusal(&*pair_cache::get(pair_id)?, relation));
     }
     let event = match bits & pg_sys::TRIGGER_EVENT_OPMASK {
         pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
@@ -126,10 +122,17 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
         pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
         _ => {
             let pair = owning_pair(pair_id, relation)?;
+            if relation_oid != pair.legacy && !pair.is_live {
+                return Err(twin_ready::refusal(&pair, relation));
+            }
             return truncate::carry(&pair, relation_oid, mode == TriggerMode::Live);
         }
     };
     if is_before {
+        let pair = pair_cache::get(pair_id)?;
+        if relation_oid != pair.legacy && !pair.is_live {
+            return Err(twin_ready::refusal(&pair, relation)); // before any row is touched
+        }
         frames::push(pair_id, relation_oid, event);
         return Ok(());
     }
@@ -162,16 +165,13 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
         },
     };
     let pair = owning_pair(pair_id, relation)?;
+    if relation_oid != pair.legacy {
+        twin_ready::require(&pair, relation, event)?;
+    }
     as_owner(&pair, || match mode {
         TriggerMode::Capture => capture::log_keys(&pair, &firing),
         _ => apply::carry(&pair, &firing),
     })
-}
-
-/// Whether `relation` is a table of a twin that nobody may write to yet. Its live triggers lie ready before the flip.
-fn is_closed(pair_id: i32, relation: Oid) -> Result<bool> {
-    let pair = pair_cache::get(pair_id)?;
-    Ok(pair.log.is_some() && relation != pair.legacy)
 }
 
 /// The pair, if `relation` is one of its tables.

@@ -76,7 +76,10 @@ fn metrics_and_health_see_a_disabled_trigger() {
     assert!(one::<bool>(c, valid));
     run(
         c,
-        &["ALTER TABLE revenues DISABLE TRIGGER sync_to_partitioned_revenues_u"],
+        &[
+            "SET partition_router.carry_ddl = off",
+            "ALTER TABLE revenues DISABLE TRIGGER sync_to_partitioned_revenues_u",
+        ],
     );
     assert_eq!(one::<String>(c, events), "[\"INSERT\", \"DELETE\"]");
     assert!(!one::<bool>(c, valid));
@@ -179,7 +182,11 @@ fn a_monitor_without_other_rights_sees_everything() {
         if dropped {
             run(
                 &mut client,
-                &["DROP TABLE revenues CASCADE", "DROP TABLE hidden.t_partitioned"],
+                &[
+                    "SET partition_router.carry_ddl = off",
+                    "DROP TABLE revenues CASCADE",
+                    "DROP TABLE hidden.t_partitioned",
+                ],
             );
         }
         for view in VIEWS {
@@ -330,6 +337,7 @@ fn everything_has_a_comment() {
             AND coalesce(obj_description(oid, 'pg_proc'), '') = ''
          UNION ALL SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'partition_router'::regnamespace
             AND relkind IN ('r', 'v', 'm', 'p', 'f') AND coalesce(obj_description(oid, 'pg_class'), '') = ''
+         UNION ALL SELECT evtname FROM pg_event_trigger WHERE coalesce(obj_description(oid, 'pg_event_trigger'), '') = ''
          UNION ALL SELECT 'the schema' WHERE obj_description('partition_router'::regnamespace, 'pg_namespace') IS NULL",
     );
     assert!(bare.is_empty(), "{bare:?}");
@@ -362,7 +370,7 @@ fn the_public_may_call_nothing_that_changes_state_and_read_no_table() {
     let unpinned = texts(
         &mut client,
         "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'partition_router'::regnamespace
-         AND prokind = 'f' AND prorettype <> 'trigger'::regtype AND proname <> 'is_replication_worker'
+         AND prokind = 'f' AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND proname <> 'is_replication_worker'
          AND NOT coalesce(proconfig::text, '') LIKE '%search_path=pg_catalog, pg_temp%'",
     );
     assert!(unpinned.is_empty(), "{unpinned:?}");

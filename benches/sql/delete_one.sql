@@ -1,2 +1,3 @@
 \set id :id + 1
-DELETE FROM revenues WHERE id = :id;
+\set sec :id * :step
+DELETE FROM @from@ WHERE id = :id @and@;

@@ -1,3 +1,4 @@
-\set id random(25, :rows)
+\set id random(:least, :rows)
+\set sec :id * :step
 \set amount random(1, 250000)
-UPDATE revenues SET amount_cents = :amount, updated_at = now() WHERE id = :id;
+UPDATE @from@ SET amount_cents = :amount, updated_at = now() WHERE id = :id @and@;

@@ -3,6 +3,7 @@ SELECT pg_catalog.jsonb_build_object(
     'legacy', l.oid::bigint,
     'owner', l.relowner::bigint,
     'twin', t.oid::bigint,
+    'is_live', p.phase IN ('live', 'switched'),
     'twin_key', (
         SELECT pg_catalog.jsonb_agg(k.attname ORDER BY k.ord)
         FROM (SELECT a.attname, x.ord
@@ -35,6 +36,7 @@ SELECT pg_catalog.jsonb_build_object(
     'has_cascading_updates',
         EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid IN (l.oid, t.oid) AND k.contype = 'f'
                 AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('n', 'd'))),
+    'is_referenced', EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.confrelid = l.oid AND k.contype = 'f'),
     'has_other_unique',
         EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid IN (l.oid, t.oid)
                 AND i.indisunique AND NOT i.indisprimary),

@@ -21,7 +21,16 @@ SELECT pg_catalog.jsonb_build_object(
     'estimated_rows', GREATEST(c.reltuples, 0)::bigint,
     'columns', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+            'number', a.attnum,
             'name', a.attname,
+            'collation', CASE WHEN a.attcollation <> bt.typcollation THEN (
+                SELECT pg_catalog.format('%I.%I', cn.nspname, co.collname)
+                FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
+                WHERE co.oid = a.attcollation) END,
+            'default', (SELECT pg_catalog.pg_get_expr(v.adbin, v.adrelid, false) FROM pg_catalog.pg_attrdef v
+                        WHERE v.adrelid = c.oid AND v.adnum = a.attnum),
+            'storage', a.attstorage,
+            'compression', a.attcompression,
             'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
             'base_type', CASE bt.typtype WHEN 'd' THEN pg_catalog.format_type(bt.typbasetype, NULL)
                                          ELSE pg_catalog.format_type(a.atttypid, NULL) END,
@@ -42,8 +51,16 @@ SELECT pg_catalog.jsonb_build_object(
         ) ORDER BY a.attnum), '[]')
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type bt ON bt.oid = a.atttypid
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    'checks', (
+        SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+            'oid', k.oid::bigint,
+            'name', k.conname,
+            'expression', pg_catalog.pg_get_expr(k.conbin, k.conrelid, false),
+            'valid', k.convalidated) ORDER BY k.conname), '[]')
+        FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'),
     'indexes', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+            'oid', i.indexrelid::bigint,
             'name', ic.relname,
             'method', iam.amname,
             'unique', i.indisunique,
@@ -94,6 +111,7 @@ SELECT pg_catalog.jsonb_build_object(
         WHERE i.indrelid = c.oid),
     'foreign_keys', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+            'oid', f.oid::bigint,
             'name', f.conname,
             'definition', pg_catalog.pg_get_constraintdef(f.oid),
             'references', f.confrelid::bigint,

@@ -27,8 +27,9 @@ pub struct Drained {
     pub log_blocks: u32,
 }
 
-/// Blocks that are read between two looks at the limit.
-const CHUNK_BLOCKS: u32 = 4;
+/// Blocks that are read between two looks at the number of keys, and at the clock.
+const CHUNK_BLOCKS: u32 = 64;
+const CHUNK_BLOCKS_IN_TIME: u32 = 4;
 
 /// When a batch ends, at a few blocks more.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,14 @@ impl Limit {
         Limit {
             until: Some(deadline),
             ..Limit::NONE
+        }
+    }
+
+    fn chunk_blocks(&self) -> u32 {
+        if self.until.is_some() {
+            CHUNK_BLOCKS_IN_TIME
+        } else {
+            CHUNK_BLOCKS
         }
     }
 
@@ -127,7 +136,7 @@ fn pass(pair: &SyncPair, logs: &[Oid], start_block: u32, limit: Limit, acts: &[A
                 let entry = pg_sys::table_slot_create(log, std::ptr::null_mut());
                 let mut block = start_block;
                 while block < drained.log_blocks && !limit.is_reached(drained.keys) {
-                    let blocks = CHUNK_BLOCKS.min(drained.log_blocks - block);
+                    let blocks = limit.chunk_blocks().min(drained.log_blocks - block);
                     let scan =
                         pg_sys::table_beginscan_strat(log, snapshot, 0, std::ptr::null_mut(), true, false);
                     pg_sys::heap_setscanlimits(scan, block, blocks);

@@ -4,14 +4,15 @@ use super::state::{CopyState, Done, Stage};
 use super::tasks::{self, Task};
 use super::{Share, courtesy, log, twin_locks};
 use crate::catalog::{TableDef, load};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, store};
+use crate::plan::carry_ddl::{self, table::NextCheck};
 use crate::plan::{Plan, foreign_keys, indexes};
 use crate::session::PinnedSettings;
-use crate::sync::triggers;
-use crate::worker;
+use crate::sync::{actions, triggers};
+use crate::{spi, worker};
 use pgrx::pg_sys::Oid;
 use serde_json::json;
 
@@ -51,9 +52,24 @@ pub fn index(pair: &Pair, state: &mut CopyState) -> Result<Share> {
     Ok(Share::Done)
 }
 
+/// The legacy as it is when nobody is changing its indexes or foreign keys: whoever comes later finds the backfill past
+/// that stage, and carries the change. ROW EXCLUSIVE is what writers take.
+fn settled(pair: &Pair) -> Result<TableDef> {
+    spi::execute(
+        &format!(
+            "LOCK TABLE {} IN ROW EXCLUSIVE MODE",
+            store::display_name(pair.legacy)?
+        ),
+        &[],
+    )?;
+    load::latest_table_def(pair.legacy)?.ok_or_else(|| Error::UnknownRelation {
+        oid: pair.legacy.to_u32(),
+    })
+}
+
 /// The root takes in what its partitions have, and the twin gets the triggers that it will need.
 pub fn index_root(pair: &Pair, state: &mut CopyState) -> Result<()> {
-    let legacy = load::table_def(pair.legacy)?;
+    let legacy = settled(pair)?;
     let wanted = indexes::of_twin(&legacy, &pair.partition_key);
     locks::acquire(&twin_locks(pair)?)?;
     let twin = load::table_def(pair.twin)?;
@@ -73,6 +89,23 @@ pub fn index_root(pair: &Pair, state: &mut CopyState) -> Result<()> {
     )
 }
 
+/// Adds or proves one CHECK constraint that could not be in force while rows were copied; false when there is none.
+pub fn settle_check(pair: &Pair, legacy: &TableDef, twin: &TableDef) -> Result<bool> {
+    match carry_ddl::table::next_check(legacy, twin) {
+        None => return Ok(false),
+        Some(NextCheck::Prove(plan)) => execute::run(&plan, Mode::Run)?,
+        Some(NextCheck::Add(plan)) => {
+            let mut wanted = vec![(pair.twin, LockMode::AccessExclusive)];
+            for partition in load::partitions(pair.twin)? {
+                wanted.push((partition.oid.into(), LockMode::AccessExclusive));
+            }
+            locks::acquire(&wanted)?;
+            execute::run(&plan, Mode::Run)?;
+        }
+    }
+    Ok(true)
+}
+
 /// What could not be there during the copy: statistics, and foreign keys, one partition at a time.
 pub fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
     let legacy = load::table_def(pair.legacy)?;
@@ -81,7 +114,7 @@ pub fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
     }
     if let Some(task) = tasks::claim(pair.id, Stage::Finish)? {
         let done = match leaf_of(pair, task)? {
-            Some(leaf) => next_foreign_key(&legacy, &leaf)?,
+            Some(leaf) => next_foreign_key(&legacy, &leaf, pair.twin)?,
             None => true,
         };
         if done {
@@ -89,6 +122,15 @@ pub fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
             return Ok(());
         }
         return tasks::give_back(pair.id, task);
+    }
+    let legacy = settled(pair)?;
+    // A key that was added meanwhile is proven partition by partition too.
+    for partition in load::partitions(pair.twin)?.iter().filter(|p| p.is_leaf) {
+        if foreign_keys::next_on_leaf(&legacy, &load::table_def(partition.oid.into())?).is_some() {
+            tasks::list_leaves(pair)?;
+            state.next_block = 1;
+            return Ok(());
+        }
     }
     let twin = load::table_def(pair.twin)?;
     let root = foreign_keys::on_root_missing(&legacy, &twin);
@@ -104,6 +146,7 @@ pub fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
         }
         locks::acquire(&wanted)?;
         execute::run(&root, Mode::Run)?;
+        actions::leave_to_legacy(pair.twin)?;
     }
     state.stage = Stage::Done;
     store::log_run(
@@ -118,6 +161,10 @@ pub fn finish(pair: &Pair, state: &mut CopyState) -> Result<()> {
 fn analyze(pair: &Pair, state: &mut CopyState, legacy: &TableDef) -> Result<()> {
     log::drop_all(pair)?;
     let twin = load::table_def(pair.twin)?;
+    // What was added while rows were copied could not be proven then. Neither this nor ANALYZE keeps writers out.
+    if settle_check(pair, legacy, &twin)? {
+        return Ok(());
+    }
     let mut analyze = Plan::default();
     analyze.push("analyze the twin", format!("ANALYZE {}", twin.name));
     execute::run(&analyze, Mode::Run)?;
@@ -129,7 +176,7 @@ fn analyze(pair: &Pair, state: &mut CopyState, legacy: &TableDef) -> Result<()> 
 }
 
 /// The next thing to do on a partition; true when there was none.
-fn next_foreign_key(legacy: &TableDef, leaf: &TableDef) -> Result<bool> {
+fn next_foreign_key(legacy: &TableDef, leaf: &TableDef, twin: Oid) -> Result<bool> {
     let Some(next) = foreign_keys::next_on_leaf(legacy, leaf) else {
         return Ok(true);
     };
@@ -143,5 +190,8 @@ fn next_foreign_key(legacy: &TableDef, leaf: &TableDef) -> Result<bool> {
         locks::acquire(&wanted)?;
     }
     execute::run(&next.plan, Mode::Run)?;
+    if !next.lock.is_empty() {
+        actions::leave_to_legacy(twin)?;
+    }
     Ok(false)
 }

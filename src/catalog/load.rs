@@ -8,7 +8,7 @@ use crate::spi;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// Everything the catalog says about a relation.
 ///
@@ -17,6 +17,11 @@ use std::ffi::CStr;
 pub fn table_def(oid: Oid) -> Result<TableDef> {
     spi::row(include_str!("../../sql/catalog/table_def.sql"), &[oid.into()])?
         .ok_or_else(|| Error::UnknownRelation { oid: oid.to_u32() })
+}
+
+/// As [`table_def`], under the latest snapshot; `None` when there is no such relation (any more).
+pub fn latest_table_def(oid: Oid) -> Result<Option<TableDef>> {
+    Ok(spi::latest_rows(include_str!("../../sql/catalog/table_def.sql"), &[oid.into()])?.pop())
 }
 
 /// The schema-qualified name of a relation; `None` when it does not exist (any more). It comes from the catalog cache,
@@ -44,6 +49,17 @@ pub fn oid_of(name: &RelName) -> Result<Option<Oid>> {
         &[name.schema.as_str().into(), name.name.as_str().into()],
     )?;
     Ok(oid.map(Oid::from))
+}
+
+/// As [`oid_of`], from the catalog cache: it sees what this transaction did last.
+pub fn latest_oid_of(name: &RelName) -> Result<Option<Oid>> {
+    let text = |name: &Ident| CString::new(name.as_str()).map_err(|e| Error::Internal(e.to_string()));
+    let (schema, table) = (text(&name.schema)?, text(&name.name)?);
+    // SAFETY: look-ups in the catalog cache.
+    let oid = unsafe {
+        pg_sys::get_relname_relid(table.as_ptr(), pg_sys::get_namespace_oid(schema.as_ptr(), true))
+    };
+    Ok((oid != Oid::INVALID).then_some(oid))
 }
 
 /// A partition below a partitioned table, at any depth.
@@ -82,20 +98,22 @@ pub fn is_leaf_of(oid: Oid, root: Oid) -> Result<bool> {
 
 /// Whether the current user may do what only the relation's owner may.
 pub fn is_owner(oid: Oid) -> Result<bool> {
-    Ok(spi::row::<bool>(
+    Ok(spi::latest_rows::<bool>(
         "SELECT pg_catalog.to_jsonb(pg_catalog.pg_has_role(c.relowner, 'USAGE'))
          FROM pg_catalog.pg_class c WHERE c.oid = $1",
         &[oid.into()],
     )?
+    .pop()
     .unwrap_or(false))
 }
 
 /// The owner of a relation.
 pub fn owner(oid: Oid) -> Result<Oid> {
-    spi::row::<u32>(
+    spi::latest_rows::<u32>(
         "SELECT pg_catalog.to_jsonb(c.relowner::bigint) FROM pg_catalog.pg_class c WHERE c.oid = $1",
         &[oid.into()],
     )?
+    .pop()
     .map(Oid::from)
     .ok_or_else(|| Error::UnknownRelation { oid: oid.to_u32() })
 }

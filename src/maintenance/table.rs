@@ -121,12 +121,7 @@ impl Partitioned {
             name: self.key()?.clone(),
             type_name: type_name.clone(),
             base_type: type_name,
-            not_null: false,
-            generated: false,
-            identity: false,
-            sequence: None,
-            statistics_target: None,
-            options: vec![],
+            ..Column::default()
         };
         let is_integer = matches!(column.base_type.as_str(), "smallint" | "integer" | "bigint");
         let is_epoch = is_integer && Interval::from_step(interval).is_err();

@@ -63,6 +63,29 @@ pub fn find(relation: Oid) -> Result<Option<Pair>> {
     row.map(Pair::try_from).transpose()
 }
 
+/// The pair with this number, under the latest snapshot.
+pub fn latest(id: i32) -> Result<Option<Pair>> {
+    let query = format!("SELECT {COLUMNS} FROM partition_router.pair WHERE id = $1");
+    let row: Option<Row> = session::with_own_tables(|| spi::latest_row(&query, id))?;
+    row.map(Pair::try_from).transpose()
+}
+
+/// The pair's partition key has another name now.
+pub fn set_partition_key(pair: &Pair, name: &Ident) -> Result<()> {
+    let updated = session::with_own_tables(|| {
+        spi::execute(
+            "UPDATE partition_router.pair SET partition_key = $2 WHERE id = $1 RETURNING id",
+            &[pair.id.into(), name.as_str().into()],
+        )
+    })?;
+    if updated == 1 {
+        return Ok(());
+    }
+    // A transaction whose snapshot is older than the pair cannot change it.
+    session::require_read_committed("rename the partition key of a pair")?;
+    Err(Error::Internal(format!("pair {} is gone", pair.id)))
+}
+
 /// As [`find`]; no pair is an error, and so is one that has lost a side.
 pub fn get(relation: Oid) -> Result<Pair> {
     let pair = get_whole_or_not(relation)?;
@@ -216,6 +239,21 @@ pub fn set_phase(pair: &Pair, phase: Phase) -> Result<()> {
              SET phase = $2, live_at = CASE WHEN $2 = 'live' THEN pg_catalog.clock_timestamp() ELSE live_at END
              WHERE id = $1",
             &[pair.id.into(), phase.as_str().into()],
+        )
+    })?;
+    Ok(())
+}
+
+/// Forgets a pair, with its policy.
+pub fn delete(pair: &Pair) -> Result<()> {
+    session::with_own_tables(|| {
+        spi::execute(
+            "DELETE FROM partition_router.policy WHERE parent::oid = $1",
+            &[pair.twin.into()],
+        )?;
+        spi::execute(
+            "DELETE FROM partition_router.pair WHERE id = $1",
+            &[pair.id.into()],
         )
     })?;
     Ok(())

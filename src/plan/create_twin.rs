@@ -78,6 +78,13 @@ pub fn plan(legacy: &TableDef, spec: &TwinSpec) -> Plan {
             legacy.tablespace.as_ref().map(|t| format!(" TABLESPACE {t}")).unwrap_or_default(),
         ),
     );
+    for check in legacy.checks.iter().filter(|check| !check.valid) {
+        // LIKE makes it one that is in force, and the rows that break it would be in the way of the copy.
+        plan.push(
+            format!("leave constraint {} until the pair is live", check.name),
+            format!("ALTER TABLE {twin} DROP CONSTRAINT {}", check.name),
+        );
+    }
     columns(&mut plan, legacy, spec);
     for partition in &spec.partitions {
         plan.push(

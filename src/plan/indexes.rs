@@ -16,6 +16,11 @@ pub fn of_twin(legacy: &TableDef, partition_key: &Ident) -> Vec<Index> {
         .collect()
 }
 
+/// What the twin has for an index of the legacy.
+pub fn for_twin(index: &Index, partition_key: &Ident) -> Index {
+    widened(index, partition_key)
+}
+
 fn widened(index: &Index, partition_key: &Ident) -> Index {
     let mut index = index.clone();
     let has_key = index
@@ -155,6 +160,20 @@ pub fn drop_remade(wanted: &[Index], twin: &TableDef) -> Plan {
     plan
 }
 
+/// Whether `twin` is what the twin has for the legacy's `legacy`, be it a constraint or only an index.
+pub fn is_counterpart(legacy: &Index, twin: &Index, partition_key: &Ident) -> bool {
+    let mut want = widened(legacy, partition_key);
+    want.constraint = twin.constraint.clone();
+    is_same(twin, &want)
+}
+
+/// Whether both are the same index of tables with the same columns, be it a constraint or only an index.
+pub fn is_equal(a: &Index, b: &Index) -> bool {
+    let mut want = b.clone();
+    want.constraint = a.constraint.clone();
+    is_same(a, &want)
+}
+
 /// The widened key has no operator class yet, so plain columns are compared by name.
 fn is_same(have: &Index, want: &Index) -> bool {
     if have.same_definition(want) {
@@ -191,6 +210,7 @@ mod tests {
 
     fn index(columns: &[&str], unique: bool, primary: bool) -> Index {
         Index {
+            oid: 1,
             name: Ident::new("i"),
             method: Ident::new("btree"),
             unique,

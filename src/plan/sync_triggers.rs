@@ -119,6 +119,14 @@ pub fn install(pair: i32, table: &RelName, name: &Ident, purpose: Purpose, place
     plan
 }
 
+/// The names of all triggers that [`install`] makes under `name`.
+pub fn names(name: &Ident) -> Vec<Ident> {
+    let suffixed = STATEMENT_TRIGGERS
+        .iter()
+        .map(|(suffix, _)| name.with_suffix(suffix));
+    std::iter::once(name.clone()).chain(suffixed).collect()
+}
+
 /// The statement that drops the row trigger.
 pub fn uninstall_row(table: &RelName, name: &Ident) -> Plan {
     let mut plan = Plan::default();

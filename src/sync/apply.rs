@@ -284,8 +284,39 @@ impl KeyCarrier<'_> {
                 }
                 Ok(())
             }
+            // One event of replication.
+            Rows::One { old, new } if pair.is_referenced && !old.is_null() => {
+                // SAFETY: the tuples are the trigger's and outlive this call.
+                unsafe { pg_sys::ExecStoreHeapTuple(old, source.old, false) };
+                if new.is_null() {
+                    self.leave(pair, source)?;
+                } else {
+                    // SAFETY: as above.
+                    unsafe { pg_sys::ExecStoreHeapTuple(new, source.new, false) };
+                    if !source.same_key() {
+                        self.move_row(source)?;
+                    }
+                }
+                self.each(firing, source, Self::reconcile)
+            }
+            Rows::Statement { old, .. } if firing.event == Event::Delete && pair.is_referenced => {
+                rewind(old);
+                while next(old, source.old) {
+                    check_for_interrupts();
+                    self.leave(pair, source)?;
+                    self.reconcile(source.old)?;
+                }
+                Ok(())
+            }
             _ => self.each(firing, source, Self::reconcile),
         }
+    }
+
+    /// The old row went from a partition of the twin: where it is in another one now, the legacy's row follows.
+    fn leave(&mut self, pair: &SyncPair, source: &Source) -> Result<()> {
+        let key = convert(self.to_origin, source.old, self.as_origin);
+        self.reconciler
+            .follow_to_another_partition(self.origin, self.target, pair, source.old_row(), key)
     }
 
     /// Runs `act` on each row of the firing, the old ones first.

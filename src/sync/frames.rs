@@ -123,8 +123,8 @@ pub fn pop(pair: i32, relation: Oid, event: Event) -> Ended {
             };
         };
         let frame = frames.remove(position);
-        // INSERT … ON CONFLICT pushes INSERT, UPDATE and pops UPDATE, INSERT: applied in that order nothing can
-        // collide. MERGE pops in the order of pushing: its later frames are still on top.
+        // INSERT … ON CONFLICT pushes INSERT, UPDATE and pops UPDATE, INSERT; MERGE pops DELETE, UPDATE, INSERT: applied
+        // in that order nothing can collide. Whatever pops in another order is reconciled.
         let mut is_merge = false;
         for above in frames[position..]
             .iter_mut()
@@ -139,6 +139,27 @@ pub fn pop(pair: i32, relation: Oid, event: Event) -> Ended {
             is_current: !is_merge && !frame.mixed && frame.generation == generation,
         }
     })
+}
+
+/// The events of the statement on `relation` that ends now say nothing about its rows: all of them are to be reconciled.
+#[cfg(not(feature = "pg14"))]
+pub fn mix(relation: Oid) {
+    FRAMES.with_borrow_mut(|frames| {
+        let Some(command) = frames
+            .iter()
+            .rev()
+            .find(|f| f.relation == relation)
+            .map(|f| f.command)
+        else {
+            return;
+        };
+        for frame in frames
+            .iter_mut()
+            .filter(|f| f.relation == relation && f.command == command)
+        {
+            frame.mixed = true;
+        }
+    });
 }
 
 /// Whether a statement on this pair goes on around the one that has ended.

@@ -17,6 +17,8 @@ pub struct SyncPair {
     pub legacy: Oid,
     pub legacy_owner: Oid,
     pub twin: Oid,
+    /// Both sides are in step: the twin may be written.
+    pub is_live: bool,
     /// The primary key of the legacy, then the partition key where that is not part of it: what names a row of
     /// the twin.
     pub twin_key: Vec<String>,
@@ -30,6 +32,8 @@ pub struct SyncPair {
     pub lacking: Option<String>,
     /// A foreign key can change rows of this pair by itself (ON UPDATE CASCADE, ON DELETE SET NULL and the like).
     pub has_cascading_updates: bool,
+    /// Foreign keys point at the legacy.
+    pub is_referenced: bool,
     /// The twin has a unique index besides its primary key.
     pub has_other_unique: bool,
 }
@@ -61,12 +65,14 @@ struct Row {
     legacy: u32,
     owner: u32,
     twin: u32,
+    is_live: bool,
     twin_key: Vec<String>,
     partitions: Vec<u32>,
     log: Option<u32>,
     has_expressions: bool,
     lacking: Option<String>,
     has_cascading_updates: bool,
+    is_referenced: bool,
     has_other_unique: bool,
 }
 
@@ -108,12 +114,14 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
         legacy: row.legacy.into(),
         legacy_owner: row.owner.into(),
         twin: row.twin.into(),
+        is_live: row.is_live,
         twin_key: row.twin_key,
         partitions: row.partitions,
         log: row.log.map(Oid::from),
         has_expressions: row.has_expressions,
         lacking: row.lacking,
         has_cascading_updates: row.has_cascading_updates,
+        is_referenced: row.is_referenced,
         has_other_unique: row.has_other_unique,
     });
     CACHE.with_borrow_mut(|cache| cache.insert(id, Rc::clone(&pair)));

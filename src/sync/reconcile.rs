@@ -1,6 +1,7 @@
 //! Brings one key of a side in line with what the other side has for it.
 #![allow(unsafe_code)]
 
+use super::elsewhere;
 use super::pair_cache::SyncPair;
 use super::relation::relation_name;
 use super::side::{Outcome, Side, Slot, convert};
@@ -184,6 +185,31 @@ impl Reconciler {
         if !target.is_partitioned() && unsafe { same_key(&self.target_key, found, &self.target_key, old) } {
             target.see_own_writes();
             target.update(old, row)?;
+        }
+        Ok(())
+    }
+
+    /// The row with the key `old` went from a partition of the twin (in the format of the target and of the origin): where
+    /// it is in another one now, the target's row becomes what it is there, in place.
+    pub fn follow_to_another_partition(
+        &mut self,
+        origin: &mut Side,
+        target: &mut Side,
+        pair: &SyncPair,
+        old_as_target: Slot,
+        old: Slot,
+    ) -> Result<()> {
+        let snapshot = Latest::new();
+        if self.read(origin, old, snapshot.0)?.is_some() {
+            return Ok(()); // it came back
+        }
+        let row = origin.new_slot();
+        // SAFETY: both are sides of the pair; the slot is dropped below, or freed with the origin on an error.
+        unsafe {
+            if elsewhere::find(origin, target, pair, old, snapshot.0, row) {
+                self.follow_move(origin, target, old_as_target, row)?;
+            }
+            pg_sys::ExecDropSingleTupleTableSlot(row);
         }
         Ok(())
     }

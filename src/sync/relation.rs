@@ -27,6 +27,19 @@ pub unsafe fn primary_key_index(relation: pg_sys::Relation) -> Oid {
     }
 }
 
+/// Whether a unique index is checked at the end of a statement or transaction.
+///
+/// # Safety
+/// `index` is an index.
+pub unsafe fn is_deferrable(index: Oid) -> bool {
+    unsafe {
+        let relation = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+        let deferrable = !(*(*relation).rd_index).indimmediate;
+        pg_sys::index_close(relation, pg_sys::NoLock as i32);
+        deferrable
+    }
+}
+
 /// Leaves only the triggers that integrity needs: rechecks of deferrable unique constraints and foreign keys.
 /// The users' triggers have fired on the side that was written; the sync triggers would come back here.
 ///

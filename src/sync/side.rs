@@ -9,7 +9,8 @@
 //! server when the transaction aborts: after an error nothing here may be touched again.
 #![allow(unsafe_code)]
 
-use super::relation::{keep_triggers, new_node, primary_key_index, relation_name};
+use super::relation::{is_deferrable, keep_triggers, new_node, primary_key_index, relation_name};
+use super::scan::scan_index;
 use crate::compat;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -58,6 +59,8 @@ pub struct Leaf {
     /// From the side's row format to the leaf's; null when they are the same.
     from_side: *mut pg_sys::TupleConversionMap,
     key_index: Oid,
+    /// The primary key is deferrable: until the end of the transaction several rows may have one key.
+    may_be_double: bool,
     key: Slot,
     row: Slot,
     found: Slot,
@@ -247,6 +250,7 @@ impl Side {
             }
             let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
             keep_triggers(info, self.foreign_keys);
+            let key_index = primary_key_index(relation);
             let leaf = Leaf {
                 info,
                 from_side: if info == self.root {
@@ -254,7 +258,8 @@ impl Side {
                 } else {
                     pg_sys::convert_tuples_by_name(self.tuple_desc(), (*relation).rd_att)
                 },
-                key_index: primary_key_index(relation),
+                key_index,
+                may_be_double: key_index != Oid::INVALID && is_deferrable(key_index),
                 key: pg_sys::table_slot_create(relation, null_mut()),
                 row: pg_sys::table_slot_create(relation, null_mut()),
                 found: pg_sys::table_slot_create(relation, null_mut()),
@@ -298,6 +303,40 @@ impl Side {
         })
     }
 
+    /// As [`Side::find`], with the whole of the row given: among rows that have the same key for a while it is the one.
+    fn find_image(&mut self, leaf: &Leaf, row: Slot) -> Result<bool> {
+        if !self.find(leaf, row)? {
+            return Ok(false);
+        }
+        let wanted = Side::to_leaf(leaf, row, leaf.key);
+        // SAFETY: both are rows of the leaf.
+        if !leaf.may_be_double || unsafe { same_row(leaf.found, wanted) } {
+            return Ok(true);
+        }
+        // SAFETY: the snapshot is given back below; the row is one that this transaction or a committed one left.
+        let locked = unsafe {
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let found = scan_key(leaf, wanted, snapshot, |found| same_row(found, wanted));
+            let mut failure = pg_sys::TM_FailureData::default();
+            let locked = found
+                && pg_sys::table_tuple_lock(
+                    leaf.relation(),
+                    &mut (*leaf.found).tts_tid,
+                    snapshot,
+                    leaf.found,
+                    pg_sys::GetCurrentCommandId(false),
+                    pg_sys::LockTupleMode::LockTupleExclusive,
+                    pg_sys::LockWaitPolicy::LockWaitBlock,
+                    0,
+                    &mut failure,
+                ) == pg_sys::TM_Result::TM_Ok;
+            pg_sys::UnregisterSnapshot(snapshot);
+            locked
+        };
+        // None is the very row: what has the key is what there is.
+        if locked { Ok(true) } else { self.find(leaf, row) }
+    }
+
     /// Locks the row with the key of `row` and gives it, in the leaf's format, until the next call.
     pub fn lock(&mut self, row: Slot) -> Result<Option<(Leaf, Slot)>> {
         let leaf = self.locate(row)?;
@@ -313,7 +352,7 @@ impl Side {
     pub fn update(&mut self, old: Slot, new: Slot) -> Result<()> {
         let from = self.locate(old)?;
         let to = self.locate(new)?;
-        if !self.find(&from, old)? {
+        if !self.find_image(&from, old)? {
             return self.insert(new);
         }
         // SAFETY: the found row was locked by this transaction; the slots are in the leaves' formats.
@@ -356,7 +395,13 @@ impl Side {
 
     /// Deletes the row that has the key of `row`. Gives false when there is none.
     pub fn delete(&mut self, row: Slot) -> Result<bool> {
-        self.delete_if(row, |_| true)
+        let leaf = self.locate(row)?;
+        let found = self.find_image(&leaf, row)?;
+        if found {
+            self.delete_found(&leaf);
+        }
+        self.end_row();
+        Ok(found)
     }
 
     /// Deletes the row that has the key of `key` if it is not `row`, which has the same key.
@@ -372,14 +417,18 @@ impl Side {
         let leaf = self.locate(row)?;
         let delete = self.find(&leaf, row)? && condition(leaf.found);
         if delete {
-            // SAFETY: the found row was locked by this transaction.
-            unsafe {
-                let mut epq = pg_sys::EPQState::default();
-                pg_sys::ExecSimpleRelationDelete(leaf.info, self.estate, &mut epq, leaf.found);
-            }
+            self.delete_found(&leaf);
         }
         self.end_row();
         Ok(delete)
+    }
+
+    fn delete_found(&mut self, leaf: &Leaf) {
+        // SAFETY: the found row was locked by this transaction.
+        unsafe {
+            let mut epq = pg_sys::EPQState::default();
+            pg_sys::ExecSimpleRelationDelete(leaf.info, self.estate, &mut epq, leaf.found);
+        }
     }
 
     /// The row with the key of `row` as `snapshot` sees it, in the leaf's format; locks nothing.
@@ -387,40 +436,33 @@ impl Side {
     pub fn read(&mut self, row: Slot, snapshot: pg_sys::Snapshot) -> Result<Option<(Leaf, Slot)>> {
         let leaf = self.locate(row)?;
         let key = Side::to_leaf(&leaf, row, leaf.key);
-        // SAFETY: the index belongs to the leaf and is closed below; `found` keeps its own copy of the row.
-        unsafe {
-            let index = pg_sys::index_open(leaf.key_index, pg_sys::AccessShareLock as i32);
-            let columns = (*(*index).rd_index).indnkeyatts as usize;
-            let attributes = (*(*index).rd_index).indkey.values.as_slice(columns);
-            let mut keys = vec![pg_sys::ScanKeyData::default(); columns];
-            for (i, key_data) in keys.iter_mut().enumerate() {
-                let mut is_null = false;
-                let value = pg_sys::slot_getattr(key, attributes[i].into(), &mut is_null);
-                let (family, input) = (*(*index).rd_opfamily.add(i), *(*index).rd_opcintype.add(i));
-                let operator =
-                    pg_sys::get_opfamily_member(family, input, input, pg_sys::BTEqualStrategyNumber as i16);
-                pg_sys::ScanKeyEntryInitialize(
-                    key_data,
-                    if is_null { pg_sys::SK_ISNULL as i32 } else { 0 },
-                    (i + 1) as i16,
-                    pg_sys::BTEqualStrategyNumber as u16,
-                    Oid::INVALID,
-                    *(*index).rd_indcollation.add(i),
-                    pg_sys::get_opcode(operator),
-                    value,
-                );
-            }
-            let scan = compat::begin_index_scan(leaf.relation(), index, snapshot, columns as i32);
-            pg_sys::index_rescan(scan, keys.as_mut_ptr(), columns as i32, null_mut(), 0);
-            let found =
-                pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, leaf.found);
-            if found {
-                pg_sys::ExecMaterializeSlot(leaf.found);
-            }
-            pg_sys::index_endscan(scan);
-            pg_sys::index_close(index, pg_sys::NoLock as i32);
-            Ok(found.then_some((leaf, leaf.found)))
-        }
+        // SAFETY: `key` is in the leaf's format.
+        let found = unsafe { scan_key(&leaf, key, snapshot, |_| true) };
+        Ok(found.then_some((leaf, leaf.found)))
+    }
+}
+
+/// Puts the first row with the key of `key` that `snapshot` sees and `accept` takes into `leaf.found`, with a copy of its own.
+///
+/// # Safety
+/// `key` is in the leaf's format, and the snapshot is registered.
+unsafe fn scan_key(
+    leaf: &Leaf,
+    key: Slot,
+    snapshot: pg_sys::Snapshot,
+    accept: impl FnMut(Slot) -> bool,
+) -> bool {
+    // SAFETY: the caller's; the index is one of the leaf.
+    unsafe {
+        scan_index(
+            leaf.relation(),
+            leaf.key_index,
+            usize::MAX,
+            key,
+            snapshot,
+            leaf.found,
+            accept,
+        )
     }
 }
 

@@ -22,24 +22,27 @@ fn name_of(oid: Oid) -> Result<RelName> {
     load::rel_name(oid)?.ok_or_else(|| Error::Internal(format!("relation {} is gone", oid.to_u32())))
 }
 
-/// Until the pair is live, writes to the twin are refused.
-pub fn install_reject(pair: &Pair) -> Result<()> {
-    on_twin(pair, Purpose::Reject, Part::All)
-}
-
-/// During the copy: the legacy's changes are logged, writes to the twin are refused.
-pub fn install_capture(pair: &Pair) -> Result<()> {
-    on_legacy(pair, Purpose::Capture)?;
-    install_reject(pair)
-}
-
-/// Lays all triggers of the twin ready, so that the flip has nothing to do there: until the pair is live they refuse
-/// every write themselves. The caller keeps everybody out of the twin.
-pub fn install_ahead(pair: &Pair) -> Result<()> {
+/// Until the pair is live, writes to the twin are refused: rows by a row trigger, and statements that find no row by the
+/// statement triggers of the live sync, which lie ready so that little is left to do at the flip.
+pub fn install_on_new_twin(pair: &Pair) -> Result<()> {
+    on_twin(pair, Purpose::Reject, Part::All)?;
     on_twin(pair, Purpose::Live, Part::Statement)?;
     for partition in load::partitions(pair.twin)? {
         install_on_partition(pair, &partition.name)?;
     }
+    Ok(())
+}
+
+/// During the copy the legacy's changes are logged.
+pub fn install_capture(pair: &Pair) -> Result<()> {
+    on_legacy(pair, Purpose::Capture)
+}
+
+/// Lays the rest of the twin's triggers ready, so that the flip has nothing to do there: those of partitions that came by
+/// hand meanwhile, and the row trigger, in the place of the one that refuses rows. Until the pair is live the statement triggers refuse every
+/// write. The caller keeps everybody out of the twin.
+pub fn install_ahead(pair: &Pair) -> Result<()> {
+    install_on_bare_partitions(pair)?;
     let name = plan::name_on_twin(&pair.base_name);
     run(&plan::uninstall_row(&name_of(pair.twin)?, &name))?;
     on_twin(pair, Purpose::Live, Part::Row)
@@ -48,12 +51,6 @@ pub fn install_ahead(pair: &Pair) -> Result<()> {
 /// From the flip on changes of either side reach the other.
 pub fn flip_to_live(pair: &Pair) -> Result<()> {
     on_legacy(pair, Purpose::Live)
-}
-
-/// All at once, for a pair that has no rows to copy.
-pub fn install_live(pair: &Pair) -> Result<()> {
-    install_ahead(pair)?;
-    flip_to_live(pair)
 }
 
 fn on_legacy(pair: &Pair, purpose: Purpose) -> Result<()> {

@@ -13,17 +13,13 @@ use std::ptr::null_mut;
 
 /// Carries the TRUNCATE of `relation`, a table of `pair`.
 pub fn carry(pair: &SyncPair, relation: Oid, is_live: bool) -> Result<()> {
-    if relation != pair.legacy && pair.log.is_some() {
-        return Err(Error::WrongPhase {
-            relation: "the twin".into(),
-            phase: "copying".into(),
-            call: "truncate".into(),
-            next: "partition_router.backfill(), or truncate the legacy table".into(),
-        });
-    }
     let _suppressed = Suppressed::new();
     session::as_user(pair.legacy_owner, || {
-        let _path = session::PinnedSettings::search_path();
+        // The user's triggers have fired on the side that was written, and must not fire again for the other.
+        let _settings = session::PinnedSettings::new(&[
+            (c"search_path", "pg_catalog, pg_temp"),
+            (c"session_replication_role", "replica"),
+        ]);
         if relation == pair.legacy {
             truncate(pair, pair.twin)?;
             if let Some(log) = pair.log

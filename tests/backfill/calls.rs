@@ -242,6 +242,7 @@ fn a_column_added_to_the_legacy_during_the_copy_stops_it_with_a_hint() {
     run(
         &mut other,
         &[
+            "SET partition_router.carry_ddl = off",
             "ALTER TABLE a ADD COLUMN extra int DEFAULT 7",
             "UPDATE a SET extra = 8 WHERE id = 1",
         ],

@@ -1,5 +1,7 @@
 //! From the drain to live: what writers wait for, and what they do not.
 
+use crate::common::plant;
+
 use super::{ROWS, capture, finish, one, pid, run, stage, step, steps_until, two_sessions, until};
 
 /// More keys than a log may hold that the flip reads: they are drained, and their rows stay behind.
@@ -38,16 +40,9 @@ fn a_long_log_is_set_aside_and_no_key_of_it_or_of_the_new_one_is_lost() {
         &[
             "UPDATE a SET n = -1, d = d + 31 WHERE id = 2",
             "INSERT INTO partition_router.change_log_1_aside SELECT id, d FROM a WHERE id = 1",
-            "ALTER TABLE a DISABLE TRIGGER USER",
-            "UPDATE a SET n = -1 WHERE id = 1",
         ],
     );
-    let enable: String = one(
-        &mut writer,
-        "SELECT string_agg(format('ALTER TABLE a ENABLE ALWAYS TRIGGER %I', tgname), ';')
-         FROM pg_trigger WHERE tgrelid = 'a'::regclass AND NOT tgisinternal",
-    );
-    run(&mut writer, &[&enable]);
+    plant(&mut writer, "a", &["UPDATE a SET n = -1 WHERE id = 1"]);
     // Writers are not in the way while the old log is drained: an open one holds the legacy and the new log.
     run(&mut writer, &["BEGIN", "UPDATE a SET n = -2 WHERE id = 3"]);
     while one::<bool>(&mut backfill, aside) {

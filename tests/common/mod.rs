@@ -86,6 +86,16 @@ impl Cluster {
         config
     }
 
+    /// How another server connects to a database of this one.
+    pub fn conninfo(&self, database: &str) -> String {
+        format!("host={} port=5432 user=postgres dbname={database}", self.socket)
+    }
+
+    /// The directory of the server's socket.
+    pub fn socket(&self) -> &str {
+        &self.socket
+    }
+
     pub fn directory(&self) -> &str {
         self.directory.to_str().expect("the path is UTF-8")
     }
@@ -184,7 +194,13 @@ pub fn run(client: &mut Client, statements: &[&str]) {
 
 /// Changes one side of a pair only: what a session could do that switches its triggers off.
 pub fn plant(client: &mut Client, table: &str, statements: &[&str]) {
-    run(client, &[&format!("ALTER TABLE {table} DISABLE TRIGGER USER")]);
+    run(
+        client,
+        &[
+            "SET partition_router.carry_ddl = off",
+            &format!("ALTER TABLE {table} DISABLE TRIGGER USER"),
+        ],
+    );
     run(client, statements);
     let enable: String = one(
         client,
@@ -193,7 +209,7 @@ pub fn plant(client: &mut Client, table: &str, statements: &[&str]) {
              FROM pg_trigger WHERE tgrelid = '{table}'::regclass AND NOT tgisinternal"
         ),
     );
-    run(client, &[&enable]);
+    run(client, &[&enable, "RESET partition_router.carry_ddl"]);
 }
 
 /// The only value of a query.

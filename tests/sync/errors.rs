@@ -16,7 +16,10 @@ fn failure(pair: &mut Pair, statement: &str) -> (String, String) {
 #[test]
 fn what_the_twin_refuses_fails_on_the_legacy_with_a_hint() {
     let mut pair = Pair::plain("check");
-    pair.run(&["ALTER TABLE a_partitioned ADD CHECK (n < 1000)"]);
+    pair.run(&[
+        "SET partition_router.carry_ddl = off",
+        "ALTER TABLE a_partitioned ADD CHECK (n < 1000)",
+    ]);
     for statement in [
         "INSERT INTO a VALUES (500, '2026-01-01', 500, 1000, 'x')",
         "INSERT INTO a SELECT 500 + g, '2026-01-01', 500 + g, 995 + g, 'x' FROM generate_series(1, 9) g",
@@ -36,7 +39,7 @@ fn what_the_twin_refuses_fails_on_the_legacy_with_a_hint() {
 #[test]
 fn a_row_that_no_partition_takes_fails_with_a_hint() {
     let mut pair = Pair::plain("no_partition");
-    pair.run(&["DROP TABLE a_default"]);
+    pair.run(&["SET partition_router.carry_ddl = off", "DROP TABLE a_default"]);
     let (code, hint) = failure(&mut pair, "INSERT INTO a VALUES (500, '2040-01-01', 500, 1, 'x')");
     assert_eq!(code, "23514");
     assert!(!hint.is_empty());
@@ -64,7 +67,10 @@ fn a_null_partition_key_is_refused_on_both_sides() {
             "23502"
         );
     }
-    pair.run(&["ALTER TABLE a ALTER d DROP NOT NULL"]);
+    pair.run(&[
+        "SET partition_router.carry_ddl = off",
+        "ALTER TABLE a ALTER d DROP NOT NULL",
+    ]);
     let (code, _) = failure(&mut pair, "INSERT INTO a VALUES (500, NULL)");
     assert!(code.starts_with("23"), "{code}");
     assert_eq!(pair.rows(), 100);
@@ -86,7 +92,10 @@ fn a_key_that_is_free_on_the_twin_but_taken_on_the_legacy_is_refused() {
 fn a_column_that_one_side_lacks_fails_the_write() {
     for side in super::SIDES {
         let mut pair = Pair::plain("lacking");
-        pair.run(&[&format!("ALTER TABLE {side} ADD COLUMN extra int")]);
+        pair.run(&[
+            "SET partition_router.carry_ddl = off",
+            &format!("ALTER TABLE {side} ADD COLUMN extra int"),
+        ]);
         for written in super::SIDES {
             let (code, hint) = failure(&mut pair, &format!("UPDATE {written} SET n = 0 WHERE id = 1"));
             assert_eq!(code, "PR015");
@@ -103,7 +112,10 @@ fn a_column_that_one_side_lacks_fails_the_write() {
 #[test]
 fn a_failed_statement_leaves_the_session_fit_for_more() {
     let mut pair = Pair::plain("after_error");
-    pair.run(&["ALTER TABLE a_partitioned ADD CHECK (n < 1000)"]);
+    pair.run(&[
+        "SET partition_router.carry_ddl = off",
+        "ALTER TABLE a_partitioned ADD CHECK (n < 1000)",
+    ]);
     pair.run(&[
         "BEGIN",
         "INSERT INTO a VALUES (500, '2026-01-01', 500, 1, 'x')",

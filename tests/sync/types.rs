@@ -94,6 +94,7 @@ fn dropped_columns_and_fast_defaults_are_copied_and_synced() {
 fn a_column_added_to_both_sides_in_one_transaction_is_carried() {
     let mut pair = Pair::plain("add_column");
     pair.run(&[
+        "SET partition_router.carry_ddl = off",
         "BEGIN",
         "ALTER TABLE a ADD COLUMN extra int DEFAULT 7",
         "ALTER TABLE a_partitioned ADD COLUMN extra int DEFAULT 7",

@@ -1,0 +1,2 @@
+\set id random(:least, :rows)
+DELETE FROM revenues WHERE id = :id;

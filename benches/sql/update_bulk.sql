@@ -1,0 +1,1 @@
+UPDATE @from@ SET status = 'void', updated_at = now() WHERE id <= @changes@

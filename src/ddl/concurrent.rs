@@ -1,0 +1,176 @@
+//! CREATE INDEX CONCURRENTLY on the legacy of a live pair. A partitioned table has no such thing: the twin's index would be
+//! built with every writer locked out, on either side. So each partition must have it before; then the twin takes
+//! them in at once.
+#![allow(unsafe_code)]
+
+use super::follow::{self, Following, refused};
+use super::pairs::{self, Place};
+use super::pending::OwnDdl;
+use crate::catalog::{Index, TableDef, load};
+use crate::error::{Error, Result};
+use crate::locks::budget;
+use crate::pair::Phase;
+use crate::plan::carry_ddl::Made;
+use crate::plan::indexes;
+use crate::session::PinnedSettings;
+use pgrx::pg_sys;
+use pgrx::pg_sys::{NodeTag, Oid};
+use std::cell::RefCell;
+use std::ffi::CString;
+
+/// Refuses to begin while a partition lacks the index.
+///
+/// # Safety
+/// `statement` is the parse tree of the statement that begins.
+pub unsafe fn require_partitions_first(begun: &Following, statement: *mut pg_sys::IndexStmt) -> Result<()> {
+    if begun.place != Place::Legacy || !blocks_writers(begun)? {
+        return Ok(());
+    }
+    // SAFETY: as the caller promises.
+    let mut index = unsafe { probe(begun, statement) }?;
+    index.unique = unsafe { (*statement).unique };
+    require(begun, &begun.before, &index)
+}
+
+/// The same again when the index is there: it took long, and the pair may have gone live meanwhile. An error leaves the
+/// index invalid, as one that comes while it is built does.
+pub fn require_partitions_still(begun: &Following, after: &TableDef) -> Result<()> {
+    if begun.place != Place::Legacy || !blocks_writers(begun)? {
+        return Ok(());
+    }
+    let new = after
+        .indexes
+        .iter()
+        .filter(|i| i.valid && begun.before.indexes.iter().all(|old| old.oid != i.oid));
+    for index in new {
+        require(begun, &begun.before, index)?;
+    }
+    Ok(())
+}
+
+fn blocks_writers(begun: &Following) -> Result<bool> {
+    let Some(pair) = crate::pair::store::latest(begun.pair.id)? else {
+        return Ok(false);
+    };
+    Ok(pair.phase >= Phase::Live && follow::stage(&pair)?.indexes == Made::There)
+}
+
+fn require(begun: &Following, before: &TableDef, index: &Index) -> Result<()> {
+    let _path = PinnedSettings::search_path();
+    let pair = &begun.pair;
+    let wanted = indexes::for_twin(index, &pair.partition_key);
+    let count = |table: &TableDef, wanted: &Index| {
+        table
+            .indexes
+            .iter()
+            .filter(|i| indexes::is_equal(i, wanted))
+            .count()
+    };
+    let twin = load::latest_table_def(pair.twin)?.ok_or_else(|| Error::UnknownRelation {
+        oid: pair.twin.to_u32(),
+    })?;
+    let on_root = count(&twin, &wanted);
+    if on_root > count(before, index) {
+        return Ok(());
+    }
+    let mut bare = vec![];
+    for partition in pairs::partitions(pair.twin)? {
+        let oid = Oid::from(partition.oid);
+        if pairs::kind(oid) == pg_sys::RELKIND_RELATION
+            && let Some(table) = load::latest_table_def(oid)?
+            && count(&table, &wanted) <= on_root
+        {
+            bare.push(partition.name);
+        }
+    }
+    let Some(first) = bare.first() else { return Ok(()) };
+    Err(refused(
+        format!("build an index of {} concurrently", before.name),
+        format!(
+            "the twin would build its own with writers locked out: {} of its partitions have no such index yet, the \
+             first is {first}",
+            bare.len()
+        ),
+        format!(
+            "First run CREATE {}INDEX CONCURRENTLY on each partition of {}, with ({}); then this statement again.",
+            if index.unique { "UNIQUE " } else { "" },
+            twin.name,
+            wanted.keys.join(", ")
+        ),
+    ))
+}
+
+/// The index that the statement would make, as the server understands it: made on the twin's root alone, where it has
+/// nothing to build, and undone.
+///
+/// # Safety
+/// `statement` is the parse tree of the statement.
+unsafe fn probe(begun: &Following, statement: *mut pg_sys::IndexStmt) -> Result<Index> {
+    let twin = begun.pair.twin;
+    let before =
+        load::latest_table_def(twin)?.ok_or_else(|| Error::UnknownRelation { oid: twin.to_u32() })?;
+    let found = RefCell::new(None);
+    let undone = budget::within_budget(twin, || {
+        let _own = OwnDdl::new();
+        // SAFETY: as the caller promises.
+        unsafe { make_on_root(&before, statement) }?;
+        let _path = PinnedSettings::search_path();
+        let after = load::latest_table_def(twin)?;
+        let new = after.and_then(|after| {
+            let is_new = |index: &Index| before.indexes.iter().all(|old| old.oid != index.oid);
+            after.indexes.into_iter().find(is_new)
+        });
+        *found.borrow_mut() = new;
+        Err::<(), _>(Error::Internal("the probe is undone".into()))
+    });
+    match (found.into_inner(), undone) {
+        (Some(index), _) => Ok(index),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Err(Error::Internal("the probe made no index".into())),
+    }
+}
+
+/// # Safety
+/// As [`probe`].
+unsafe fn make_on_root(twin: &TableDef, statement: *mut pg_sys::IndexStmt) -> Result<()> {
+    let text = |name: &str| CString::new(name).map_err(|e| Error::Internal(e.to_string()));
+    let (schema, name) = (text(twin.name.schema.as_str())?, text(twin.name.name.as_str())?);
+    // SAFETY: a copy of the statement is changed and run; everything it points at lives in the current memory context.
+    unsafe {
+        let copy = pg_sys::copyObjectImpl(statement.cast()).cast::<pg_sys::IndexStmt>();
+        let root = pg_sys::makeRangeVar(
+            pg_sys::pstrdup(schema.as_ptr()),
+            pg_sys::pstrdup(name.as_ptr()),
+            -1,
+        );
+        (*root).inh = false; // ONLY
+        (*copy).relation = root;
+        (*copy).concurrent = false;
+        (*copy).unique = false; // uniqueness would want the partition key
+        #[cfg(not(feature = "pg14"))]
+        {
+            (*copy).nulls_not_distinct = false;
+        }
+        (*copy).if_not_exists = false;
+        (*copy).idxname = std::ptr::null_mut();
+        let wrapper = pg_sys::palloc0(size_of::<pg_sys::PlannedStmt>()).cast::<pg_sys::PlannedStmt>();
+        (*wrapper).type_ = NodeTag::T_PlannedStmt;
+        (*wrapper).commandType = pg_sys::CmdType::CMD_UTILITY;
+        (*wrapper).utilityStmt = copy.cast();
+        (*wrapper).stmt_location = -1;
+        pg_sys::EventTriggerInhibitCommandCollection();
+        pg_sys::ProcessUtility(
+            wrapper,
+            c"".as_ptr(),
+            false,
+            pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone),
+            std::ptr::null_mut(),
+        );
+        pg_sys::EventTriggerUndoInhibitCommandCollection();
+        pg_sys::CommandCounterIncrement();
+    }
+    Ok(())
+}
