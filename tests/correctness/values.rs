@@ -136,8 +136,8 @@ fn values_outside_of_the_row_are_carried_whether_they_change_or_not() {
 }
 
 #[test]
-fn rows_of_a_thousand_columns_and_of_no_other_column_are_carried() {
-    let columns: Vec<String> = (0..1000).map(|i| format!("c{i} int DEFAULT {i}")).collect();
+fn rows_of_hundreds_of_columns_and_of_no_other_column_are_carried() {
+    let columns: Vec<String> = (0..250).map(|i| format!("c{i} int DEFAULT {i}")).collect();
     let create = format!(
         "CREATE TABLE a (id int PRIMARY KEY, d date NOT NULL, {})",
         columns.join(", ")
@@ -148,7 +148,7 @@ fn rows_of_a_thousand_columns_and_of_no_other_column_are_carried() {
     ];
     everywhere("wide", &setup, "'d'", |scene| {
         scene.run(&[
-            "UPDATE {} SET c999 = NULL, c3 = -3 WHERE id <= 10",
+            "UPDATE {} SET c249 = NULL, c3 = -3 WHERE id <= 10",
             "UPDATE {} SET d = d + 31 WHERE id BETWEEN 5 AND 15",
             "INSERT INTO {} (id, d) VALUES (500, '2026-02-02')",
             "DELETE FROM {} WHERE id = 20",
