@@ -206,7 +206,7 @@ pub unsafe fn update_tuple(
             relation,
             tid,
             row,
-            (*estate).es_output_cid,
+            pg_sys::GetCurrentCommandId(true),
             (*estate).es_snapshot,
             std::ptr::null_mut(),
             true,

@@ -12,12 +12,14 @@ pub mod capture;
 mod elsewhere;
 pub mod frames;
 pub mod kept;
+pub mod leaf;
 #[cfg(not(feature = "pg14"))]
 mod merge;
 pub mod pair_cache;
 pub mod reconcile;
 pub mod relation;
 mod routing;
+pub mod rows;
 mod scan;
 pub mod side;
 pub mod triggers;

@@ -8,7 +8,8 @@
 use super::frames::{self, Ended, Event};
 use super::pair_cache::SyncPair;
 use super::reconcile::{Reconciler, same_key};
-use super::side::{ForeignKeys, Format, Side, Slot, convert};
+use super::rows::convert;
+use super::side::{ForeignKeys, Format, Side, Slot};
 use super::{Firing, Rows};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;

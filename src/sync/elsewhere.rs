@@ -5,8 +5,9 @@
 
 use super::pair_cache::SyncPair;
 use super::relation::primary_key_index;
+use super::rows::convert;
 use super::scan::scan_index;
-use super::side::{Side, Slot, convert};
+use super::side::{Side, Slot};
 use crate::compat;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;

@@ -5,7 +5,7 @@
 
 use super::side::{ForeignKeys, Side};
 use pgrx::pg_sys;
-use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::{Oid, SubTransactionId};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
@@ -14,8 +14,9 @@ const KEPT_SIDES: usize = 16;
 
 thread_local! {
     static SIDES: RefCell<HashMap<(Oid, ForeignKeys), Side>> = RefCell::new(HashMap::new());
-    /// The memory of sides that are open. At the end of a transaction none is: what is still here an error has left.
-    static OPEN: RefCell<Vec<pg_sys::MemoryContext>> = const { RefCell::new(Vec::new()) };
+    /// The memory of sides that are open, with the subtransaction that opened them. At its end none is: what is still here
+    /// an error has left.
+    static OPEN: RefCell<Vec<(pg_sys::MemoryContext, SubTransactionId)>> = const { RefCell::new(Vec::new()) };
     /// The tables that sides were built from.
     static TRACKED: RefCell<HashSet<Oid>> = RefCell::new(HashSet::new());
     /// Counts changes of those tables, and of functions and types, which their expressions may use.
@@ -35,6 +36,7 @@ pub fn init() {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(entry_changed), nothing);
         }
         pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());
     }
 }
 
@@ -54,11 +56,34 @@ unsafe extern "C-unwind" fn entry_changed(_arg: pg_sys::Datum, _cache: i32, _has
 unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
     if [XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE].contains(&event) {
-        for context in OPEN.take() {
-            // SAFETY: the side that had this memory was given up by an error; nothing points at it any more.
-            unsafe { pg_sys::MemoryContextDelete(context) };
-        }
+        give_up(0);
     }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_subtransaction_end(
+    event: pg_sys::SubXactEvent::Type,
+    subtransaction: SubTransactionId,
+    _parent: SubTransactionId,
+    _arg: *mut std::ffi::c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        give_up(subtransaction);
+    }
+}
+
+/// Frees what was opened in `subtransaction` or one inside it, and not closed.
+fn give_up(subtransaction: SubTransactionId) {
+    OPEN.with_borrow_mut(|open| {
+        open.retain(|(context, opened_in)| {
+            let stays = *opened_in < subtransaction;
+            if !stays {
+                // SAFETY: the side that had this memory was given up by an error; nothing points at it any more.
+                unsafe { pg_sys::MemoryContextDelete(*context) };
+            }
+            stays
+        });
+    });
 }
 
 /// What a side was built from is as it was while this number is the same.
@@ -73,11 +98,13 @@ pub fn track(relation: Oid) {
 
 /// The side that has this memory is in use: an error that ends its use leaves it to the end of the transaction.
 pub fn opened(context: pg_sys::MemoryContext) {
-    OPEN.with_borrow_mut(|open| open.push(context));
+    // SAFETY: a plain read.
+    let now = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    OPEN.with_borrow_mut(|open| open.push((context, now)));
 }
 
 pub fn closed(context: pg_sys::MemoryContext) {
-    OPEN.with_borrow_mut(|open| open.retain(|other| *other != context));
+    OPEN.with_borrow_mut(|open| open.retain(|(other, _)| *other != context));
 }
 
 /// The side that was kept, closed. Its epoch is to be compared after its table is locked.

@@ -8,7 +8,7 @@ use crate::{session, spi};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -77,6 +77,8 @@ struct Row {
 }
 
 thread_local! {
+    /// Counts the messages that may concern a pair: one that comes while a pair is read must not be missed.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
     static CACHE: RefCell<HashMap<i32, Rc<SyncPair>>> = RefCell::new(HashMap::new());
 }
 
@@ -88,6 +90,7 @@ pub fn init() {
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn forget(_arg: pg_sys::Datum, relation: Oid) {
+    CHANGES.set(CHANGES.get() + 1);
     CACHE.with_borrow_mut(|cache| {
         cache.retain(|_, p| {
             relation != Oid::INVALID && relation != p.legacy && relation != p.twin && Some(relation) != p.log
@@ -99,6 +102,20 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
     if let Some(pair) = CACHE.with_borrow(|cache| cache.get(&id).cloned()) {
         return Ok(pair);
     }
+    // What was read may be out of date by the time it is here, and the message that said so is gone.
+    let pair = loop {
+        let before = CHANGES.get();
+        let pair = read(id)?;
+        if CHANGES.get() == before {
+            break pair;
+        }
+        pgrx::check_for_interrupts!();
+    };
+    CACHE.with_borrow_mut(|cache| cache.insert(id, Rc::clone(&pair)));
+    Ok(pair)
+}
+
+fn read(id: i32) -> Result<Rc<SyncPair>> {
     let row: Row =
         session::with_own_tables(|| spi::latest_row(include_str!("../../sql/catalog/sync_pair.sql"), id))?
             .ok_or_else(|| {
@@ -109,7 +126,7 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
             .into(),
     }
             })?;
-    let pair = Rc::new(SyncPair {
+    Ok(Rc::new(SyncPair {
         id,
         legacy: row.legacy.into(),
         legacy_owner: row.owner.into(),
@@ -123,7 +140,5 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
         has_cascading_updates: row.has_cascading_updates,
         is_referenced: row.is_referenced,
         has_other_unique: row.has_other_unique,
-    });
-    CACHE.with_borrow_mut(|cache| cache.insert(id, Rc::clone(&pair)));
-    Ok(pair)
+    }))
 }

@@ -4,7 +4,8 @@
 use super::elsewhere;
 use super::pair_cache::SyncPair;
 use super::relation::relation_name;
-use super::side::{Outcome, Side, Slot, convert};
+use super::rows::convert;
+use super::side::{Outcome, Side, Slot};
 use crate::compat;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -239,8 +240,38 @@ impl Reconciler {
             }),
             Some(row) => {
                 let row = convert_leaf_row(row, self.to_target, origin, target, self.as_target);
+                if !target.is_partitioned() {
+                    // SAFETY: the slot holds the row; what it was read from is read into again.
+                    unsafe { pg_sys::ExecMaterializeSlot(row) };
+                    if self.is_anothers(origin, target, row)? {
+                        target.insert(row)?; // and its unique index says so
+                        return Ok(Outcome::Inserted);
+                    }
+                }
                 target.put(key_row, row)
             }
+        }
+    }
+
+    /// Whether the legacy's row with the primary key of `row` is another row of the twin than `row`. With different
+    /// partition keys the twin has room for both, which two sessions may have put there at once; the legacy has not.
+    fn is_anothers(&mut self, origin: &mut Side, target: &mut Side, row: Slot) -> Result<bool> {
+        let Some((_, found)) = target.lock(row)? else {
+            return Ok(false);
+        };
+        // SAFETY: the legacy finds rows in its own format. The slots and the map are made and dropped here, or freed with
+        // their side on an error.
+        unsafe {
+            if same_key(&self.target_key, found, &self.target_key, row) {
+                return Ok(false);
+            }
+            let key = origin.new_slot();
+            let to_origin = pg_sys::convert_tuples_by_name(target.tuple_desc(), origin.tuple_desc());
+            convert(to_origin, found, key);
+            let snapshot = Latest::new(); // its writer may have committed while its lock was waited for
+            let is_there = self.read(origin, key, snapshot.0)?.is_some();
+            pg_sys::ExecDropSingleTupleTableSlot(key);
+            Ok(is_there)
         }
     }
 

@@ -3,7 +3,8 @@
 
 use super::frames::Suppressed;
 use super::pair_cache::SyncPair;
-use super::side::{ForeignKeys, Side, convert};
+use super::rows::convert;
+use super::side::{ForeignKeys, Side};
 use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::{session, spi};
@@ -77,7 +78,7 @@ fn delete_rows_of(pair: &SyncPair, partition: Oid) -> Result<()> {
 }
 
 /// Whether a leaf is `partition` itself. A partition that is partitioned again fires for each of its leaves.
-fn leaf_is_below(leaf: &super::side::Leaf, partition: Oid) -> bool {
+fn leaf_is_below(leaf: &super::leaf::Leaf, partition: Oid) -> bool {
     // SAFETY: the leaf is open.
     unsafe { (*leaf.relation()).rd_id == partition }
 }

@@ -3,7 +3,8 @@
 //! a row that goes or that stays in place, and a lock on a row that is changed at once.
 #![allow(unsafe_code)]
 
-use super::side::{Leaf, Slot};
+use super::leaf::Leaf;
+use super::side::Slot;
 use crate::compat;
 use pgrx::pg_sys;
 use std::ffi::c_int;
@@ -27,7 +28,13 @@ pub unsafe fn insert(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) {
     // SAFETY: the caller's; the order is that of ExecInsert.
     unsafe {
         check(leaf, estate, row, pg_sys::CmdType::CMD_INSERT);
-        pg_sys::table_tuple_insert(leaf.relation(), row, (*estate).es_output_cid, 0, null_mut());
+        pg_sys::table_tuple_insert(
+            leaf.relation(),
+            row,
+            pg_sys::GetCurrentCommandId(true),
+            0,
+            null_mut(),
+        );
         finish_insert(leaf, estate, row);
     }
 }
@@ -92,7 +99,7 @@ pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState) -> Change {
         let result = pg_sys::table_tuple_delete(
             relation,
             tid,
-            (*estate).es_output_cid,
+            pg_sys::GetCurrentCommandId(true),
             (*estate).es_snapshot,
             null_mut(),
             true,
@@ -107,6 +114,19 @@ pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState) -> Change {
             compat::after_delete_triggers(estate, leaf.info, tid);
         }
         Change::Done
+    }
+}
+
+/// Whether this very command wrote the row version in `found`: only the next one may change it.
+///
+/// # Safety
+/// `found` holds a tuple of a heap.
+pub unsafe fn is_of_this_command(found: Slot) -> bool {
+    unsafe {
+        let header = (*(*found.cast::<pg_sys::HeapTupleTableSlot>()).tuple).t_data;
+        let xmin = (*header).t_choice.t_heap.t_xmin;
+        pg_sys::TransactionIdIsCurrentTransactionId(xmin)
+            && pg_sys::HeapTupleHeaderGetCmin(header) >= pg_sys::GetCurrentCommandId(false)
     }
 }
 

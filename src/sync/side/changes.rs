@@ -1,0 +1,231 @@
+//! What is done to single rows of a side.
+#![allow(unsafe_code)]
+
+use super::{Outcome, Side, Slot};
+use crate::error::{Error, Result};
+use crate::sync::leaf::{Leaf, scan_key};
+use crate::sync::relation::relation_name;
+use crate::sync::rows::{convert, same_row};
+use crate::sync::write::{self, Change};
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+
+impl Side {
+    /// Puts `row` (in this side's format) into `target`, a slot of the leaf, in the leaf's format.
+    pub fn to_leaf(leaf: &Leaf, row: Slot, target: Slot) -> Slot {
+        convert(leaf.from_side, row, target)
+    }
+
+    pub fn insert(&mut self, row: Slot) -> Result<()> {
+        let leaf = self.locate(row)?;
+        let target = Side::to_leaf(&leaf, row, leaf.row);
+        // SAFETY: the slot is in the leaf's format.
+        unsafe { write::insert(&leaf, self.estate, target) };
+        self.end_row();
+        Ok(())
+    }
+
+    /// Locks the row with the key of `row`; it is then in `leaf.found`.
+    fn find(&mut self, leaf: &Leaf, row: Slot) -> Result<bool> {
+        if leaf.key_index == Oid::INVALID {
+            // SAFETY: the relation is open.
+            let name = unsafe { relation_name(leaf.relation()) };
+            return Err(Error::NoPrimaryKey { relation: name });
+        }
+        let key = Side::to_leaf(leaf, row, leaf.key);
+        // SAFETY: `key` and `found` are in the leaf's format, the index is one of the leaf.
+        Ok(unsafe {
+            pg_sys::RelationFindReplTupleByIndex(
+                leaf.relation(),
+                leaf.key_index,
+                pg_sys::LockTupleMode::LockTupleExclusive,
+                key,
+                leaf.found,
+            )
+        })
+    }
+
+    /// As [`Side::find`], with the whole of the row given: among rows that have the same key for a while it is the one.
+    fn find_image(&mut self, leaf: &Leaf, row: Slot) -> Result<bool> {
+        if !self.find(leaf, row)? {
+            return Ok(false);
+        }
+        let wanted = Side::to_leaf(leaf, row, leaf.key);
+        // SAFETY: both are rows of the leaf.
+        if !leaf.may_be_double || unsafe { same_row(leaf.found, wanted) } {
+            return Ok(true);
+        }
+        // SAFETY: the snapshot is given back below; the row is one that this transaction or a committed one left.
+        let locked = unsafe {
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let found = scan_key(leaf, wanted, snapshot, |found| same_row(found, wanted));
+            let mut failure = pg_sys::TM_FailureData::default();
+            let locked = found
+                && pg_sys::table_tuple_lock(
+                    leaf.relation(),
+                    &mut (*leaf.found).tts_tid,
+                    snapshot,
+                    leaf.found,
+                    pg_sys::GetCurrentCommandId(false),
+                    pg_sys::LockTupleMode::LockTupleExclusive,
+                    pg_sys::LockWaitPolicy::LockWaitBlock,
+                    0,
+                    &mut failure,
+                ) == pg_sys::TM_Result::TM_Ok;
+            pg_sys::UnregisterSnapshot(snapshot);
+            locked
+        };
+        // None is the very row: what has the key is what there is.
+        if locked { Ok(true) } else { self.find(leaf, row) }
+    }
+
+    /// Locks the row with the key of `row` and gives it, in the leaf's format, until the next call.
+    pub fn lock(&mut self, row: Slot) -> Result<Option<(Leaf, Slot)>> {
+        let leaf = self.locate(row)?;
+        Ok(self.find(&leaf, row)?.then_some((leaf, leaf.found)))
+    }
+
+    /// Whether there is a row with the key of `row`; locks it.
+    pub fn has(&mut self, row: Slot) -> Result<bool> {
+        Ok(self.lock(row)?.is_some())
+    }
+
+    /// As [`Side::find_image`], without the lock where the key names one row: what is then done to it finds out whether
+    /// it was still the same.
+    fn seek(&mut self, leaf: &Leaf, row: Slot) -> Result<bool> {
+        // SAFETY: the state belongs to this side.
+        let scan = unsafe { &mut (*leaf.state).scan };
+        match scan {
+            Some(scan) if !leaf.may_be_double => {
+                let key = Side::to_leaf(leaf, row, leaf.key);
+                // SAFETY: `key` is in the leaf's format, and the leaf is open.
+                let found = unsafe { scan.find(leaf, key) };
+                // SAFETY: `found` holds a row of the heap.
+                if found && unsafe { write::is_of_this_command(leaf.found) } {
+                    self.see_own_writes();
+                }
+                Ok(found)
+            }
+            _ => self.find_image(leaf, row),
+        }
+    }
+
+    /// Whether what was done is to be done again, now that the row has changed.
+    fn is_to_be_repeated(&mut self, change: Change) -> bool {
+        if change == Change::JustWritten {
+            self.see_own_writes();
+        }
+        pgrx::check_for_interrupts!();
+        change != Change::Done
+    }
+
+    /// Replaces the row that has the key of `old` by `new`; inserts `new` when there is none.
+    pub fn update(&mut self, old: Slot, new: Slot) -> Result<()> {
+        let from = self.locate(old)?;
+        let to = self.locate(new)?;
+        loop {
+            if !self.seek(&from, old)? {
+                return self.insert(new);
+            }
+            // SAFETY: the found row is one of the leaf; the slots are in the leaves' formats.
+            let change = unsafe {
+                if from.info == to.info {
+                    let target = Side::to_leaf(&to, new, to.row);
+                    write::update(&to, self.estate, target)
+                } else {
+                    write::delete(&from, self.estate)
+                }
+            };
+            if !self.is_to_be_repeated(change) {
+                break;
+            }
+        }
+        if from.info != to.info {
+            return self.insert(new);
+        }
+        self.end_row();
+        Ok(())
+    }
+
+    /// Makes the row with the key of `key` equal to `row`, which has the same key.
+    pub fn put(&mut self, key: Slot, row: Slot) -> Result<Outcome> {
+        let leaf = self.locate(key)?;
+        let found = self.find(&leaf, key)?;
+        let target = Side::to_leaf(&leaf, row, leaf.row);
+        // SAFETY: the found row was locked by this transaction; the slots are in the leaf's format.
+        let outcome = unsafe {
+            if !found {
+                write::insert(&leaf, self.estate, target);
+                Outcome::Inserted
+            } else if same_row(leaf.found, target) {
+                Outcome::Equal
+            } else {
+                self.require_done(write::update(&leaf, self.estate, target), &leaf)?;
+                Outcome::Updated
+            }
+        };
+        self.end_row();
+        Ok(outcome)
+    }
+
+    /// Deletes the row that has the key of `row`. Gives false when there is none.
+    pub fn delete(&mut self, row: Slot) -> Result<bool> {
+        let leaf = self.locate(row)?;
+        let found = loop {
+            if !self.seek(&leaf, row)? {
+                break false;
+            }
+            // SAFETY: the found row is one of the leaf.
+            let change = unsafe { write::delete(&leaf, self.estate) };
+            if !self.is_to_be_repeated(change) {
+                break true;
+            }
+        };
+        self.end_row();
+        Ok(found)
+    }
+
+    /// Deletes the row that has the key of `key` if it is not `row`, which has the same key.
+    pub fn delete_different(&mut self, key: Slot, row: Slot) -> Result<bool> {
+        let leaf = self.locate(key)?;
+        let wanted = Side::to_leaf(&leaf, row, leaf.row);
+        // SAFETY: both are rows of the leaf.
+        self.delete_if(key, |found| unsafe { !same_row(found, wanted) })
+    }
+
+    /// Deletes the row that has the key of `row`, if `condition` holds for it (in the leaf's format).
+    pub fn delete_if(&mut self, row: Slot, condition: impl FnOnce(Slot) -> bool) -> Result<bool> {
+        let leaf = self.locate(row)?;
+        let delete = self.find(&leaf, row)? && condition(leaf.found);
+        if delete {
+            // SAFETY: the found row was locked by this transaction.
+            let change = unsafe { write::delete(&leaf, self.estate) };
+            self.require_done(change, &leaf)?;
+        }
+        self.end_row();
+        Ok(delete)
+    }
+
+    /// A row that this transaction has locked can be changed by nobody else; this command may have written it.
+    fn require_done(&self, change: Change, leaf: &Leaf) -> Result<()> {
+        if change == Change::Done {
+            return Ok(());
+        }
+        Err(Error::Sync {
+            // SAFETY: the leaf is open.
+            relation: unsafe { relation_name(leaf.relation()) },
+            reason: "one statement changed a row twice".into(),
+            hint: "Change the rows in two statements.".into(),
+        })
+    }
+
+    /// The row with the key of `row` as `snapshot` sees it, in the leaf's format; locks nothing.
+    /// The result is valid until the next call.
+    pub fn read(&mut self, row: Slot, snapshot: pg_sys::Snapshot) -> Result<Option<(Leaf, Slot)>> {
+        let leaf = self.locate(row)?;
+        let key = Side::to_leaf(&leaf, row, leaf.key);
+        // SAFETY: `key` is in the leaf's format.
+        let found = unsafe { scan_key(&leaf, key, snapshot, |_| true) };
+        Ok(found.then_some((leaf, leaf.found)))
+    }
+}
