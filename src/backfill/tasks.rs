@@ -94,7 +94,8 @@ fn clear(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
-/// Takes the next task that nobody is at. `None`: all are done, or others are at them.
+/// Takes the next task that nobody is at, and no more: a join could run a subquery again for every row, and each time it would
+/// find another task, since the one before is deleted; so it is a materialized CTE. `None`: all are done, or others are at them.
 pub fn claim(pair_id: i32, stage: Stage) -> Result<Option<Task>> {
     let order = match stage {
         Stage::Copy => "first_block",
@@ -103,9 +104,10 @@ pub fn claim(pair_id: i32, stage: Stage) -> Result<Option<Task>> {
     session::with_own_tables(|| {
         spi::returning(
             &format!(
-                "DELETE FROM partition_router.copy_task d
-                 USING (SELECT c.relation, c.first_block FROM partition_router.copy_task c WHERE c.pair_id = $1
-                        ORDER BY {order} LIMIT 1 FOR UPDATE SKIP LOCKED) n
+                "WITH n AS MATERIALIZED (
+                     SELECT c.relation, c.first_block FROM partition_router.copy_task c WHERE c.pair_id = $1
+                     ORDER BY {order} LIMIT 1 FOR UPDATE SKIP LOCKED)
+                 DELETE FROM partition_router.copy_task d USING n
                  WHERE d.pair_id = $1 AND d.relation = n.relation AND d.first_block = n.first_block
                  RETURNING pg_catalog.jsonb_build_object(
                      'relation', d.relation::bigint, 'first_block', d.first_block, 'end_block', d.end_block)"
