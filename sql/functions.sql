@@ -133,6 +133,18 @@ CREATE FUNCTION partition_router.backfill_step(relation regclass, batch_rows int
 COMMENT ON FUNCTION partition_router.backfill_step(regclass, int, interval) IS 'internal: the next step of backfill(); false when there is none';
 REVOKE ALL ON FUNCTION partition_router.backfill_step(regclass, int, interval) FROM PUBLIC;
 
+CREATE FUNCTION partition_router.muster_workers(relation regclass, batch_rows int, pause interval) RETURNS void
+     LANGUAGE c SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'muster_workers_wrapper';
+COMMENT ON FUNCTION partition_router.muster_workers(regclass, int, interval) IS 'internal: starts the background workers of a backfill, as many as partition_router.backfill_workers asks for beside the session';
+REVOKE ALL ON FUNCTION partition_router.muster_workers(regclass, int, interval) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.dismiss_workers() RETURNS void
+     LANGUAGE c SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'dismiss_workers_wrapper';
+COMMENT ON FUNCTION partition_router.dismiss_workers() IS 'internal: ends the background workers that this session has started';
+REVOKE ALL ON FUNCTION partition_router.dismiss_workers() FROM PUBLIC;
+
 CREATE FUNCTION partition_router.health_checks() RETURNS TABLE (relation text, "check" text, status text, message text, mend text)
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'health_checks_wrapper';

@@ -24,10 +24,12 @@ BEGIN
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM partition_router.muster_workers(legacy, 50000, '0');
         more := partition_router.migrate_step(
             legacy, partition_key, strategy, partition_interval, partitions, premake, twin);
         EXIT WHEN NOT more;
     END LOOP;
+    PERFORM partition_router.dismiss_workers();
 END
 $$;
 COMMENT ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean) IS
@@ -51,14 +53,16 @@ BEGIN
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM partition_router.muster_workers(relation, batch_rows, pause);
         more := partition_router.backfill_step(relation, batch_rows, pause);
         EXIT WHEN NOT more;
         COMMIT;
         EXIT WHEN pg_catalog.interval_ge(
             pg_catalog.timestamptz_mi(pg_catalog.clock_timestamp(), started), max_duration);
     END LOOP;
+    PERFORM partition_router.dismiss_workers();
 END
 $$;
 COMMENT ON PROCEDURE partition_router.backfill(regclass, int, interval, interval) IS
-    'copies the rows that were there before sync began, in batches of about batch_rows with a pause before each; call it again to go on';
+    'copies the rows that were there before sync began, in batches of about batch_rows with a pause before each, alone or with partition_router.backfill_workers; call it again to go on';
 REVOKE ALL ON PROCEDURE partition_router.backfill(regclass, int, interval, interval) FROM PUBLIC;

@@ -71,6 +71,18 @@ COMMENT ON TABLE partition_router.copy_state IS 'how far the backfill of a pair 
 COMMENT ON COLUMN partition_router.copy_state.horizon IS 'row versions of transactions older than this are copied, younger ones are in the change log';
 COMMENT ON COLUMN partition_router.copy_state.file_node IS 'the legacy''s file when the copy began: a rewrite of the table restarts the copy';
 COMMENT ON COLUMN partition_router.copy_state.blocks IS 'the legacy''s length in blocks when the copy began: later rows are in the change log';
+COMMENT ON COLUMN partition_router.copy_state.next_block IS 'blocks copied, partitions done, or the block of the change log to go on from, whatever the stage counts';
+
+CREATE TABLE partition_router.copy_task (
+    pair_id     int NOT NULL REFERENCES partition_router.pair ON DELETE CASCADE,
+    relation    oid NOT NULL,
+    first_block bigint NOT NULL,
+    end_block   bigint NOT NULL CHECK (end_block >= first_block),
+    PRIMARY KEY (pair_id, relation, first_block)
+);
+COMMENT ON TABLE partition_router.copy_task IS 'what is left to do in the stage that the backfill of a pair is in: whoever does a task deletes it in the same transaction, so that a crash gives it back';
+COMMENT ON COLUMN partition_router.copy_task.relation IS 'the legacy, of which blocks are to be copied, or a partition, which gets its indexes or foreign keys';
+COMMENT ON COLUMN partition_router.copy_task.end_block IS 'the first block that is not part of the task; of a partition its length, so that the longest comes first';
 
 CREATE TABLE partition_router.run_event (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -101,6 +113,7 @@ SELECT pg_catalog.pg_extension_config_dump('partition_router.pair_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.rollout', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.policy', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_state', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_task', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.run_event', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.run_event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.maintenance_event', '');

@@ -64,7 +64,13 @@ SELECT p.legacy,
         WHERE NOT l.granted AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
               WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
           AND l.relation OPERATOR(pg_catalog.=) ANY (ARRAY[p.legacy::oid, p.twin::oid])
-          AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareRowExclusiveLock', 'AccessExclusiveLock'])) AS blocked_by
+          AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareRowExclusiveLock', 'AccessExclusiveLock'])) AS blocked_by,
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks l
+        WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted AND l.objsubid OPERATOR(pg_catalog.=) 2
+          AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+              WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+          AND l.classid OPERATOR(pg_catalog.=) 'partition_router.copy_state'::pg_catalog.regclass::oid
+          AND l.objid OPERATOR(pg_catalog.=) p.id::oid) AS workers
 FROM partition_router.pair p
 JOIN partition_router.copy_state s ON s.pair_id OPERATOR(pg_catalog.=) p.id
 CROSS JOIN LATERAL (SELECT CASE
@@ -73,7 +79,7 @@ CROSS JOIN LATERAL (SELECT CASE
         THEN ((s.rows_copied OPERATOR(pg_catalog.+) s.rows_logged)::numeric OPERATOR(pg_catalog.*) s.blocks
               OPERATOR(pg_catalog./) s.next_block)::bigint
         ELSE s.rows_total END AS rows_total) e;
-COMMENT ON VIEW partition_router.progress IS 'each copy: stage, rows done of the total (told from the blocks read so far), rate, time of work left (pauses come on top), and who blocks it';
+COMMENT ON VIEW partition_router.progress IS 'each copy: stage, rows done of the total (told from the blocks read so far), rate, time of work left (pauses come on top), who blocks it, and the background workers that help';
 
 CREATE VIEW partition_router.health AS
 SELECT relation, "check", status, message, mend FROM partition_router.health_checks();

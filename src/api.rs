@@ -156,6 +156,25 @@ fn start_sync(relation: Oid) {
     report(|| backfill::start_sync(relation))
 }
 
+/// An interval as a time to wait.
+fn waiting_time(pause: Option<pgrx::datum::Interval>) -> Duration {
+    let micros = pause.map_or(0, |pause| pause.as_micros().max(0));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+#[pg_extern(sql = false)]
+fn muster_workers(relation: Option<Oid>, batch_rows: Option<i32>, pause: Option<pgrx::datum::Interval>) {
+    report(|| {
+        let (relation, batch_rows) = (given("relation", relation)?, given("batch_rows", batch_rows)?);
+        crate::worker::muster(relation, batch_rows, waiting_time(pause))
+    })
+}
+
+#[pg_extern(sql = false)]
+fn dismiss_workers() {
+    crate::worker::dismiss();
+}
+
 #[pg_extern(sql = false)]
 fn backfill_step(
     relation: Option<Oid>,
@@ -164,9 +183,7 @@ fn backfill_step(
 ) -> bool {
     report(|| {
         let (relation, batch_rows) = (given("relation", relation)?, given("batch_rows", batch_rows)?);
-        let pause = pause.map_or(0, |pause| pause.as_micros().max(0));
-        let pause = Duration::from_micros(u64::try_from(pause).unwrap_or(u64::MAX));
-        Ok(backfill::step(relation, batch_rows, pause)? == Progress::More)
+        Ok(backfill::step(relation, batch_rows, waiting_time(pause))? == Progress::More)
     })
 }
 

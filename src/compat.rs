@@ -278,3 +278,20 @@ pub unsafe fn after_delete_triggers(
         pg_sys::ExecARDeleteTriggers(estate, info, tid, none, std::ptr::null_mut(), false);
     }
 }
+/// Lets SIGTERM end this background worker at its next safe point, as it ends a session. What the server sets for workers
+/// up to PostgreSQL 16 ends them in the middle of whatever they do.
+pub fn end_at_sigterm() {
+    unsafe extern "C-unwind" {
+        fn die(signal: c_int);
+    }
+    // SAFETY: the server's own handler for its own signal; it only sets flags.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(SIGTERM, Some(die));
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(SIGTERM, Some(die));
+    }
+}
+
+/// As POSIX numbers it.
+const SIGTERM: c_int = 15;

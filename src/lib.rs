@@ -12,6 +12,7 @@
 //! | [`sync`] | the dual write: triggers, one side of a pair, change log |
 //! | [`ddl`] | DDL on one side of a pair: carried to the other, or refused |
 //! | [`backfill`] | copy, index, drain, flip |
+//! | [`worker`] | background workers that help a backfill |
 //! | [`parity`] | digests, differences, repair |
 //! | [`route`] | which side a read uses, and why |
 //! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
@@ -44,6 +45,7 @@ mod sync;
 #[cfg(feature = "pg_test")]
 mod tests;
 mod twin;
+mod worker;
 
 pgrx::pg_module_magic!();
 
@@ -81,6 +83,7 @@ pub extern "C-unwind" fn _PG_init() {
     error::init();
     settings::init();
     sync::init();
+    worker::init();
     ddl::init();
 }
 

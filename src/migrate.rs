@@ -163,7 +163,7 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
     if let (Some(_), Some(twin)) = (&legacy, &twin) {
         execute::run(&drop_twin(twin), Mode::Run)?;
     }
-    backfill::drop_change_log(&pair)?;
+    backfill::log::drop_all(&pair)?;
     store::delete(&pair)?;
     let name = legacy.map_or_else(|| pair.base_name.to_string(), |name| name.to_string());
     store::log_run(

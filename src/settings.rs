@@ -11,6 +11,7 @@ static LOG_PARTITION_ROUTING: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ENABLE_PARTITION_MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static CARRY_DDL: GucSetting<bool> = GucSetting::<bool>::new(true);
 static LOCK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
+static BACKFILL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 
 /// Defines every setting. Called once, when the library is loaded.
 pub fn init() {
@@ -72,6 +73,16 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_int_guc(
+        c"partition_router.backfill_workers",
+        c"How many processes do a backfill: the calling session and background workers.",
+        c"1 is the session alone. Workers come out of max_worker_processes; with fewer free there are fewer.",
+        &BACKFILL_WORKERS,
+        1,
+        16,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
 }
 
 pub fn use_partitioned_tables() -> bool {
@@ -104,4 +115,9 @@ pub fn carry_ddl() -> bool {
 
 pub fn lock_timeout() -> Duration {
     Duration::from_millis(LOCK_TIMEOUT_MS.get().max(1) as u64)
+}
+
+/// How many processes do a backfill, the calling session among them.
+pub fn backfill_workers() -> usize {
+    usize::try_from(BACKFILL_WORKERS.get()).unwrap_or(1).max(1)
 }

@@ -93,6 +93,11 @@ pub fn latest_rows<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec
         .collect()
 }
 
+/// The first row that a statement which changes something returns, as one `jsonb` column.
+pub fn returning<T: DeserializeOwned>(statement: &str, args: &[Arg]) -> Result<Option<T>> {
+    Spi::connect_mut(|client| Ok(parse(client.update(statement, None, args)?)?.pop()))
+}
+
 /// Runs a statement that changes something; gives the number of rows that it processed.
 pub fn execute(statement: &str, args: &[Arg]) -> Result<u64> {
     Spi::connect_mut(|client| Ok(client.update(statement, None, args)?.len() as u64))

@@ -135,6 +135,10 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
         }
     };
     if is_before {
+        let pair = pair_cache::get(pair_id)?;
+        if relation_oid != pair.legacy && !pair.is_live {
+            return Err(twin_ready::refusal(&pair, relation)); // before any row is touched
+        }
         frames::push(pair_id, relation_oid, event);
         return Ok(());
     }

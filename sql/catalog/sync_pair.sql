@@ -26,7 +26,7 @@ SELECT pg_catalog.jsonb_build_object(
         SELECT COALESCE(pg_catalog.jsonb_agg(tree.inhrelid::bigint), '[]') FROM tree),
     'log', (SELECT c.oid::bigint FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = 'partition_router' AND c.relname = 'change_log_' || p.id),
+            WHERE p.phase = 'copying' AND n.nspname = 'partition_router' AND c.relname = 'change_log_' || p.id),
     'lacking', (
         SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attname)
         FROM pg_catalog.pg_attribute a

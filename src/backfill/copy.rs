@@ -7,7 +7,9 @@
 //! row as it is then.
 #![allow(unsafe_code)]
 
+use super::courtesy::Turns;
 use super::state::CopyState;
+use super::tasks::Task;
 use crate::catalog::load;
 use crate::error::Result;
 use crate::sync::capture::KeyLog;
@@ -24,8 +26,12 @@ use std::ptr::null_mut;
 const CHUNK_BLOCKS: u32 = 128;
 /// Rows that are gathered for one partition before they are written.
 const ROWS_PER_WRITE: usize = 500;
-/// Rows that are gathered for all partitions together.
+/// Rows, and bytes of them, that are gathered for all partitions together.
 const ROWS_IN_MEMORY: usize = 10_000;
+const BYTES_IN_MEMORY: usize = 4 << 20;
+/// Slots that are kept for all partitions together: rows that come in the order of their partitions would fill those of
+/// one after the other.
+const SLOTS_IN_MEMORY: usize = 2 * ROWS_IN_MEMORY;
 
 /// What the copy reads, fixed when it begins.
 pub struct Origin {
@@ -67,7 +73,9 @@ unsafe fn file_node(relation: pg_sys::Relation) -> Oid {
 pub struct Copied {
     pub rows: u64,
     pub logged: u64,
-    pub next_block: u32,
+    pub blocks: u32,
+    /// What is left of the range that was begun last.
+    pub rest: Option<Task>,
     /// The legacy has another file than when the copy began; nothing was copied.
     pub rewritten: bool,
 }
@@ -96,50 +104,63 @@ pub fn has_rows(table: Oid) -> Result<bool> {
     Ok(false)
 }
 
-/// Copies from `state.next_block` on, about `batch_rows` rows.
-pub fn batch(pair: &SyncPair, state: &CopyState, batch_rows: u64) -> Result<Copied> {
+/// Copies about `batch_rows` rows: the range `first`, and those that `more` gives.
+pub fn batch(
+    pair: &SyncPair,
+    state: &CopyState,
+    batch_rows: u64,
+    first: Task,
+    mut more: impl FnMut() -> Result<Option<Task>>,
+) -> Result<Copied> {
     pair.require_same_columns()?;
-    let horizon = state.horizon()?;
+    let horizon = state.horizon()? as u32;
+    let mut copied = Copied::default();
     // SAFETY: relations, scans, slots and the snapshot opened here are closed here, in reverse order; on an error the
     // abort does it.
     unsafe {
         let legacy = pg_sys::table_open(pair.legacy, pg_sys::AccessShareLock as i32);
         if file_node(legacy).to_u32() != state.file_node {
             pg_sys::table_close(legacy, pg_sys::NoLock as i32);
-            return Ok(Copied {
-                rewritten: true,
-                ..Copied::default()
-            });
+            copied.rewritten = true;
+            return Ok(copied);
         }
-        let mut copied = Copied {
-            next_block: state.next_block,
-            ..Copied::default()
-        };
         let mut log = KeyLog::open(pair, legacy)?;
         let mut writer = Writer::open(pair, legacy)?;
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let row = pg_sys::table_slot_create(legacy, null_mut());
         let length = pg_sys::RelationGetNumberOfBlocksInFork(legacy, pg_sys::ForkNumber::MAIN_FORKNUM);
-        let end = state.blocks.min(length); // VACUUM may have cut the empty end off
-        while copied.next_block < end && copied.rows + copied.logged < batch_rows {
-            let blocks = CHUNK_BLOCKS.min(end - copied.next_block);
-            let scan = pg_sys::table_beginscan_strat(legacy, snapshot, 0, null_mut(), true, false);
-            pg_sys::heap_setscanlimits(scan, copied.next_block, blocks);
-            while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, row) {
-                pgrx::check_for_interrupts!();
-                if is_older(row, horizon as u32) {
-                    writer.add(row)?;
-                    copied.rows += 1;
-                } else {
-                    log.add(row);
-                    copied.logged += 1;
+        let mut turns = Turns::new();
+        let mut range = Some(first);
+        while let Some(task) = range.take() {
+            let mut block = task.first_block;
+            let end = task.end_block.min(length); // VACUUM may have cut the empty end off
+            while block < end && copied.rows + copied.logged < batch_rows {
+                let blocks = CHUNK_BLOCKS.min(end - block);
+                let scan = pg_sys::table_beginscan_strat(legacy, snapshot, 0, null_mut(), true, false);
+                pg_sys::heap_setscanlimits(scan, block, blocks);
+                while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, row) {
+                    pgrx::check_for_interrupts!();
+                    if is_older(row, horizon) {
+                        writer.add(row)?;
+                        copied.rows += 1;
+                    } else {
+                        log.add(row);
+                        copied.logged += 1;
+                    }
+                    turns.row();
+                }
+                pg_sys::table_endscan(scan);
+                block += blocks;
+            }
+            if block < end {
+                copied.blocks += block - task.first_block;
+                copied.rest = Some(task.from(block));
+            } else {
+                copied.blocks += task.blocks();
+                if copied.rows + copied.logged < batch_rows {
+                    range = more()?;
                 }
             }
-            pg_sys::table_endscan(scan);
-            copied.next_block += blocks;
-        }
-        if copied.next_block >= end {
-            copied.next_block = state.blocks;
         }
         writer.finish()?;
         pg_sys::ExecDropSingleTupleTableSlot(row);
@@ -169,8 +190,12 @@ struct Writer {
     twin: Side,
     from_legacy: *mut pg_sys::TupleConversionMap,
     as_twin: Slot,
+    /// Columns of the legacy.
+    columns: u16,
     buffers: HashMap<Oid, Buffer>,
     gathered: usize,
+    bytes: usize,
+    slots: usize,
     bulk: *mut pg_sys::BulkInsertStateData,
 }
 
@@ -189,16 +214,24 @@ impl Writer {
             Ok(Writer {
                 from_legacy: pg_sys::convert_tuples_by_name((*legacy).rd_att, twin.tuple_desc()),
                 as_twin: twin.new_slot(),
+                columns: (*(*legacy).rd_att).natts as u16,
                 twin,
                 buffers: HashMap::new(),
                 gathered: 0,
+                bytes: 0,
+                slots: 0,
                 bulk: pg_sys::GetBulkInsertState(),
             })
         }
     }
 
     fn add(&mut self, row: Slot) -> Result<()> {
-        let row = convert(self.from_legacy, row, self.as_twin);
+        let origin = row;
+        let row = if self.from_legacy.is_null() {
+            row
+        } else {
+            convert(self.from_legacy, row, self.as_twin)
+        };
         let leaf = self.twin.locate(row)?;
         // SAFETY: the leaf belongs to the twin, which this writer holds open.
         unsafe {
@@ -206,6 +239,7 @@ impl Writer {
                 // An index that the user added: the ordinary way keeps it up.
                 return self.twin.insert(row);
             }
+            let as_it_lies = self.tuple_as_it_lies(&leaf, origin);
             let oid = (*leaf.relation()).rd_id;
             let buffer = self.buffers.entry(oid).or_insert_with(|| Buffer {
                 leaf,
@@ -218,20 +252,47 @@ impl Writer {
                     .slots
                     .push(pg_sys::table_slot_create(leaf.relation(), null_mut()));
                 pg_sys::MemoryContextSwitchTo(previous);
+                self.slots += 1;
             }
             let slot = buffer.slots[buffer.used];
-            Side::to_leaf(&leaf, row, slot);
-            pg_sys::ExecMaterializeSlot(slot);
+            match as_it_lies {
+                Some(tuple) => pg_sys::ExecForceStoreHeapTuple(tuple, slot, false),
+                None => {
+                    Side::to_leaf(&leaf, row, slot);
+                    pg_sys::ExecMaterializeSlot(slot);
+                }
+            }
             buffer.used += 1;
             self.gathered += 1;
-            if buffer.used == ROWS_PER_WRITE {
-                self.gathered -= buffer.write(self.bulk);
-            } else if self.gathered >= ROWS_IN_MEMORY {
+            self.bytes += (*(*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple).t_len as usize;
+            if self.gathered >= ROWS_IN_MEMORY
+                || self.bytes >= BYTES_IN_MEMORY
+                || self.slots >= SLOTS_IN_MEMORY
+            {
                 self.write_all();
+            } else if buffer.used == ROWS_PER_WRITE {
+                self.gathered -= buffer.write(self.bulk);
             }
         }
         self.twin.end_row();
         Ok(())
+    }
+
+    /// The legacy's tuple, when the leaf can take its bytes: the formats are the same, and no column is missing that was
+    /// added with a default later. What lies outside it is fetched when it is written.
+    ///
+    /// # Safety
+    /// `row` holds a heap tuple of the legacy.
+    unsafe fn tuple_as_it_lies(&self, leaf: &Leaf, row: Slot) -> Option<pg_sys::HeapTuple> {
+        if !self.from_legacy.is_null() || !leaf.has_format_of_side() {
+            return None;
+        }
+        // SAFETY: the caller's.
+        unsafe {
+            let tuple = (*row.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
+            let stored = (*(*tuple).t_data).t_infomask2 & pg_sys::HEAP_NATTS_MASK as u16;
+            (stored == self.columns).then_some(tuple)
+        }
     }
 
     fn write_all(&mut self) {
@@ -240,17 +301,30 @@ impl Writer {
             unsafe { buffer.write(self.bulk) };
         }
         self.gathered = 0;
+        self.bytes = 0;
+        if self.slots >= SLOTS_IN_MEMORY {
+            self.drop_slots();
+        }
+    }
+
+    /// Nothing is gathered.
+    fn drop_slots(&mut self) {
+        for slot in self
+            .buffers
+            .values_mut()
+            .flat_map(|buffer| buffer.slots.drain(..))
+        {
+            // SAFETY: made by `add`, and empty.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(slot) };
+        }
+        self.slots = 0;
     }
 
     fn finish(mut self) -> Result<()> {
         self.write_all();
+        self.drop_slots();
         // SAFETY: nothing of the writer is used after this.
         unsafe {
-            for buffer in self.buffers.values() {
-                for slot in &buffer.slots {
-                    pg_sys::ExecDropSingleTupleTableSlot(*slot);
-                }
-            }
             pg_sys::FreeBulkInsertState(self.bulk);
             pg_sys::ExecDropSingleTupleTableSlot(self.as_twin);
         }

@@ -13,10 +13,11 @@ use crate::spi;
 use crate::sync::pair_cache::SyncPair;
 use crate::sync::reconcile::Reconciler;
 use crate::sync::side::{ForeignKeys, Side, Slot};
-
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
 use std::ffi::CString;
+use std::time::Instant;
 
 /// What one call of [`batch`] did.
 pub struct Drained {
@@ -26,36 +27,65 @@ pub struct Drained {
     pub log_blocks: u32,
 }
 
-/// Blocks that are read between two looks at the number of keys.
+/// Blocks that are read between two looks at the number of keys, and at the clock.
 const CHUNK_BLOCKS: u32 = 64;
+const CHUNK_BLOCKS_IN_TIME: u32 = 4;
 
-/// The length of the change log.
-pub fn log_blocks(pair: &SyncPair) -> Result<u32> {
-    let log = pair.log.ok_or_else(no_log)?;
-    // SAFETY: opened and closed here.
-    Ok(unsafe {
-        let relation = pg_sys::table_open(log, pg_sys::AccessShareLock as i32);
-        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
-        blocks
-    })
+/// When a batch ends, at a few blocks more.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    keys: u64,
+    until: Option<Instant>,
+}
+
+impl Limit {
+    const NONE: Limit = Limit {
+        keys: u64::MAX,
+        until: None,
+    };
+
+    pub fn keys(keys: u64) -> Limit {
+        Limit { keys, ..Limit::NONE }
+    }
+
+    pub fn until(deadline: Instant) -> Limit {
+        Limit {
+            until: Some(deadline),
+            ..Limit::NONE
+        }
+    }
+
+    fn chunk_blocks(&self) -> u32 {
+        if self.until.is_some() {
+            CHUNK_BLOCKS_IN_TIME
+        } else {
+            CHUNK_BLOCKS
+        }
+    }
+
+    fn is_reached(&self, keys: u64) -> bool {
+        keys >= self.keys || self.until.is_some_and(|deadline| Instant::now() >= deadline)
+    }
 }
 
 fn no_log() -> Error {
     Error::Internal("a pair that is copying has no change log".into())
 }
 
-/// Drains the log from `start_block` on, until about `max_keys` keys are done.
-pub fn batch(pair: &SyncPair, start_block: u32, max_keys: u64) -> Result<Drained> {
+/// Drains a log from `start_block` on, until the limit: the one that was set `aside`, or the one in use.
+pub fn batch(pair: &SyncPair, aside: Option<Oid>, start_block: u32, limit: Limit) -> Result<Drained> {
+    let in_use = pair.log.ok_or_else(no_log)?;
+    let first = aside.unwrap_or(in_use);
     if !pair.has_other_unique {
-        return pass(pair, start_block, max_keys, &[Act::Reconcile]);
+        return pass(pair, &[first], start_block, limit, &[Act::Reconcile]);
     }
     // Collisions show here, not when the step commits.
     spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
-    match budget::subtransaction(|| pass(pair, start_block, max_keys, &[Act::Reconcile])) {
+    match budget::subtransaction(|| pass(pair, &[first], start_block, limit, &[Act::Reconcile])) {
         Ok(drained) => drained,
         Err(caught) if budget::sqlstate(&caught) == Some(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION) => {
-            pass(pair, 0, u64::MAX, &[Act::MakeRoom, Act::Reconcile])
+            let logs: Vec<Oid> = aside.into_iter().chain([in_use]).collect();
+            pass(pair, &logs, 0, Limit::NONE, &[Act::MakeRoom, Act::Reconcile])
         }
         Err(caught) => caught.rethrow(),
     }
@@ -69,10 +99,9 @@ enum Act {
     Reconcile,
 }
 
-/// Does `acts` one after the other, each for all keys, under one snapshot.
-fn pass(pair: &SyncPair, start_block: u32, max_keys: u64, acts: &[Act]) -> Result<Drained> {
+/// Does `acts` one after the other, each for all keys of all `logs`, under one snapshot.
+fn pass(pair: &SyncPair, logs: &[Oid], start_block: u32, limit: Limit, acts: &[Act]) -> Result<Drained> {
     pair.require_same_columns()?;
-    let log_oid = pair.log.ok_or_else(no_log)?;
     let mut origin = Side::open(pair.legacy, ForeignKeys::All)?;
     let mut target = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
     let mut reconciler = Reconciler::new(&mut origin, &mut target, pair)?;
@@ -95,43 +124,50 @@ fn pass(pair: &SyncPair, start_block: u32, max_keys: u64, acts: &[Act]) -> Resul
     // SAFETY: relations, scans, slots and the snapshot opened here are closed here, in reverse order; on an error the
     // abort does it. The trigger queue is opened around the writes as the apply worker does.
     unsafe {
-        let log = pg_sys::table_open(log_oid, pg_sys::RowExclusiveLock as i32);
-        drained.log_blocks = pg_sys::RelationGetNumberOfBlocksInFork(log, pg_sys::ForkNumber::MAIN_FORKNUM);
+        pg_sys::CommandCounterIncrement(); // what a batch before in this transaction took out of the log is gone
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         pg_sys::AfterTriggerBeginQuery();
-        let entry = pg_sys::table_slot_create(log, std::ptr::null_mut());
-        let mut block = start_block;
         for &act in acts {
-            block = start_block;
             drained.keys = 0;
-            while block < drained.log_blocks && drained.keys < max_keys {
-                let blocks = CHUNK_BLOCKS.min(drained.log_blocks - block);
-                let scan = pg_sys::table_beginscan_strat(log, snapshot, 0, std::ptr::null_mut(), true, false);
-                pg_sys::heap_setscanlimits(scan, block, blocks);
-                while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, entry)
-                {
-                    pgrx::check_for_interrupts!();
-                    key_of_entry(entry, &columns, key_slot, origin.tuple_desc());
-                    target.see_own_writes();
-                    if act == Act::MakeRoom {
-                        reconciler.make_room(&mut origin, &mut target, key_slot, snapshot)?;
-                    } else {
-                        reconciler.reconcile_at(&mut origin, &mut target, key_slot, snapshot)?;
-                        pg_sys::simple_table_tuple_delete(log, &mut (*entry).tts_tid, snapshot);
+            for &log_oid in logs {
+                let log = pg_sys::table_open(log_oid, pg_sys::RowExclusiveLock as i32);
+                drained.log_blocks =
+                    pg_sys::RelationGetNumberOfBlocksInFork(log, pg_sys::ForkNumber::MAIN_FORKNUM);
+                let entry = pg_sys::table_slot_create(log, std::ptr::null_mut());
+                let mut block = start_block;
+                while block < drained.log_blocks && !limit.is_reached(drained.keys) {
+                    let blocks = limit.chunk_blocks().min(drained.log_blocks - block);
+                    let scan =
+                        pg_sys::table_beginscan_strat(log, snapshot, 0, std::ptr::null_mut(), true, false);
+                    pg_sys::heap_setscanlimits(scan, block, blocks);
+                    while pg_sys::table_scan_getnextslot(
+                        scan,
+                        pg_sys::ScanDirection::ForwardScanDirection,
+                        entry,
+                    ) {
+                        pgrx::check_for_interrupts!();
+                        key_of_entry(entry, &columns, key_slot, origin.tuple_desc());
+                        target.see_own_writes();
+                        if act == Act::MakeRoom {
+                            reconciler.make_room(&mut origin, &mut target, key_slot, snapshot)?;
+                        } else {
+                            reconciler.reconcile_at(&mut origin, &mut target, key_slot, snapshot)?;
+                            pg_sys::simple_table_tuple_delete(log, &mut (*entry).tts_tid, snapshot);
+                        }
+                        drained.keys += 1;
                     }
-                    drained.keys += 1;
+                    pg_sys::table_endscan(scan);
+                    block += blocks;
                 }
-                pg_sys::table_endscan(scan);
-                block += blocks;
+                if block < drained.log_blocks {
+                    drained.next_block = Some(block);
+                }
+                pg_sys::ExecDropSingleTupleTableSlot(entry);
+                pg_sys::table_close(log, pg_sys::NoLock as i32);
             }
         }
-        if block < drained.log_blocks {
-            drained.next_block = Some(block);
-        }
-        pg_sys::ExecDropSingleTupleTableSlot(entry);
         pg_sys::AfterTriggerEndQuery(target.estate());
         pg_sys::UnregisterSnapshot(snapshot);
-        pg_sys::table_close(log, pg_sys::NoLock as i32);
         pg_sys::ExecDropSingleTupleTableSlot(key_slot);
     }
     reconciler.close();

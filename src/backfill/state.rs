@@ -31,6 +31,17 @@ impl Stage {
     }
 }
 
+/// What one step did of a stage that several processes share.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Blocks, or partitions.
+    pub parts: u32,
+    pub rows: u64,
+    pub logged: u64,
+    /// Its share of the time that the backfill takes.
+    pub busy: Duration,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub struct CopyState {
     pub stage: Stage,
@@ -39,8 +50,8 @@ pub struct CopyState {
     horizon_text: String,
     pub file_node: u32,
     pub blocks: u32,
-    /// The position within the stage: the next block of the legacy to copy, or of the change log to drain, or the next
-    /// partition to index or to give foreign keys.
+    /// How far the stage is: blocks of the legacy copied, the block of the change log to go on from, or partitions that
+    /// have their indexes or foreign keys (of the latter one more).
     pub next_block: u32,
     pub rows_copied: u64,
     pub rows_logged: u64,
@@ -49,16 +60,18 @@ pub struct CopyState {
     pub pass_keys: u64,
 }
 
+const COLUMNS: &str = "pg_catalog.jsonb_build_object(
+    'stage', stage, 'horizon', horizon::text, 'file_node', file_node::bigint, 'blocks', blocks,
+    'next_block', next_block, 'rows_copied', rows_copied, 'rows_logged', rows_logged,
+    'rows_drained', rows_drained, 'pass_keys', pass_keys)";
+
 impl CopyState {
+    /// As it is now, whoever changed it.
     pub fn load(pair: &Pair) -> Result<Option<CopyState>> {
         session::with_own_tables(|| {
-            spi::row(
-                "SELECT pg_catalog.jsonb_build_object(
-                    'stage', stage, 'horizon', horizon::text, 'file_node', file_node::bigint, 'blocks', blocks,
-                    'next_block', next_block, 'rows_copied', rows_copied, 'rows_logged', rows_logged,
-                    'rows_drained', rows_drained, 'pass_keys', pass_keys)
-                 FROM partition_router.copy_state WHERE pair_id = $1",
-                &[pair.id.into()],
+            spi::latest_row(
+                &format!("SELECT {COLUMNS} FROM partition_router.copy_state WHERE pair_id = $1"),
+                pair.id,
             )
         })
     }
@@ -95,13 +108,36 @@ impl CopyState {
             .map_err(|_| Error::Internal("the copy's horizon is no number".into()))
     }
 
-    pub fn save(&self, pair: &Pair, busy: Duration) -> Result<()> {
+    /// Counts what one step of a stage did that several processes share: nothing of what others counted is overwritten.
+    pub fn count(&mut self, pair: &Pair, done: &Done) -> Result<()> {
+        let counted: Option<CopyState> = session::with_own_tables(|| {
+            spi::returning(
+                &format!(
+                    "UPDATE partition_router.copy_state
+                     SET next_block = next_block + $2, rows_copied = rows_copied + $3, rows_logged = rows_logged + $4,
+                         busy = busy + pg_catalog.make_interval(secs => $5), updated_at = pg_catalog.clock_timestamp()
+                     WHERE pair_id = $1 RETURNING {COLUMNS}"
+                ),
+                &[
+                    pair.id.into(),
+                    i64::from(done.parts).into(),
+                    (done.rows as i64).into(),
+                    (done.logged as i64).into(),
+                    done.busy.as_secs_f64().into(),
+                ],
+            )
+        })?;
+        *self = counted.ok_or_else(|| Error::Internal("the state of the backfill is gone".into()))?;
+        Ok(())
+    }
+
+    /// Overwrites what is kept: only for a process that has the pair to itself.
+    pub fn save(&self, pair: &Pair) -> Result<()> {
         session::with_own_tables(|| {
             spi::execute(
                 "UPDATE partition_router.copy_state
                  SET stage = $2, file_node = $3, blocks = $4, next_block = $5, rows_copied = $6, rows_logged = $7,
-                     rows_drained = $8, pass_keys = $9, busy = busy + pg_catalog.make_interval(secs => $10),
-                     updated_at = pg_catalog.clock_timestamp()
+                     rows_drained = $8, pass_keys = $9, updated_at = pg_catalog.clock_timestamp()
                  WHERE pair_id = $1",
                 &[
                     pair.id.into(),
@@ -113,7 +149,6 @@ impl CopyState {
                     (self.rows_logged as i64).into(),
                     (self.rows_drained as i64).into(),
                     (self.pass_keys as i64).into(),
-                    busy.as_secs_f64().into(),
                 ],
             )
         })?;

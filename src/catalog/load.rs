@@ -86,6 +86,16 @@ pub fn partitions(root: Oid) -> Result<Vec<Partition>> {
     )
 }
 
+/// Whether a relation is a leaf partition below `root`.
+pub fn is_leaf_of(oid: Oid, root: Oid) -> Result<bool> {
+    Ok(spi::row::<bool>(
+        "SELECT pg_catalog.to_jsonb(c.relkind = 'r' AND pg_catalog.pg_partition_root(c.oid)::oid = $2)
+         FROM pg_catalog.pg_class c WHERE c.oid = $1 AND c.relispartition",
+        &[oid.into(), root.into()],
+    )?
+    .unwrap_or(false))
+}
+
 /// Whether the current user may do what only the relation's owner may.
 pub fn is_owner(oid: Oid) -> Result<bool> {
     Ok(spi::latest_rows::<bool>(

@@ -72,7 +72,7 @@ fn let_go(sides: Sides) -> Result<()> {
         return Ok(());
     };
     let _own = OwnDdl::new();
-    backfill::drop_change_log(&pair)?;
+    backfill::log::drop_all(&pair)?;
     store::delete(&pair)
 }
 

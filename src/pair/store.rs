@@ -123,9 +123,27 @@ pub fn all() -> Result<Vec<Pair>> {
     rows.into_iter().map(Pair::try_from).collect()
 }
 
+/// The pair of this number, under the latest snapshot; `None` when it was let go of.
+pub fn by_id(id: i32) -> Result<Option<Pair>> {
+    let row: Option<Row> = session::with_own_tables(|| {
+        spi::latest_row(
+            &format!("SELECT {COLUMNS} FROM partition_router.pair WHERE id = $1"),
+            id,
+        )
+    })?;
+    row.map(Pair::try_from).transpose()
+}
+
 /// As [`get`], for a call that changes the pair: the caller must own both tables, and no other session may be
-/// changing it. That is held until the transaction ends.
+/// changing it, nor a worker of a backfill be at work on it. That is held until the transaction ends.
 pub fn get_for_change(relation: Oid, operation: &str) -> Result<Pair> {
+    let pair = get_to_lead(relation, operation)?;
+    keep_workers_out(&pair)?;
+    get(relation)
+}
+
+/// As [`get_for_change`], but workers of the backfill go on.
+pub fn get_to_lead(relation: Oid, operation: &str) -> Result<Pair> {
     let pair = get(relation)?;
     require_owner(pair.legacy)?;
     require_owner(pair.twin)?;
@@ -142,7 +160,34 @@ pub fn get_to_let_go(relation: Oid, operation: &str) -> Result<Pair> {
         }
     }
     lock(&pair, operation)?;
+    keep_workers_out(&pair)?;
     get_whole_or_not(relation)
+}
+
+/// Waits until the workers of the pair's backfill have ended what they are at, and keeps them from more until the
+/// transaction ends. Who leads a backfill holds the pair, or has ended and its workers with it: the wait is for a step
+/// at most.
+pub fn keep_workers_out(pair: &Pair) -> Result<()> {
+    let _patient = session::PinnedSettings::new(&[(c"lock_timeout", "0")]);
+    session::with_own_tables(|| {
+        spi::execute(
+            "SELECT pg_catalog.pg_advisory_xact_lock('partition_router.copy_task'::regclass::oid::int, $1)",
+            &[pair.id.into()],
+        )
+    })?;
+    Ok(())
+}
+
+/// Lets a worker work on a pair until its transaction ends; false when it is to be kept out.
+pub fn let_worker_in(pair_id: i32) -> Result<bool> {
+    let free: Option<bool> = session::with_own_tables(|| {
+        spi::row(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.pg_try_advisory_xact_lock_shared(
+                 'partition_router.copy_task'::regclass::oid::int, $1))",
+            &[pair_id.into()],
+        )
+    })?;
+    Ok(free == Some(true))
 }
 
 fn lock(pair: &Pair, operation: &str) -> Result<()> {

@@ -41,6 +41,11 @@ pub(super) enum Indexes {
 }
 
 impl Leaf {
+    /// Whether a row of the side is one of the leaf as it is.
+    pub fn has_format_of_side(&self) -> bool {
+        self.from_side.is_null()
+    }
+
     pub fn relation(&self) -> pg_sys::Relation {
         // SAFETY: `info` lives as long as the side that made this leaf.
         unsafe { (*self.info).ri_RelationDesc }

@@ -38,12 +38,19 @@ pub fn install_capture(pair: &Pair) -> Result<()> {
     on_legacy(pair, Purpose::Capture)
 }
 
-/// From the flip on changes of either side reach the other. The twin's statement triggers lie ready.
-pub fn flip_to_live(pair: &Pair) -> Result<()> {
-    on_legacy(pair, Purpose::Live)?;
+/// Lays the rest of the twin's triggers ready, so that the flip has nothing to do there: those of partitions that came by
+/// hand meanwhile, and the row trigger, in the place of the one that refuses rows. Until the pair is live the statement triggers refuse every
+/// write. The caller keeps everybody out of the twin.
+pub fn install_ahead(pair: &Pair) -> Result<()> {
+    install_on_bare_partitions(pair)?;
     let name = plan::name_on_twin(&pair.base_name);
     run(&plan::uninstall_row(&name_of(pair.twin)?, &name))?;
     on_twin(pair, Purpose::Live, Part::Row)
+}
+
+/// From the flip on changes of either side reach the other.
+pub fn flip_to_live(pair: &Pair) -> Result<()> {
+    on_legacy(pair, Purpose::Live)
 }
 
 fn on_legacy(pair: &Pair, purpose: Purpose) -> Result<()> {

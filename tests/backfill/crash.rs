@@ -152,3 +152,28 @@ fn a_crash_of_the_server_under_load_loses_nothing() {
     let mut client = reconnect(&database);
     assert_eq!(finish(&mut client, "a"), ROWS);
 }
+
+#[test]
+fn a_killed_worker_takes_the_server_down_and_the_next_call_ends_equal() {
+    let cluster = Arc::new(Cluster::start(&["max_connections=20", "shared_buffers=64MB"]));
+    let database = Database::on(Arc::clone(&cluster), "worker");
+    let (mut backfill, mut other, mut holder) = (database.connect(), database.connect(), database.connect());
+    capture(&mut backfill, "a");
+    step(&mut backfill, "a"); // takes the indexes off the twin, which the lock would be in the way of
+    run(&mut backfill, &["SET partition_router.backfill_workers = 2"]);
+    run(
+        &mut holder,
+        &["BEGIN", "LOCK TABLE a_2026_02 IN ACCESS EXCLUSIVE MODE"],
+    );
+    let call = std::thread::spawn(move || backfill.batch_execute("CALL partition_router.backfill('a', 100)"));
+    let worker = "FROM pg_stat_activity WHERE datname = current_database()
+        AND backend_type = 'partition_router backfill' AND wait_event_type = 'Lock'";
+    super::until(&mut other, &format!("SELECT count(*) > 0 {worker}"));
+    let victim: i32 = super::one(&mut other, &format!("SELECT pid {worker} LIMIT 1"));
+    kill(&database, victim);
+    assert!(call.join().expect("the thread ends").is_err());
+    let mut client = reconnect(&database);
+    assert_eq!(stage(&mut client, "a"), "copy");
+    run(&mut client, &["DELETE FROM a WHERE id = 2"]);
+    assert_eq!(finish(&mut client, "a"), ROWS - 1);
+}

@@ -8,8 +8,11 @@ mod common;
 
 mod calls;
 mod crash;
+mod flip;
 mod locks;
+mod memory;
 mod races;
+mod workers;
 
 use common::{Database, assert_equal_sides, one, run};
 use postgres::Client;

@@ -12,6 +12,10 @@ fn at_every_step(test: &str, act: &[&str], check: impl Fn(&mut Client, &str, i64
         let name = format!("t{hold}");
         capture(&mut backfill, &name);
         for _ in 0..hold {
+            // A transaction elsewhere makes rows young, and the drain longer: not every table takes as many steps.
+            if stage(&mut backfill, &name) == "flip" {
+                break;
+            }
             assert!(step(&mut backfill, &name));
         }
         let stage = stage(&mut backfill, &name);
