@@ -397,7 +397,13 @@ fn a_twin_that_is_being_copied_refuses_what_is_applied_and_takes_it_when_it_is_l
             std::thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(one::<i64>(&mut link.target, "SELECT count(*) FROM a"), 100);
-        run(&mut link.target, &["CALL partition_router.backfill('a')"]);
+        // A worker that tries again and again holds the twin while it waits for its slot on the publisher.
+        let switch = |what| format!("ALTER SUBSCRIPTION \"{}\" {what}", link.subscriber.name);
+        let (off, on) = (switch("DISABLE"), switch("ENABLE"));
+        run(
+            &mut link.target,
+            &[&off, "CALL partition_router.backfill('a')", &on],
+        );
         link.until_same(&content("a_partitioned"));
         compare(&mut link.target);
         assert_eq!(one::<i64>(&mut link.target, "SELECT count(*) FROM a"), 200);
