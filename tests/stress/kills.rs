@@ -272,7 +272,7 @@ impl<'a> Trial<'a> {
         let cluster = &self.database.cluster;
         self.run
             .log("killer", self.run.now(), format!("{:?}", self.plan.victim));
-        let caller = processes.caller.load(Ordering::SeqCst);
+        let caller = pid_of(&processes.caller)?;
         let kill = |pid: i32| -> Result<bool, String> {
             let pid = pid.to_string();
             let kill = Command::new("kill").args(["-KILL", &pid]).status();
@@ -297,7 +297,7 @@ impl<'a> Trial<'a> {
                     _ => kill(caller)?, // it has ended
                 }
             }
-            Victim::Writer => kill(processes.writers[0].load(Ordering::SeqCst))?,
+            Victim::Writer => kill(pid_of(&processes.writers[0])?)?,
         };
         if !killed {
             return Err("the process was gone before it was killed".into());
@@ -435,6 +435,18 @@ impl<'a> Trial<'a> {
             subject.set_live(true);
         }
         Ok(())
+    }
+}
+
+/// The process of a session, once it is connected. 0 would be all of ours.
+fn pid_of(session: &AtomicI32) -> Result<i32, String> {
+    let since = Instant::now();
+    loop {
+        match session.load(Ordering::SeqCst) {
+            0 if since.elapsed() > Duration::from_secs(30) => return Err("a session does not connect".into()),
+            0 => std::thread::sleep(Duration::from_millis(1)),
+            pid => return Ok(pid),
+        }
     }
 }
 
