@@ -233,6 +233,9 @@ impl<'a> Trial<'a> {
                 .and_then(|()| self.wait_for_stage(&mut watcher, finished))
                 .and_then(|()| self.kill(processes, &mut watcher));
             run.killing.store(true, Ordering::SeqCst);
+            if killed.is_err() {
+                run.stop.store(true, Ordering::SeqCst); // nobody waits for a kill that does not come
+            }
             let mut outcome = killed.and(caller.join().expect("the caller does not panic"));
             for writer in writers {
                 if let Err(End::Failed(message)) = writer.join().expect("no session panics") {
@@ -297,7 +300,14 @@ impl<'a> Trial<'a> {
                     _ => kill(caller)?, // it has ended
                 }
             }
-            Victim::Writer => kill(pid_of(&processes.writers[0])?)?,
+            // It begins a new session now and then.
+            Victim::Writer => (0..100).any(|_| {
+                let killed = pid_of(&processes.writers[0]).and_then(kill);
+                if killed != Ok(true) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                killed == Ok(true)
+            }),
         };
         if !killed {
             return Err("the process was gone before it was killed".into());
