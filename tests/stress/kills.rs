@@ -62,6 +62,8 @@ struct Trial<'a> {
 struct Processes {
     caller: AtomicI32,
     writers: [AtomicI32; WRITERS],
+    /// The kill is done: a session may end by itself. One that has ended cannot be killed.
+    is_over: AtomicBool,
 }
 
 impl<'a> Trial<'a> {
@@ -222,7 +224,7 @@ impl<'a> Trial<'a> {
                 }
                 finished.store(true, Ordering::SeqCst);
                 // The process waits to be killed.
-                while !run.is_killing() {
+                while !processes.is_over.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 outcome
@@ -233,6 +235,7 @@ impl<'a> Trial<'a> {
                 .and_then(|()| self.wait_for_stage(&mut watcher, finished))
                 .and_then(|()| self.kill(processes, &mut watcher));
             run.killing.store(true, Ordering::SeqCst);
+            processes.is_over.store(true, Ordering::SeqCst);
             if killed.is_err() {
                 run.stop.store(true, Ordering::SeqCst); // nobody waits for a kill that does not come
             }
