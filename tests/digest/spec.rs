@@ -232,6 +232,7 @@ fn fields(name: &str) -> Option<&'static [usize]> {
         "macaddr" => &[1; 6],
         "macaddr8" => &[1; 8],
         "tid" => &[2; 3],
+        "aclitem" => &[4; 3],
         "point" => &[8; 2],
         "line" | "circle" => &[8; 3],
         "lseg" | "box" => &[8; 4],
@@ -309,6 +310,15 @@ pub fn digest(row: &[u8]) -> u128 {
     u128::from(lo ^ (m >> 64) as u64) + (u128::from(hi ^ m as u64) << 64)
 }
 
+/// An expression that sends an aclitem, which has no binary form. Rights are bits, INSERT the lowest.
+fn aclitem(name: &str) -> String {
+    format!(
+        "CASE WHEN \"{name}\" IS NOT NULL THEN (SELECT int4send(max(grantee)::int8::int) || int4send(max(grantor)::int8::int) ||
+            int4send(sum(1 << array_position(ARRAY['INSERT', 'SELECT', 'UPDATE', 'DELETE'], privilege_type) - 1)::int)
+         FROM aclexplode(ARRAY[\"{name}\"])) END"
+    )
+}
+
 /// Each row of a table, written down.
 pub fn rows(client: &mut Client, types: &Types, table: &str) -> Vec<Vec<u8>> {
     let mut columns: Vec<(String, u32)> = client
@@ -327,6 +337,9 @@ pub fn rows(client: &mut Client, types: &Types, table: &str) -> Vec<Vec<u8>> {
         .iter()
         .map(|(name, ty)| {
             let ty = types.get(*ty);
+            if ty.name == "aclitem" {
+                return aclitem(name);
+            }
             let cast = if ty.has_send && ty.name != "xml" {
                 ""
             } else {

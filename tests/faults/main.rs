@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod keys;
 mod kinds;
 mod round;
 mod world;
