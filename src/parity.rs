@@ -259,6 +259,10 @@ impl Look {
         let columns = self.job.partitions.len() + 1;
         let mut legacy = vec![Tally::default(); columns];
         let cells = self.area.cells();
+        if self.job.level == Level::Counts {
+            // Those that are known from before have a sum, those that were counted have none.
+            cells.iter_mut().for_each(|cell| *cell = cell.counted());
+        }
         let of = |heap: &scan::HeapJob| &cells[heap.first_cell..heap.first_cell + heap.cells()];
         for row in of(&self.job.heaps[0]).chunks_exact(columns) {
             for (sum, cell) in legacy.iter_mut().zip(row) {
@@ -372,8 +376,10 @@ fn snapshot_text(xmin: u64) -> String {
     unsafe {
         let snapshot = &*pg_sys::GetActiveSnapshot();
         let full = |xid: u32| xmin + u64::from(xid.wrapping_sub(xmin as u32));
-        let running = std::slice::from_raw_parts(snapshot.xip, snapshot.xcnt as usize);
-        let mut running: Vec<u64> = running.iter().map(|xid| full(xid.into_inner())).collect();
+        // Without any the array is null.
+        let mut running: Vec<u64> = (0..snapshot.xcnt as usize)
+            .map(|i| full((*snapshot.xip.add(i)).into_inner()))
+            .collect();
         running.sort_unstable();
         let running: Vec<String> = running.iter().map(u64::to_string).collect();
         format!("{xmin}:{}:{}", full(snapshot.xmax.into_inner()), running.join(","))
