@@ -173,7 +173,12 @@ impl Format {
                 }
             } else {
                 let bits = base.add(std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits));
-                for (i, attribute) in self.attributes.get_unchecked(..stored.min(all)).iter().enumerate() {
+                for (i, attribute) in self
+                    .attributes
+                    .get_unchecked(..stored.min(all))
+                    .iter()
+                    .enumerate()
+                {
                     let place = places.add(attribute.rank as usize);
                     if *bits.add(i >> 3) & (1 << (i & 7)) == 0 {
                         *place = std::ptr::null();
@@ -295,21 +300,27 @@ impl Room {
             if length > 32 {
                 std::ptr::copy_nonoverlapping(data, self.at, length);
             } else if length > 16 {
-                self.at.cast::<u128>().write_unaligned(data.cast::<u128>().read_unaligned());
+                self.at
+                    .cast::<u128>()
+                    .write_unaligned(data.cast::<u128>().read_unaligned());
                 let tail = length - 16;
                 self.at
                     .add(tail)
                     .cast::<u128>()
                     .write_unaligned(data.add(tail).cast::<u128>().read_unaligned());
             } else if length >= 8 {
-                self.at.cast::<u64>().write_unaligned(data.cast::<u64>().read_unaligned());
+                self.at
+                    .cast::<u64>()
+                    .write_unaligned(data.cast::<u64>().read_unaligned());
                 let tail = length - 8;
                 self.at
                     .add(tail)
                     .cast::<u64>()
                     .write_unaligned(data.add(tail).cast::<u64>().read_unaligned());
             } else if length >= 4 {
-                self.at.cast::<u32>().write_unaligned(data.cast::<u32>().read_unaligned());
+                self.at
+                    .cast::<u32>()
+                    .write_unaligned(data.cast::<u32>().read_unaligned());
                 let tail = length - 4;
                 self.at
                     .add(tail)

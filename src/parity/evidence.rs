@@ -255,7 +255,13 @@ pub fn mark(heaps: &[Current], job: &Job, xmin: u64, lsn: u64, moment: Option<Mo
 }
 
 /// Remembers a mark, with the cells of the job and the differences that were found.
-pub fn save(pair: &Pair, mark: &Mark, job: &Job, area: &Area, found: Option<&[serde_json::Value]>) -> Result<()> {
+pub fn save(
+    pair: &Pair,
+    mark: &Mark,
+    job: &Job,
+    area: &Area,
+    found: Option<&[serde_json::Value]>,
+) -> Result<()> {
     let mut cells = Vec::with_capacity(job.cells() * Tally::SIZE);
     for part in job.heaps.iter().filter(|part| !part.whole) {
         for cell in &area.cells()[part.first_cell..part.first_cell + part.cells()] {

@@ -292,7 +292,9 @@ impl<'a> Reader<'a> {
         }
         let board = area.board();
         board.hashed.fetch_add(hashed, Ordering::Relaxed);
-        board.unchanged.fetch_add(u32::from(hashed == 0), Ordering::Relaxed);
+        board
+            .unchanged
+            .fetch_add(u32::from(hashed == 0), Ordering::Relaxed);
         Ok(())
     }
 

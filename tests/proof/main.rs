@@ -96,3 +96,23 @@ fn until_blocked(client: &mut Client, pid: i32) {
         &format!("SELECT EXISTS (SELECT FROM pg_locks WHERE pid = {pid} AND NOT granted)"),
     );
 }
+
+/// Of many cases all in `make stress`, and else one of a number: another one each day.
+struct Slice {
+    of: u64,
+    next: u64,
+}
+
+impl Slice {
+    fn of(number: u64) -> Slice {
+        Slice {
+            of: if common::is_stress() { 1 } else { number },
+            next: common::clock_seed() / 86_400,
+        }
+    }
+
+    fn takes(&mut self) -> bool {
+        self.next += 1;
+        self.next.is_multiple_of(self.of)
+    }
+}

@@ -64,14 +64,18 @@ fn no_call_takes_more_memory_for_more_rows() {
             &format!("SELECT FROM partition_router.verify('{{}}', '{level}', full => true)"),
         );
     }
-    for table in ["few", "many"] {
+    // As many differences in both, one in each page at most.
+    for (table, rows) in [("few", few), ("many", few * 5)] {
         plant(
             &mut client,
             table,
             &[
-                &format!("UPDATE {table} SET v = 'other' WHERE id % 9 = 0"),
-                &format!("UPDATE {table} SET big = repeat('y', 9000) WHERE id % 100 = 0"),
-                &format!("DELETE FROM {table} WHERE id % 10 = 1"),
+                &format!("UPDATE {table} SET v = 'other' WHERE id % {} = 0", rows / 500),
+                &format!(
+                    "UPDATE {table} SET big = repeat('y', 9000) WHERE id % {} = 1",
+                    rows / 100
+                ),
+                &format!("DELETE FROM {table} WHERE id % {} = 2", rows / 500),
             ],
         );
     }

@@ -2,7 +2,7 @@
 //! it is.
 
 use crate::common::{Cluster, one, plant, run};
-use crate::{live, live_on, told, truth};
+use crate::{Slice, live, live_on, told, truth};
 use postgres::Client;
 use std::sync::Arc;
 
@@ -224,7 +224,13 @@ fn rows_read(client: &mut Client) -> i64 {
 
 /// Plants with the triggers of all tables off, and asks. Each write has a pair of its own: some leave their mark.
 fn after_each_write(vacuum: bool) {
+    let mut slice = Slice::of(if vacuum { 6 } else { 3 });
     for (number, (what, statements)) in WRITES.iter().enumerate() {
+        // Those that once went unseen are asked each time.
+        let always = what.contains("no row written");
+        if !slice.takes() && !always {
+            continue;
+        }
         let (_database, mut client) = live(&format!("write_{number}"));
         let c = &mut client;
         let leaf: String = one(
