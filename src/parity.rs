@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod codec;
+pub mod crew;
 pub mod diff;
 pub mod digest;
 mod encode;
@@ -19,6 +20,7 @@ use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::pair::{Pair, store};
 use crate::sync::side::Slot;
+use crate::worker::Leader;
 use crate::{session, spi};
 use digest::Tally;
 use encode::Format;
@@ -159,6 +161,7 @@ fn look(pair: &Pair, level: Level, extent: Extent, moment: Option<Moment>) -> Re
     let marked = evidence::load(pair)?;
     let lsn = evidence::settled_lsn(xmin, moment, marked.as_ref())?;
     let before = marked.filter(|_| extent == Extent::Changed);
+    let leader = Leader::this();
     session::as_user(owner, || {
         let (heaps, partitions, fallbacks) = heaps(pair)?;
         let job = Job {
@@ -173,9 +176,10 @@ fn look(pair: &Pair, level: Level, extent: Extent, moment: Option<Moment>) -> Re
         if let Some(before) = &before {
             before.fill(&heaps, &job, &area)?;
         }
-        let _settings = (!fallbacks.is_empty()).then(pinned_output);
+        let pinned = !fallbacks.is_empty();
+        let _settings = pinned.then(pinned_output);
         // SAFETY: the area is that of the job.
-        unsafe { scan::work(&job, &area)? };
+        let (job, processes) = unsafe { crew::work(job, &area, leader, owner, pinned)? };
         Ok(Look {
             job,
             heaps,
@@ -185,7 +189,7 @@ fn look(pair: &Pair, level: Level, extent: Extent, moment: Option<Moment>) -> Re
             lsn,
             moment,
             fallbacks,
-            processes: 1,
+            processes,
         })
     })
 }
@@ -201,6 +205,21 @@ fn is_large(pair: &Pair) -> Result<bool> {
         &[pair.legacy.into(), pair.twin.into()],
     )?;
     Ok(blocks.is_some_and(|blocks| blocks > SMALL))
+}
+
+/// What the last verify said, if it failed.
+pub fn last_failure(pair: &Pair) -> Result<Option<String>> {
+    Ok(session::with_own_tables(|| {
+        spi::row::<Option<String>>(
+            "SELECT pg_catalog.to_jsonb(CASE WHEN stage = 'FAILED' THEN
+                        pg_catalog.to_char(at, 'YYYY-MM-DD HH24:MI') || ' both sides differed in '
+                        || (detail ->> 'partitions_that_differ') || ' partitions' END)
+             FROM partition_router.run_event
+             WHERE operation = 'verify' AND legacy = $1 ORDER BY id DESC LIMIT 1",
+            &[store::display_name(pair.legacy)?.into()],
+        )
+    })?
+    .flatten())
 }
 
 /// What send and output functions of types that are not known could depend on.

@@ -66,6 +66,8 @@ pub struct Format {
     columns: Vec<Column>,
     /// Where each column of the current row lies; null is NULL.
     places: Vec<*const u8>,
+    /// The offsets of the first attributes, as long as all are of fixed length.
+    prefix: Vec<usize>,
     /// The presence map of a row without NULL.
     full_map: Vec<u8>,
     /// Tells this format from others that would give other bytes.
@@ -108,16 +110,18 @@ impl Format {
             for i in 0..count {
                 full_map[i / 8] |= 1 << (i % 8);
             }
+            let attributes: Vec<Attribute> = attributes
+                .iter()
+                .enumerate()
+                .map(|(i, a)| Attribute {
+                    length: a.attlen,
+                    mask: alignment(a.attalign as u8) - 1,
+                    rank: rank(i),
+                })
+                .collect();
             Ok(Format {
-                attributes: attributes
-                    .iter()
-                    .enumerate()
-                    .map(|(i, a)| Attribute {
-                        length: a.attlen,
-                        mask: alignment(a.attalign as u8) - 1,
-                        rank: rank(i),
-                    })
-                    .collect(),
+                prefix: prefix(&attributes),
+                attributes,
                 columns,
                 places: vec![std::ptr::null(); count + 1],
                 full_map,
@@ -164,21 +168,29 @@ impl Format {
             let base = tuple.cast::<u8>();
             let data = base.add(usize::from((*tuple).t_hoff));
             let places = self.places.as_mut_ptr();
+            let last = stored.min(all);
+            let bits = base.add(std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits));
             let mut offset = 0usize;
+            let mut from = self.prefix.len().min(all);
+            if from <= last && (!has_nulls || all_set(bits, from)) {
+                for (attribute, offset) in self.attributes.iter().zip(&self.prefix[..from]) {
+                    *places.add(attribute.rank as usize) = data.add(*offset);
+                }
+                if let Some(i) = from.checked_sub(1) {
+                    offset = self.prefix[i] + self.attributes[i].length as usize;
+                }
+            } else {
+                from = 0;
+            }
             if !has_nulls {
-                for attribute in self.attributes.get_unchecked(..stored.min(all)) {
+                for attribute in self.attributes.get_unchecked(from..last) {
                     let (place, next) = locate(data, offset, attribute.length, attribute.mask);
                     *places.add(attribute.rank as usize) = place;
                     offset = next;
                 }
             } else {
-                let bits = base.add(std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits));
-                for (i, attribute) in self
-                    .attributes
-                    .get_unchecked(..stored.min(all))
-                    .iter()
-                    .enumerate()
-                {
+                for i in from..last {
+                    let attribute = self.attributes.get_unchecked(i);
                     let place = places.add(attribute.rank as usize);
                     if *bits.add(i >> 3) & (1 << (i & 7)) == 0 {
                         *place = std::ptr::null();
@@ -252,6 +264,33 @@ impl Format {
     }
 }
 
+/// The offsets of the attributes in front that are of fixed length.
+fn prefix(attributes: &[Attribute]) -> Vec<usize> {
+    let mut next = 0usize;
+    attributes
+        .iter()
+        .take_while(|a| a.length > 0)
+        .map(|a| {
+            let at = (next + a.mask) & !a.mask;
+            next = at + a.length as usize;
+            at
+        })
+        .collect()
+}
+
+/// Whether the first `count` bits are all 1.
+///
+/// # Safety
+/// There are so many.
+#[inline(always)]
+unsafe fn all_set(bits: *const u8, count: usize) -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        (0..count / 8).all(|i| *bits.add(i) == 0xFF)
+            && (count % 8 == 0 || !*bits.add(count / 8) & ((1 << (count % 8)) - 1) == 0)
+    }
+}
+
 /// Room in a vector that is known to be there.
 struct Room {
     bytes: *mut Vec<u8>,
@@ -300,27 +339,21 @@ impl Room {
             if length > 32 {
                 std::ptr::copy_nonoverlapping(data, self.at, length);
             } else if length > 16 {
-                self.at
-                    .cast::<u128>()
-                    .write_unaligned(data.cast::<u128>().read_unaligned());
+                self.at.cast::<u128>().write_unaligned(data.cast::<u128>().read_unaligned());
                 let tail = length - 16;
                 self.at
                     .add(tail)
                     .cast::<u128>()
                     .write_unaligned(data.add(tail).cast::<u128>().read_unaligned());
             } else if length >= 8 {
-                self.at
-                    .cast::<u64>()
-                    .write_unaligned(data.cast::<u64>().read_unaligned());
+                self.at.cast::<u64>().write_unaligned(data.cast::<u64>().read_unaligned());
                 let tail = length - 8;
                 self.at
                     .add(tail)
                     .cast::<u64>()
                     .write_unaligned(data.add(tail).cast::<u64>().read_unaligned());
             } else if length >= 4 {
-                self.at
-                    .cast::<u32>()
-                    .write_unaligned(data.cast::<u32>().read_unaligned());
+                self.at.cast::<u32>().write_unaligned(data.cast::<u32>().read_unaligned());
                 let tail = length - 4;
                 self.at
                     .add(tail)
@@ -369,17 +402,14 @@ pub unsafe fn locate(data: *const u8, offset: usize, length: i16, mask: usize) -
             let text = data.add(offset);
             return (text, offset + CStr::from_ptr(text.cast()).count_bytes() + 1);
         }
-        let at = if *data.add(offset) == 0 {
-            (offset + mask) & !mask
-        } else {
-            offset
-        };
+        let first = *data.add(offset);
+        if first & 1 == 1 && first != 1 {
+            return (data.add(offset), offset + usize::from(first >> 1));
+        }
+        let at = if first == 0 { (offset + mask) & !mask } else { offset };
         let value = data.add(at);
-        let first = *value;
-        let length = if first == 1 {
+        let length = if *value == 1 {
             external_size(value)
-        } else if first & 1 == 1 {
-            usize::from(first >> 1)
         } else {
             (value.cast::<u32>().read_unaligned() >> 2) as usize
         };

@@ -4,6 +4,7 @@
 
 use pgrx::pg_sys;
 use std::ffi::c_int;
+use std::ops::Range;
 use std::ptr::null_mut;
 
 /// As the server's sources have them; without a guard around each, since a page takes hundreds of calls.
@@ -20,6 +21,11 @@ mod server {
         ) -> pg_sys::Buffer;
         pub fn LockBuffer(buffer: pg_sys::Buffer, mode: c_int);
         pub fn ReleaseBuffer(buffer: pg_sys::Buffer);
+        pub fn visibilitymap_get_status(
+            relation: pg_sys::Relation,
+            block: pg_sys::BlockNumber,
+            map: *mut pg_sys::Buffer,
+        ) -> u8;
         pub fn HeapTupleSatisfiesVisibility(
             tuple: pg_sys::HeapTuple,
             snapshot: pg_sys::Snapshot,
@@ -33,6 +39,8 @@ const MOST_ROWS: usize = 1200;
 /// What a page begins with, before its line pointers.
 const HEADER: usize = 24;
 const ALL_VISIBLE: u16 = 0x0004;
+/// Blocks whose age is asked for at a time: bits of a word.
+const BATCH: u32 = 64;
 /// Bits of a line pointer: 15 of offset, 2 of flags, 15 of length.
 const NORMAL: u32 = 1;
 
@@ -144,53 +152,98 @@ impl Heap {
         &self.offsets[..self.count]
     }
 
-    /// Whether nothing on the page can have changed since the log was written up to `lsn`, which every transaction that had written
-    /// to the page before has outlived by ending before the snapshot that this is compared with.
-    pub fn is_unchanged_since(&mut self, block: u32, lsn: u64) -> bool {
-        pgrx::check_for_interrupts!();
-        if self.map_says_unchanged(block, lsn) {
-            return true;
-        }
-        let (relation, strategy) = (self.relation, self.strategy);
-        // SAFETY: as in `read`.
-        let changed = unsafe {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                let buffer = server::ReadBufferExtended(
-                    relation,
-                    pg_sys::ForkNumber::MAIN_FORKNUM,
-                    block,
-                    pg_sys::ReadBufferMode::RBM_NORMAL,
-                    strategy,
-                );
-                server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
-                let changed = lsn_of(page(buffer));
-                server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
-                server::ReleaseBuffer(buffer);
-                changed
-            })
-        };
-        changed <= lsn
-    }
-
-    /// Whether the visibility map says so, without a look at the page: all its rows are visible to everybody now, and no
-    /// such bit of this page of the map was set after `lsn`, so that this one was set then and never cleared.
-    fn map_says_unchanged(&mut self, block: u32, lsn: u64) -> bool {
-        // SAFETY: the map's page is pinned by this heap until another one is, or the heap is closed.
-        unsafe {
-            let status = pg_sys::visibilitymap_get_status(self.relation, block, &mut self.map);
-            if status & pg_sys::VISIBILITYMAP_ALL_VISIBLE as u8 == 0
-                || self.map == pg_sys::InvalidBuffer as pg_sys::Buffer
-            {
+    /// Whether no row of the blocks can be another one than when the log was written up to `lsn`, a place that is settled: every
+    /// transaction that had logged anything before it had ended before the snapshot that `lsn` belongs to.
+    pub fn is_unchanged_since(&mut self, blocks: Range<u32>, lsn: u64) -> bool {
+        let mut first = blocks.start;
+        while first < blocks.end {
+            pgrx::check_for_interrupts!();
+            let end = first.saturating_add(BATCH).min(blocks.end);
+            let (relation, strategy) = (self.relation, self.strategy);
+            let map: *mut pg_sys::Buffer = &mut self.map;
+            // SAFETY: as in `read`; the map's page stays pinned until another one is, or the heap is closed.
+            let unchanged = unsafe {
+                pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                    let told = told_by_map(relation, first, end, map, lsn);
+                    (first..end).all(|block| {
+                        told & 1 << (block - first) != 0 || page_lsn(relation, strategy, block) <= lsn
+                    })
+                })
+            };
+            if !unchanged {
                 return false;
             }
-            let map = self.map;
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                server::LockBuffer(map, pg_sys::BUFFER_LOCK_SHARE as c_int);
-                let changed = lsn_of(page(map));
-                server::LockBuffer(map, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
-                changed <= lsn
-            })
+            first = end;
         }
+        true
+    }
+}
+
+/// The blocks from `first` of which the visibility map says so, without a look at them: all their rows are visible to everybody now,
+/// and no bit of this page of the map was set after `lsn`, so that theirs were set then and never cleared.
+///
+/// # Safety
+/// The relation is open; `map` is a pinned page of its map, or none. Calls the server without a guard.
+unsafe fn told_by_map(
+    relation: pg_sys::Relation,
+    first: u32,
+    end: u32,
+    map: *mut pg_sys::Buffer,
+    lsn: u64,
+) -> u64 {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut told = 0u64;
+        let mut of = pg_sys::InvalidBuffer as pg_sys::Buffer;
+        for block in first..end {
+            let status = server::visibilitymap_get_status(relation, block, map);
+            if *map == pg_sys::InvalidBuffer as pg_sys::Buffer {
+                break;
+            }
+            if block == first {
+                of = *map;
+            } else if of != *map {
+                break;
+            }
+            if status & pg_sys::VISIBILITYMAP_ALL_VISIBLE as u8 != 0 {
+                told |= 1 << (block - first);
+            }
+        }
+        // The bits were read before this: one that was set meanwhile shows here.
+        if told == 0 || of != *map || locked_lsn(of) > lsn {
+            return 0;
+        }
+        told
+    }
+}
+
+/// # Safety
+/// As for [`told_by_map`].
+unsafe fn page_lsn(relation: pg_sys::Relation, strategy: pg_sys::BufferAccessStrategy, block: u32) -> u64 {
+    // SAFETY: the caller's.
+    unsafe {
+        let buffer = server::ReadBufferExtended(
+            relation,
+            pg_sys::ForkNumber::MAIN_FORKNUM,
+            block,
+            pg_sys::ReadBufferMode::RBM_NORMAL,
+            strategy,
+        );
+        let lsn = locked_lsn(buffer);
+        server::ReleaseBuffer(buffer);
+        lsn
+    }
+}
+
+/// # Safety
+/// `buffer` is pinned. Calls the server without a guard.
+unsafe fn locked_lsn(buffer: pg_sys::Buffer) -> u64 {
+    // SAFETY: the caller's.
+    unsafe {
+        server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
+        let lsn = lsn_of(page(buffer));
+        server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
+        lsn
     }
 }
 
@@ -284,6 +337,20 @@ unsafe fn is_settled(tuple: pg_sys::HeapTupleHeader, oldest: u32) -> bool {
             && (mask & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN
                 || precedes((*tuple).t_choice.t_heap.t_xmin.into_inner(), oldest))
     }
+}
+
+/// Asks for a row that will be read soon.
+#[inline(always)]
+pub fn prefetch(row: pg_sys::HeapTupleHeader) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(row.cast());
+        _mm_prefetch::<_MM_HINT_T0>(row.cast::<i8>().add(64));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
 }
 
 /// `TransactionIdPrecedes`.

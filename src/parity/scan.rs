@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+/// Rows between the one that is read and the one that is asked for.
+const AHEAD: usize = 4;
+
 /// What a verify reads. The same in each process that takes part.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
@@ -164,10 +167,21 @@ impl Area {
         )
     }
 
-    /// Lets the chunks be done again that nobody has done; false when there is none.
-    pub fn reopen(&self) -> bool {
+    /// Lets the chunks be done that nobody has done.
+    pub fn reopen(&self) {
         self.board().next.store(0, Ordering::SeqCst);
-        self.done().iter().any(|done| done.load(Ordering::SeqCst) == 0)
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.done().iter().all(|done| done.load(Ordering::SeqCst) != 0)
+    }
+
+    /// Takes over what was done in another area for the same job.
+    pub fn take(&self, other: &Area) {
+        self.cells().copy_from_slice(other.cells());
+        let (hashed, unchanged) = other.counts();
+        self.board().hashed.store(hashed, Ordering::Relaxed);
+        self.board().unchanged.store(unchanged, Ordering::Relaxed);
     }
 }
 
@@ -302,9 +316,7 @@ impl<'a> Reader<'a> {
     fn is_untouched(&mut self, blocks: Range<u32>, known: Known) -> bool {
         known.lsn > 0
             && blocks.end <= known.blocks
-            && blocks
-                .into_iter()
-                .all(|block| self.heap.is_unchanged_since(block, known.lsn))
+            && self.heap.is_unchanged_since(blocks, known.lsn)
     }
 
     /// For each partition whether its rows in the blocks may be others than in the earlier pass.
@@ -362,7 +374,11 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         for block in blocks {
             self.heap.read(block);
-            for (tuple, offset) in self.heap.rows().iter().zip(self.heap.offsets()) {
+            let rows = self.heap.rows();
+            for (i, (tuple, offset)) in rows.iter().zip(self.heap.offsets()).enumerate() {
+                if let Some(soon) = rows.get(i + AHEAD) {
+                    page::prefetch(*soon);
+                }
                 // SAFETY: the row is on the page that is pinned.
                 unsafe {
                     let (column, digest) = match (&mut self.router, of) {
