@@ -11,7 +11,7 @@
 # Each part leaves its results in BENCH_DIR/PART.tsv, and the report takes all that are there: a part can be
 # measured again alone.
 #
-#   BENCH_PARTS        which parts to run (default "one bulk change copy load memory parity"; there is "growth" too)
+#   BENCH_PARTS        which parts to run (default all but "growth"; see MEASURES below)
 #   BENCH_DIR          where the server and the results lie (default target/bench)
 #   BENCH_QUICK        when set, small sizes: some minutes
 #   BENCH_ROUNDS       interleaved rounds of all but one-row statements (default 3)
@@ -52,7 +52,7 @@ fi
   "${BENCH_CHANGES:=100000}" "${BENCH_COPY_ROWS:=3000000}" "${BENCH_PARTMAN_ROWS:=1000000}" "${BENCH_MEMORY_ROWS:=1000000}" \
   "${BENCH_PARITY_ROUNDS:=5}" "${BENCH_WIDE_ROWS:=500000}" "${BENCH_FEW_ROWS:=10000000}" \
   "${BENCH_GROWTH:=1 3 10 30}" "${BENCH_PARTITIONS:=24 240 1000}"
-MEASURES='one bulk change copy load memory parity'
+MEASURES='one bulk change copy load memory parity_plain parity_wide parity_few parity_memory'
 : "${BENCH_PARTS:=$MEASURES}"
 : "${BENCH_DIR:=$ROOT/target/bench}"
 BENCH=$(realpath -m -- "$BENCH_DIR")

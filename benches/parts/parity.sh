@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Part "parity": the proof against counting and against a checksum in plain SQL, on a table of plain columns and on one with
-# numeric, jsonb and toasted text; by workers; when one partition of 24 was written; what it takes to name ten rows; and
-# its memory. Kept in milliseconds and kilobytes.
+# Parts "parity_…", in milliseconds and kilobytes: the proof against counting and against a checksum in plain SQL, by workers,
+# and when one partition of 24 was written (plain); the same on numeric, jsonb and toasted text (wide); what it takes to
+# name ten rows (few); and memory.
 
 PASSES="SELECT bool_and(matches) FROM partition_router.verify('revenues', full => true)"
 UNCHANGED="SELECT bool_and(matches) FROM partition_router.verify('revenues')"
@@ -9,13 +9,6 @@ ONE_PROCESS='SET max_parallel_workers_per_gather = 0'
 COUNT_BOTH='SELECT (SELECT count(*) FROM revenues), (SELECT count(*) FROM revenues_partitioned)'
 HASH_BOTH='SELECT (SELECT sum(hash_record_extended(r, 0)::numeric) FROM revenues r),
   (SELECT sum(hash_record_extended(r, 0)::numeric) FROM revenues_partitioned r)'
-
-part_parity() {
-  parity_plain
-  parity_wide
-  parity_few
-  parity_memory
-}
 
 # proven SCHEMA: a proof that does not pass measures nothing.
 proven() { sql "$1" -Atqc "$PASSES" | grep -qx t || die "the sides in schema $1 are not equal"; }
@@ -55,7 +48,7 @@ proof_unchanged() {
 
 WORKERS_SETTING=partition_router.verify_workers
 
-parity_plain() {
+part_parity_plain() {
   local round workers=()
   if has_setting "$WORKERS_SETTING"; then workers=(one two); else note "no $WORKERS_SETTING here: left out"; fi
   legacy parity "$BENCH_COPY_ROWS"
@@ -70,7 +63,7 @@ parity_plain() {
   drop_schema parity
 }
 
-parity_wide() {
+part_parity_wide() {
   local round
   drop_schema wide
   sql wide -c 'CREATE SCHEMA wide' -v rows="$BENCH_WIDE_ROWS" -f "$SQL/wide.sql"
@@ -98,7 +91,7 @@ damaged() {
 }
 
 # Ten rows that differ, anywhere in many.
-parity_few() {
+part_parity_few() {
   local round found
   many few "$BENCH_FEW_ROWS"
   hot few
@@ -114,7 +107,7 @@ parity_few() {
 }
 
 # The memory of each call on a table of so many rows, and of five times as many; a twentieth of the rows differ.
-parity_memory() {
+part_parity_memory() {
   local size rows call
   for size in small large; do
     rows=$BENCH_MEMORY_ROWS

@@ -14,7 +14,7 @@ CREATE TABLE revenues (
     outside     text
 );
 INSERT INTO revenues (gone, occurred_at, amount, rate, details, note, inside, outside)
-SELECT 'gone ' || g, bench.first_month() + (g * 62500000 / :rows) * interval '1 second', g % 100000 / 7.0, g / 13.0,
+SELECT 'gone ' || g, bench.first_month() + (g * 62500000::bigint / :rows) * interval '1 second', g % 100000 / 7.0, g / 13.0,
        jsonb_build_object('n', g, 'tags', jsonb_build_array('a', g % 7, NULL), 'rate', g / 3.0), 'note ' || g,
        CASE WHEN g % 4 = 0 THEN repeat('inline ' || g, 280) END,
        CASE WHEN g % 20 = 0 THEN noise(g, 150) END
