@@ -108,6 +108,13 @@ pub fn verify(relation: Oid, level: Level, extent: Extent) -> Result<Vec<Verdict
     let moment = Moment::now();
     under_newest_snapshot(|| {
         let look = look(&pair, level, extent, moment)?;
+        if level > Level::Counts && !look.fallbacks.is_empty() {
+            pgrx::notice!(
+                "{}: digested by the output functions of their types: {}",
+                store::display_name(pair.legacy)?,
+                look.fallbacks.join(", ")
+            );
+        }
         let mut verdicts = look.verdicts(&pair);
         if level == Level::Rows {
             for (partition, rows) in diff::count_by_partition(&pair)? {
@@ -120,9 +127,20 @@ pub fn verify(relation: Oid, level: Level, extent: Extent) -> Result<Vec<Verdict
         let scanned = started.elapsed();
         if can_record() {
             let found = locate::keys(&pair, &look, &verdicts)?;
-            let keys = found.as_ref().filter(|found| found.complete).map(|found| found.keys.as_slice());
+            let keys = found
+                .as_ref()
+                .filter(|found| found.complete)
+                .map(|found| found.keys.as_slice());
             look.remember(&pair, keys)?;
-            record(&pair, level, extent, &verdicts, &look, scanned, keys.map(<[_]>::len))?;
+            record(
+                &pair,
+                level,
+                extent,
+                &verdicts,
+                &look,
+                scanned,
+                keys.map(<[_]>::len),
+            )?;
         }
         Ok(verdicts)
     })
@@ -401,7 +419,11 @@ fn snapshot_text(xmin: u64) -> String {
             .collect();
         running.sort_unstable();
         let running: Vec<String> = running.iter().map(u64::to_string).collect();
-        format!("{xmin}:{}:{}", full(snapshot.xmax.into_inner()), running.join(","))
+        format!(
+            "{xmin}:{}:{}",
+            full(snapshot.xmax.into_inner()),
+            running.join(",")
+        )
     }
 }
 

@@ -92,7 +92,9 @@ impl Value {
                 match (type_oid, length) {
                     (pg_sys::NUMERICOID, _) => Codec::Numeric,
                     (pg_sys::NAMEOID, _) => Codec::Name,
-                    (_, -1) if AS_THEY_LIE.contains(&type_oid) || type_oid == pg_sys::REFCURSOROID => Codec::Bytes,
+                    (_, -1) if AS_THEY_LIE.contains(&type_oid) || type_oid == pg_sys::REFCURSOROID => {
+                        Codec::Bytes
+                    }
                     (_, 1..) if builtin => fixed(length as usize),
                     _ => {
                         if !builtin {
@@ -121,7 +123,9 @@ impl Value {
                 labels.sort();
                 format!("{labels:?}")
             }
-            Codec::Array(element) | Codec::Range(element) | Codec::Multirange(_, element) => element.describe(),
+            Codec::Array(element) | Codec::Range(element) | Codec::Multirange(_, element) => {
+                element.describe()
+            }
             Codec::Composite(format) => format.borrow().description().to_owned(),
             _ => String::new(),
         };
@@ -131,7 +135,9 @@ impl Value {
     /// The name of the type, here or inside, that has no known canonical form.
     pub fn fallback(&self) -> Option<String> {
         match &self.codec {
-            Codec::Array(element) | Codec::Range(element) | Codec::Multirange(_, element) => element.fallback(),
+            Codec::Array(element) | Codec::Range(element) | Codec::Multirange(_, element) => {
+                element.fallback()
+            }
             Codec::Composite(format) => format.borrow().fallbacks().first().cloned(),
             _ => self.unknown.clone(),
         }
@@ -185,7 +191,11 @@ impl Value {
                 Codec::Bytes => return with_content(place, |content| out.push_sized(content)),
                 Codec::Numeric => return with_content(place, |content| numeric(content, out)),
                 Codec::Array(element) => {
-                    array(pg_sys::pg_detoast_datum(place.cast_mut().cast()).cast(), element, out);
+                    array(
+                        pg_sys::pg_detoast_datum(place.cast_mut().cast()).cast(),
+                        element,
+                        out,
+                    );
                     return true;
                 }
                 Codec::Composite(format) => {
@@ -194,7 +204,11 @@ impl Value {
                     return true;
                 }
                 Codec::Range(bound) => {
-                    range(pg_sys::pg_detoast_datum(place.cast_mut().cast()).cast(), bound, out);
+                    range(
+                        pg_sys::pg_detoast_datum(place.cast_mut().cast()).cast(),
+                        bound,
+                        out,
+                    );
                     return true;
                 }
                 Codec::Multirange(entry, of) => {
@@ -280,9 +294,15 @@ fn labels(type_oid: Oid) -> Result<HashMap<u32, Vec<u8>>> {
         &[type_oid.into()],
     )?;
     if rows.is_empty() {
-        return Err(Error::Internal(format!("the enum {} has no label", name_of(type_oid))));
+        return Err(Error::Internal(format!(
+            "the enum {} has no label",
+            name_of(type_oid)
+        )));
     }
-    Ok(rows.into_iter().map(|(oid, label)| (oid, label.into_bytes())).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(oid, label)| (oid, label.into_bytes()))
+        .collect())
 }
 
 /// Calls `body` with the content of a variable value; true when memory was used.

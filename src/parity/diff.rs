@@ -89,7 +89,12 @@ impl Comparison {
         let on = |side: &str| {
             self.key
                 .iter()
-                .map(|k| format!("{side}.{0} OPERATOR({1}.{2}) (k.r).{0}", k.name, k.operator_schema, k.operator))
+                .map(|k| {
+                    format!(
+                        "{side}.{0} OPERATOR({1}.{2}) (k.r).{0}",
+                        k.name, k.operator_schema, k.operator
+                    )
+                })
                 .collect::<Vec<_>>()
                 .join(" AND ")
         };
@@ -182,4 +187,3 @@ pub fn count_by_partition(pair: &Pair) -> Result<Vec<(Oid, i64)>> {
         .filter_map(|(partition, count)| partition.map(|p| (p.into(), count)))
         .collect())
 }
-

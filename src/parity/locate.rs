@@ -70,7 +70,11 @@ pub fn keys(pair: &Pair, look: &Look, verdicts: &[Verdict]) -> Result<Option<Fou
         let mut names = KeyNames::of(pair)?;
         names.add(pair.legacy, &legacy)?;
         for (i, partition) in job.partitions.iter().enumerate() {
-            let rows: Vec<Row> = twin.iter().filter(|row| row.column == i as u32).copied().collect();
+            let rows: Vec<Row> = twin
+                .iter()
+                .filter(|row| row.column == i as u32)
+                .copied()
+                .collect();
             names.add(Oid::from(*partition), &rows)?;
         }
         complete &= names.complete;
@@ -90,10 +94,7 @@ fn whole_heaps(job: &Job) -> Job {
         heaps: job
             .heaps
             .iter()
-            .map(|heap| HeapJob {
-                known: None,
-                ..*heap
-            })
+            .map(|heap| HeapJob { known: None, ..*heap })
             .collect(),
     }
 }
@@ -110,10 +111,24 @@ fn each(job: &Job, differs: &[bool], mut body: impl FnMut(Row, i64)) -> Result<(
         let mut row = |place, column: usize, digest| {
             if index > 0 {
                 let column = index as u32 - 1;
-                body(Row { column, digest, place }, -1);
+                body(
+                    Row {
+                        column,
+                        digest,
+                        place,
+                    },
+                    -1,
+                );
             } else if differs[column] {
                 let column = column as u32;
-                body(Row { column, digest, place }, 1);
+                body(
+                    Row {
+                        column,
+                        digest,
+                        place,
+                    },
+                    1,
+                );
             }
             Ok(())
         };
@@ -130,7 +145,8 @@ fn each(job: &Job, differs: &[bool], mut body: impl FnMut(Row, i64)) -> Result<(
 
 fn bucket(row: &Row) -> usize {
     // A row that lies in another partition has the same digest there: it must not fall into the same bucket.
-    (row.digest as u64).wrapping_add(u64::from(row.column).wrapping_mul(0x9E37_79B9_7F4A_7C15)) as usize % BUCKETS
+    (row.digest as u64).wrapping_add(u64::from(row.column).wrapping_mul(0x9E37_79B9_7F4A_7C15)) as usize
+        % BUCKETS
 }
 
 /// The buckets that are not zero; as many as may be gathered, and whether these are all.
@@ -238,6 +254,7 @@ impl KeyNames {
             ),
             &[places.into()],
         )?;
+        self.complete &= found.len() == rows.len(); // row security may hide some from their owner
         for key in found {
             if self.seen.insert(key.to_string()) {
                 self.keys.push(key);
@@ -288,7 +305,10 @@ mod tests {
     #[test]
     fn a_row_in_the_wrong_partition_is_not_struck_out() {
         let mut a = vec![row(5, 1)];
-        let mut b = vec![Row { column: 1, ..row(5, 1) }];
+        let mut b = vec![Row {
+            column: 1,
+            ..row(5, 1)
+        }];
         assert_ne!(bucket(&a[0]), bucket(&b[0]));
         strike_out(&mut a, &mut b);
         assert_eq!((a.len(), b.len()), (1, 1));

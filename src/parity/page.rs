@@ -294,7 +294,9 @@ unsafe fn visible(
             if pointer >> 15 & 3 != NORMAL {
                 continue;
             }
-            let tuple = page.add((pointer & 0x7FFF) as usize).cast::<pg_sys::HeapTupleHeaderData>();
+            let tuple = page
+                .add((pointer & 0x7FFF) as usize)
+                .cast::<pg_sys::HeapTupleHeaderData>();
             if !all_visible && !is_settled(tuple, oldest) {
                 let mut row = pg_sys::HeapTupleData {
                     t_len: pointer >> 17,

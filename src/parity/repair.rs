@@ -105,12 +105,7 @@ fn would_repair(pair: &Pair, comparison: &Comparison) -> Result<Repaired> {
     })
 }
 
-fn repair_pass(
-    pair: &Pair,
-    comparison: &Comparison,
-    keys: &[Value],
-    repaired: &mut Repaired,
-) -> Result<()> {
+fn repair_pass(pair: &Pair, comparison: &Comparison, keys: &[Value], repaired: &mut Repaired) -> Result<()> {
     let sync_pair = pair_cache::get(pair.id)?;
     let (origin_oid, target_oid) = match pair.phase {
         Phase::Switched => (pair.twin, pair.legacy),
@@ -119,7 +114,12 @@ fn repair_pass(
     let query = format!(
         "SELECT {} FROM (SELECT pg_catalog.jsonb_populate_record(NULL::{}, u.key) AS r
          FROM pg_catalog.jsonb_array_elements($1) u(key) OFFSET 0) k",
-        list(sync_pair.twin_key.iter().map(|c| format!("(k.r).{}", Ident::new(c.clone())))),
+        list(
+            sync_pair
+                .twin_key
+                .iter()
+                .map(|c| format!("(k.r).{}", Ident::new(c.clone())))
+        ),
         comparison.legacy
     );
     Spi::connect_mut(|client| {

@@ -5,8 +5,8 @@
 use super::encode::Format;
 use crate::compat;
 use crate::error::{Error, Result};
-use crate::sync::rows::convert;
 use crate::sync::routing::Bounds;
+use crate::sync::rows::convert;
 use crate::sync::side::{Side, Slot};
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, Oid};
@@ -85,7 +85,9 @@ impl Router {
                             from: ranges.iter().map(|(from, _)| *from).collect(),
                             partition: ranges
                                 .iter()
-                                .map(|(_, oid)| oid.and_then(|oid| numbers.get(&oid)).copied().unwrap_or(nowhere))
+                                .map(|(_, oid)| {
+                                    oid.and_then(|oid| numbers.get(&oid)).copied().unwrap_or(nowhere)
+                                })
                                 .collect(),
                             last: 0,
                         },
@@ -137,7 +139,11 @@ impl Router {
                 format.find_up_to(tuple, last);
             }
             match &mut self.way {
-                Way::Numbers { from, partition, last } => {
+                Way::Numbers {
+                    from,
+                    partition,
+                    last,
+                } => {
                     let key = &self.key[0];
                     let place = format.place(key.attribute);
                     if place.is_null() {

@@ -306,15 +306,15 @@ impl<'a> Reader<'a> {
         }
         let board = area.board();
         board.hashed.fetch_add(hashed, Ordering::Relaxed);
-        board.unchanged.fetch_add(u32::from(hashed == 0), Ordering::Relaxed);
+        board
+            .unchanged
+            .fetch_add(u32::from(hashed == 0), Ordering::Relaxed);
         Ok(())
     }
 
     /// Whether no page of the blocks was changed since the earlier pass.
     fn is_untouched(&mut self, blocks: Range<u32>, known: Known) -> bool {
-        known.lsn > 0
-            && blocks.end <= known.blocks
-            && self.heap.is_unchanged_since(blocks, known.lsn)
+        known.lsn > 0 && blocks.end <= known.blocks && self.heap.is_unchanged_since(blocks, known.lsn)
     }
 
     /// For each partition whether its rows in the blocks may be others than in the earlier pass.

@@ -106,7 +106,9 @@ impl Bounds {
             }
             let bounds = &*partitions.boundinfo;
             let compare = (*key.functions).fn_oid.to_u32();
-            if bounds.strategy as u8 != b'r' || !(PLAIN.contains(&compare) || compare == pg_sys::F_TIMESTAMPTZ_CMP) {
+            if bounds.strategy as u8 != b'r'
+                || !(PLAIN.contains(&compare) || compare == pg_sys::F_TIMESTAMPTZ_CMP)
+            {
                 return None;
             }
             let partition = |i: usize| {
