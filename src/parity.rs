@@ -108,6 +108,13 @@ pub fn verify(relation: Oid, level: Level, extent: Extent) -> Result<Vec<Verdict
     let moment = Moment::now();
     under_newest_snapshot(|| {
         let look = look(&pair, level, extent, moment)?;
+        if level > Level::Counts && !look.fallbacks.is_empty() {
+            pgrx::notice!(
+                "{}: digested by the output functions of their types: {}",
+                store::display_name(pair.legacy)?,
+                look.fallbacks.join(", ")
+            );
+        }
         let mut verdicts = look.verdicts(&pair);
         if level == Level::Rows {
             for (partition, rows) in diff::count_by_partition(&pair)? {

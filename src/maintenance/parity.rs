@@ -15,7 +15,10 @@ const NOT_EQUAL: &str = "PR014";
 /// The legacy tables of the pairs in step that the caller owns and whose last verify is too old: of the table that is named,
 /// or of all.
 pub fn due(relation: Option<Oid>) -> Result<Vec<Oid>> {
-    let (true, Some(interval)) = (settings::enable_partition_maintenance(), settings::verify_interval()) else {
+    let (true, Some(interval)) = (
+        settings::enable_partition_maintenance(),
+        settings::verify_interval(),
+    ) else {
         return Ok(Vec::new());
     };
     let named = match relation {

@@ -339,21 +339,27 @@ impl Room {
             if length > 32 {
                 std::ptr::copy_nonoverlapping(data, self.at, length);
             } else if length > 16 {
-                self.at.cast::<u128>().write_unaligned(data.cast::<u128>().read_unaligned());
+                self.at
+                    .cast::<u128>()
+                    .write_unaligned(data.cast::<u128>().read_unaligned());
                 let tail = length - 16;
                 self.at
                     .add(tail)
                     .cast::<u128>()
                     .write_unaligned(data.add(tail).cast::<u128>().read_unaligned());
             } else if length >= 8 {
-                self.at.cast::<u64>().write_unaligned(data.cast::<u64>().read_unaligned());
+                self.at
+                    .cast::<u64>()
+                    .write_unaligned(data.cast::<u64>().read_unaligned());
                 let tail = length - 8;
                 self.at
                     .add(tail)
                     .cast::<u64>()
                     .write_unaligned(data.add(tail).cast::<u64>().read_unaligned());
             } else if length >= 4 {
-                self.at.cast::<u32>().write_unaligned(data.cast::<u32>().read_unaligned());
+                self.at
+                    .cast::<u32>()
+                    .write_unaligned(data.cast::<u32>().read_unaligned());
                 let tail = length - 4;
                 self.at
                     .add(tail)
@@ -406,7 +412,11 @@ pub unsafe fn locate(data: *const u8, offset: usize, length: i16, mask: usize) -
         if first & 1 == 1 && first != 1 {
             return (data.add(offset), offset + usize::from(first >> 1));
         }
-        let at = if first == 0 { (offset + mask) & !mask } else { offset };
+        let at = if first == 0 {
+            (offset + mask) & !mask
+        } else {
+            offset
+        };
         let value = data.add(at);
         let length = if *value == 1 {
             external_size(value)

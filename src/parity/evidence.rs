@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::pair::Pair;
 use crate::{session, spi};
 use pgrx::pg_sys;
-use pgrx::spi::Spi;
 use serde::{Deserialize, Serialize};
 
 /// Of the way rows are digested and cells are kept.
@@ -115,29 +114,45 @@ pub fn full_xmin(snapshot: pg_sys::Snapshot) -> u64 {
     }
 }
 
+/// The mark that the active snapshot sees: one that it sees is older than it.
 pub fn load(pair: &Pair) -> Result<Option<Before>> {
-    let found: Option<(String, Vec<u8>)> = session::with_own_tables(|| {
-        Spi::connect(|client| -> Result<_> {
-            let rows = client.select(
-                "SELECT heaps::text, cells FROM partition_router.parity_mark WHERE pair_id = $1",
-                Some(1),
-                &[pair.id.into()],
-            )?;
-            let mut found = None;
-            for row in rows {
-                found = row.get::<String>(1)?.zip(row.get::<Vec<u8>>(2)?);
-            }
-            Ok(found)
-        })
-    })?;
-    let Some((heaps, cells)) = found else {
+    #[derive(Deserialize)]
+    struct Row {
+        mark: Mark,
+        cells: String,
+    }
+    let found: Option<Row> = session::with_own_tables(|| {
+        spi::rows_in_snapshot(
+            "SELECT pg_catalog.jsonb_build_object('mark', heaps, 'cells', pg_catalog.encode(cells, 'hex'))
+             FROM partition_router.parity_mark WHERE pair_id = $1",
+            &[pair.id.into()],
+        )
+    })?
+    .pop();
+    let Some(Row { mark, cells }) = found else {
         return Ok(None);
     };
-    let mark: Mark = serde_json::from_str(&heaps)?;
     // SAFETY: a plain read.
     let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
     let is_usable = mark.version == VERSION && next.saturating_sub(mark.xmin) < MOST_TRANSACTIONS;
-    Ok(is_usable.then_some(Before { mark, cells }))
+    Ok(is_usable.then(|| Before {
+        mark,
+        cells: from_hex(&cells),
+    }))
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digit = |c: u8| {
+        if c.is_ascii_digit() {
+            c - b'0'
+        } else {
+            c - b'a' + 10
+        }
+    };
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+        .collect()
 }
 
 /// The place of the log up to which pages are settled for a snapshot with this `xmin`: 0 when none is known.

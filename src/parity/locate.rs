@@ -254,6 +254,7 @@ impl KeyNames {
             ),
             &[places.into()],
         )?;
+        self.complete &= found.len() == rows.len(); // row security may hide some from their owner
         for key in found {
             if self.seen.insert(key.to_string()) {
                 self.keys.push(key);

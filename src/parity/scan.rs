@@ -314,9 +314,7 @@ impl<'a> Reader<'a> {
 
     /// Whether no page of the blocks was changed since the earlier pass.
     fn is_untouched(&mut self, blocks: Range<u32>, known: Known) -> bool {
-        known.lsn > 0
-            && blocks.end <= known.blocks
-            && self.heap.is_unchanged_since(blocks, known.lsn)
+        known.lsn > 0 && blocks.end <= known.blocks && self.heap.is_unchanged_since(blocks, known.lsn)
     }
 
     /// For each partition whether its rows in the blocks may be others than in the earlier pass.
