@@ -80,6 +80,7 @@ fn would_repair(pair: &Pair, comparison: &Comparison) -> Result<Repaired> {
     super::lock(pair)?;
     super::under_newest_snapshot(|| {
         let found = locate::keys_now(pair)?;
+        let _settings = super::pinned_output();
         if !found.complete {
             pgrx::notice!("more than {} rows differ: these are counted", found.keys.len());
         }
@@ -123,7 +124,11 @@ fn repair_pass(pair: &Pair, comparison: &Comparison, keys: &[Value], repaired: &
         comparison.legacy
     );
     Spi::connect_mut(|client| {
-        let keys = client.update(query.as_str(), None, &[JsonB(Value::Array(keys.to_vec())).into()])?;
+        let keys = {
+            // Keys are read back from their text as it was written.
+            let _settings = super::pinned_output();
+            client.update(query.as_str(), None, &[JsonB(Value::Array(keys.to_vec())).into()])?
+        };
         let mut origin = Side::open(origin_oid, ForeignKeys::All)?;
         let mut target = Side::open(target_oid, ForeignKeys::ActionsOnly)?;
         let mut reconciler = Reconciler::new(&mut origin, &mut target, &sync_pair)?;
