@@ -71,6 +71,8 @@ fn outcome_of<'scope>(
     statement: &str,
 ) -> (i32, std::thread::ScopedJoinHandle<'scope, Outcome>) {
     let mut client = database.connect();
+    // Who finds a deadlock gives way at once.
+    run(&mut client, &["SET deadlock_timeout = '20ms'"]);
     let backend = pid(&mut client);
     let statement = statement.to_string();
     let outcome = scope.spawn(move || {

@@ -1,7 +1,7 @@
 //! Partitions that nobody wrote since their last proof are not read again, and whatever writes, the next proof says how
 //! it is.
 
-use crate::common::{Cluster, one, plant, run};
+use crate::common::{Cluster, Database, one, plant, run};
 use crate::{Slice, live, live_on, told, truth};
 use postgres::Client;
 use std::sync::Arc;
@@ -357,6 +357,39 @@ fn every_write_through_sync_keeps_the_proof_right() {
         );
         assert_eq!(by_proof, counted, "{statement}");
         assert!(truth(c), "{statement}");
+    }
+}
+
+#[test]
+fn what_changes_values_without_a_write_raises_no_alarm() {
+    let database = Database::new("renamed");
+    let mut client = database.connect();
+    let c = &mut client;
+    run(
+        c,
+        &[
+            "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+            "CREATE TYPE place AS (street text, town text)",
+            "CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, m mood, p place, n int)",
+            "INSERT INTO t SELECT g, date '2026-01-01' + g % 90, 'ok', ROW('s' || g, 't'), g FROM generate_series(1, 300) g",
+            "CALL partition_router.migrate('t', 'at', premake => 0)",
+        ],
+    );
+    settle(c, false);
+    for change in [
+        "ALTER TYPE mood RENAME VALUE 'ok' TO 'well'",
+        "ALTER TYPE mood ADD VALUE 'glad' BEFORE 'sad'",
+        "ALTER TYPE place RENAME ATTRIBUTE street TO road",
+        // Exchanged: what was known under the old names says nothing about the new ones.
+        "ALTER TYPE place RENAME ATTRIBUTE road TO x; ALTER TYPE place RENAME ATTRIBUTE town TO road; ALTER TYPE place RENAME ATTRIBUTE x TO town",
+        "ALTER TYPE mood RENAME VALUE 'sad' TO 'y'; ALTER TYPE mood RENAME VALUE 'well' TO 'sad'; ALTER TYPE mood RENAME VALUE 'y' TO 'well'",
+    ] {
+        run(c, &[change]);
+        // Part of one side is read again, and the rest is not.
+        run(c, &["UPDATE t_partitioned SET n = n + 1 WHERE id = 5"]);
+        assert!(told(c), "{change}");
+        run(c, &["UPDATE t SET n = n + 1 WHERE id = 40"]);
+        assert!(told(c), "{change}");
     }
 }
 
