@@ -264,13 +264,19 @@ fn maintenance_renews_an_old_proof_and_health_shows_what_it_found() {
     plant(c, "t_2026_02", &["UPDATE t_2026_02 SET extra = -1"]);
     run(c, &["CALL partition_router.run_maintenance('t')"]);
     let failed = &texts(c, entries)[1];
-    assert!(failed.starts_with("failed PR014 both sides differ in 1 of "), "{failed}");
-    assert!(failed.ends_with(&format!("the first is public.t_2026_02 {ROWS}")), "{failed}");
+    assert!(
+        failed.starts_with("failed PR014 both sides differ in 1 of "),
+        "{failed}"
+    );
+    assert!(
+        failed.ends_with(&format!("the first is public.t_2026_02 {ROWS}")),
+        "{failed}"
+    );
     let parity = "SELECT concat_ws(' ', status, message LIKE '%differed in 1 partitions', mend)
         FROM partition_router.health WHERE \"check\" = 'parity'";
     assert_eq!(
         one::<String>(c, parity),
-        "fail t SELECT * FROM partition_router.repair('public.t')"
+        "fail t SELECT * FROM partition_router.repair('\"public\".\"t\"')"
     );
     run(
         c,
