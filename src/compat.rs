@@ -35,6 +35,28 @@ pub struct MissingValue {
     pub value: pg_sys::Datum,
 }
 
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+pub type RelationFile = pg_sys::RelFileNode;
+#[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+pub type RelationFile = pg_sys::RelFileLocator;
+
+/// The file of a relation.
+///
+/// # Safety
+/// `relation` is open.
+pub unsafe fn file_of(relation: pg_sys::Relation) -> RelationFile {
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            (*relation).rd_node
+        }
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        {
+            (*relation).rd_locator
+        }
+    }
+}
+
 /// Declares server functions as pgrx does for those that it binds: each call turns an ERROR of the server, which is a
 /// longjmp, into a panic that runs the destructors of the Rust frames it passes.
 macro_rules! server_functions {

@@ -2,6 +2,7 @@
 //! snapshot sees on it, and when it was changed last.
 #![allow(unsafe_code)]
 
+use crate::compat;
 use pgrx::pg_sys;
 use std::ffi::c_int;
 use std::ops::Range;
@@ -19,6 +20,12 @@ mod server {
             mode: pg_sys::ReadBufferMode::Type,
             strategy: pg_sys::BufferAccessStrategy,
         ) -> pg_sys::Buffer;
+        pub fn ReadRecentBuffer(
+            file: compat::RelationFile,
+            fork: pg_sys::ForkNumber::Type,
+            block: pg_sys::BlockNumber,
+            recent: pg_sys::Buffer,
+        ) -> bool;
         pub fn LockBuffer(buffer: pg_sys::Buffer, mode: c_int);
         pub fn ReleaseBuffer(buffer: pg_sys::Buffer);
         pub fn visibilitymap_get_status(
@@ -44,11 +51,48 @@ const BATCH: u32 = 64;
 /// Bits of a line pointer: 15 of offset, 2 of flags, 15 of length.
 const NORMAL: u32 = 1;
 
+/// Where pages are read from.
+#[derive(Clone, Copy)]
+struct Source {
+    relation: pg_sys::Relation,
+    file: compat::RelationFile,
+    strategy: pg_sys::BufferAccessStrategy,
+    /// The buffer that had the page before: the next one often lies behind it, where it is found without a search.
+    last: pg_sys::Buffer,
+}
+
+impl Source {
+    /// The buffer of a block, pinned.
+    ///
+    /// # Safety
+    /// The relation is open and has the block. Calls the server without a guard.
+    #[inline(always)]
+    unsafe fn pin(&mut self, block: u32) -> pg_sys::Buffer {
+        // SAFETY: the caller's; buffers are numbered from 1 to NBuffers, and one that has another page is not taken.
+        unsafe {
+            let guess = self.last + 1;
+            let main = pg_sys::ForkNumber::MAIN_FORKNUM;
+            self.last =
+                if guess <= pg_sys::NBuffers && server::ReadRecentBuffer(self.file, main, block, guess) {
+                    guess
+                } else {
+                    server::ReadBufferExtended(
+                        self.relation,
+                        main,
+                        block,
+                        pg_sys::ReadBufferMode::RBM_NORMAL,
+                        self.strategy,
+                    )
+                };
+            self.last
+        }
+    }
+}
+
 /// A heap that is read under a snapshot, and the page that was read last, which stays pinned.
 pub struct Heap {
-    relation: pg_sys::Relation,
+    source: Source,
     snapshot: pg_sys::Snapshot,
-    strategy: pg_sys::BufferAccessStrategy,
     buffer: pg_sys::Buffer,
     /// A page of the visibility map.
     map: pg_sys::Buffer,
@@ -74,13 +118,17 @@ impl Heap {
         unsafe {
             let is_large = blocks > pg_sys::NBuffers as u32 / 4;
             Heap {
-                relation,
-                snapshot,
-                strategy: if is_large {
-                    pg_sys::GetAccessStrategy(pg_sys::BufferAccessStrategyType::BAS_BULKREAD)
-                } else {
-                    null_mut()
+                source: Source {
+                    relation,
+                    file: compat::file_of(relation),
+                    strategy: if is_large {
+                        pg_sys::GetAccessStrategy(pg_sys::BufferAccessStrategyType::BAS_BULKREAD)
+                    } else {
+                        null_mut()
+                    },
+                    last: pg_sys::InvalidBuffer as pg_sys::Buffer,
                 },
+                snapshot,
                 buffer: pg_sys::InvalidBuffer as pg_sys::Buffer,
                 map: pg_sys::InvalidBuffer as pg_sys::Buffer,
                 rows: Box::new([null_mut(); MOST_ROWS]),
@@ -97,8 +145,8 @@ impl Heap {
             if self.map != pg_sys::InvalidBuffer as pg_sys::Buffer {
                 pg_sys::ReleaseBuffer(self.map);
             }
-            if !self.strategy.is_null() {
-                pg_sys::FreeAccessStrategy(self.strategy);
+            if !self.source.strategy.is_null() {
+                pg_sys::FreeAccessStrategy(self.source.strategy);
             }
         }
     }
@@ -116,7 +164,7 @@ impl Heap {
         pgrx::check_for_interrupts!();
         self.count = 0;
         let old = std::mem::take(&mut self.buffer);
-        let (relation, snapshot, strategy) = (self.relation, self.snapshot, self.strategy);
+        let (source, snapshot): (*mut Source, _) = (&mut self.source, self.snapshot);
         let (rows, offsets) = (self.rows.as_mut_ptr(), self.offsets.as_mut_ptr());
         // SAFETY: the closure has no destructors, so that an error of the server may leave it. Rows are looked at while the page is
         // locked, and stay where they are while it is pinned.
@@ -125,15 +173,9 @@ impl Heap {
                 if old != 0 {
                     server::ReleaseBuffer(old);
                 }
-                let buffer = server::ReadBufferExtended(
-                    relation,
-                    pg_sys::ForkNumber::MAIN_FORKNUM,
-                    block,
-                    pg_sys::ReadBufferMode::RBM_NORMAL,
-                    strategy,
-                );
+                let buffer = (*source).pin(block);
                 server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
-                let count = visible(relation, snapshot, buffer, block, rows, offsets);
+                let count = visible((*source).relation, snapshot, buffer, block, rows, offsets);
                 server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
                 (buffer, count)
             })
@@ -159,15 +201,14 @@ impl Heap {
         while first < blocks.end {
             pgrx::check_for_interrupts!();
             let end = first.saturating_add(BATCH).min(blocks.end);
-            let (relation, strategy) = (self.relation, self.strategy);
+            let source: *mut Source = &mut self.source;
             let map: *mut pg_sys::Buffer = &mut self.map;
             // SAFETY: as in `read`; the map's page stays pinned until another one is, or the heap is closed.
             let unchanged = unsafe {
                 pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                    let told = told_by_map(relation, first, end, map, lsn);
-                    (first..end).all(|block| {
-                        told & 1 << (block - first) != 0 || page_lsn(relation, strategy, block) <= lsn
-                    })
+                    let told = told_by_map((*source).relation, first, end, map, lsn);
+                    (first..end)
+                        .all(|block| told & 1 << (block - first) != 0 || page_lsn(source, block) <= lsn)
                 })
             };
             if !unchanged {
@@ -219,16 +260,10 @@ unsafe fn told_by_map(
 
 /// # Safety
 /// As for [`told_by_map`].
-unsafe fn page_lsn(relation: pg_sys::Relation, strategy: pg_sys::BufferAccessStrategy, block: u32) -> u64 {
+unsafe fn page_lsn(source: *mut Source, block: u32) -> u64 {
     // SAFETY: the caller's.
     unsafe {
-        let buffer = server::ReadBufferExtended(
-            relation,
-            pg_sys::ForkNumber::MAIN_FORKNUM,
-            block,
-            pg_sys::ReadBufferMode::RBM_NORMAL,
-            strategy,
-        );
+        let buffer = (*source).pin(block);
         let lsn = locked_lsn(buffer);
         server::ReleaseBuffer(buffer);
         lsn

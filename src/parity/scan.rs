@@ -227,6 +227,8 @@ pub struct Reader<'a> {
     digester: Digester,
     hashes: bool,
     router: Option<Router>,
+    /// Partitions that were found changed so far.
+    suspects: Vec<bool>,
 }
 
 /// What the ages of a partition's rows in a chunk say.
@@ -256,6 +258,7 @@ impl<'a> Reader<'a> {
                 } else {
                     None
                 },
+                suspects: Vec::new(),
             })
         }
     }
@@ -291,15 +294,7 @@ impl<'a> Reader<'a> {
                     if self.is_untouched(blocks.clone(), known) {
                         cells.copy_from_slice(before);
                     } else {
-                        let dirty = self.dirty(blocks.clone(), known, before)?;
-                        if dirty.contains(&true) {
-                            hashed = self.hash(blocks, cells, Some(&dirty))?;
-                        }
-                        for ((cell, before), dirty) in cells.iter_mut().zip(before).zip(&dirty) {
-                            if !dirty {
-                                *cell = *before;
-                            }
-                        }
+                        hashed = self.renew(blocks, known, before, cells)?;
                     }
                 }
             }
@@ -317,37 +312,65 @@ impl<'a> Reader<'a> {
         known.lsn > 0 && blocks.end <= known.blocks && self.heap.is_unchanged_since(blocks, known.lsn)
     }
 
-    /// For each partition whether its rows in the blocks may be others than in the earlier pass.
+    /// Makes the cells of blocks that were changed, from what they were before where that still holds; gives how many rows it
+    /// hashed.
     ///
     /// What a version of a row holds never changes, nor where it lies. One that the snapshot sees, made by a transaction that
     /// had ended before that pass, was seen by that pass. If there are as many of these as there were rows, they are the same
     /// rows; and if there is no younger one, there is nothing else.
-    fn dirty(&mut self, blocks: Range<u32>, known: Known, before: &[Tally]) -> Result<Vec<bool>> {
+    ///
+    /// Partitions that were found changed in an earlier chunk are hashed while this is found out, others in a second reading.
+    fn renew(
+        &mut self,
+        blocks: Range<u32>,
+        known: Known,
+        before: &[Tally],
+        cells: &mut [Tally],
+    ) -> Result<u64> {
+        self.suspects.resize(before.len(), false);
         let mut ages = vec![Ages::default(); before.len()];
-        for block in blocks {
+        let mut hashed = 0;
+        for block in blocks.clone() {
             self.heap.read(block);
-            for tuple in self.heap.rows() {
+            let rows = self.heap.rows();
+            for (i, tuple) in rows.iter().enumerate() {
+                if let Some(soon) = rows.get(i + AHEAD) {
+                    page::prefetch(*soon);
+                }
                 // SAFETY: the row is on the page that is pinned.
                 unsafe {
                     let column = match &mut self.router {
-                        Some(router) => router.find(*tuple, self.digester.format(), false)?,
+                        Some(router) => router.find(*tuple, self.digester.format(), false)? as usize,
                         None => 0,
                     };
                     let xmin = (**tuple).t_choice.t_heap.t_xmin.into_inner();
-                    let ages = &mut ages[column as usize];
+                    let ages = &mut ages[column];
                     if page::precedes(xmin, known.xmin) {
                         ages.old += 1;
                     } else {
                         ages.has_new = true;
                     }
+                    if self.suspects[column] {
+                        cells[column].add(if self.hashes { self.digester.row(*tuple) } else { 0 });
+                        hashed += 1;
+                    }
                 }
             }
         }
-        Ok(ages
-            .iter()
-            .zip(before)
-            .map(|(ages, before)| ages.has_new || ages.old != before.rows)
-            .collect())
+        let mut missed = vec![false; before.len()];
+        for (column, (ages, before)) in ages.iter().zip(before).enumerate() {
+            let is_dirty = ages.has_new || ages.old != before.rows;
+            if !is_dirty {
+                cells[column] = *before;
+            } else if !self.suspects[column] {
+                missed[column] = true;
+            }
+            self.suspects[column] |= is_dirty;
+        }
+        if missed.contains(&true) {
+            hashed += self.hash(blocks, cells, Some(&missed))?;
+        }
+        Ok(hashed)
     }
 
     /// Adds the rows of the blocks to the cells, of all partitions or of those that are named; gives their number.
