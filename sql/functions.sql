@@ -37,7 +37,7 @@ CREATE FUNCTION partition_router.start_sync(relation regclass) RETURNS void
 COMMENT ON FUNCTION partition_router.start_sync(regclass) IS 'installs the sync triggers: from now on changes are captured; an empty legacy goes live at once';
 REVOKE ALL ON FUNCTION partition_router.start_sync(regclass) FROM PUBLIC;
 
-CREATE FUNCTION partition_router.verify(relation regclass, level text DEFAULT 'checksum') RETURNS TABLE (
+CREATE FUNCTION partition_router.verify(relation regclass, level text DEFAULT 'checksum', "full" boolean DEFAULT false) RETURNS TABLE (
      partition regclass,
      legacy_rows bigint,
      twin_rows bigint,
@@ -47,13 +47,13 @@ CREATE FUNCTION partition_router.verify(relation regclass, level text DEFAULT 'c
 )
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'verify_wrapper';
-COMMENT ON FUNCTION partition_router.verify(regclass, text) IS 'compares both sides in one snapshot, by counts, checksum or rows, and records the result';
-REVOKE ALL ON FUNCTION partition_router.verify(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION partition_router.verify(regclass, text, boolean) IS 'compares both sides in one snapshot, by counts, checksum or rows, and records the result; full reads also what is known not to have changed';
+REVOKE ALL ON FUNCTION partition_router.verify(regclass, text, boolean) FROM PUBLIC;
 
-CREATE FUNCTION partition_router.mismatches(relation regclass, max_rows int DEFAULT 100) RETURNS TABLE (kind text, key jsonb, legacy jsonb, twin jsonb)
+CREATE FUNCTION partition_router.mismatches(relation regclass, max_rows int DEFAULT 100) RETURNS TABLE (kind text, key jsonb, legacy jsonb, twin jsonb, columns text[])
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'mismatches_wrapper';
-COMMENT ON FUNCTION partition_router.mismatches(regclass, int) IS 'the rows that differ: missing or extra on the twin, or different';
+COMMENT ON FUNCTION partition_router.mismatches(regclass, int) IS 'the rows that differ: missing or extra on the twin, or different, and in which columns';
 REVOKE ALL ON FUNCTION partition_router.mismatches(regclass, int) FROM PUBLIC;
 
 CREATE FUNCTION partition_router.repair(relation regclass, dry_run boolean DEFAULT false) RETURNS TABLE (inserted bigint, updated bigint, deleted bigint)

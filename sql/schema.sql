@@ -84,6 +84,19 @@ COMMENT ON TABLE partition_router.copy_task IS 'what is left to do in the stage 
 COMMENT ON COLUMN partition_router.copy_task.relation IS 'the legacy, of which blocks are to be copied, or a partition, which gets its indexes or foreign keys';
 COMMENT ON COLUMN partition_router.copy_task.end_block IS 'the first block that is not part of the task; of a partition its length, so that the longest comes first';
 
+CREATE TABLE partition_router.parity_mark (
+    pair_id        int PRIMARY KEY REFERENCES partition_router.pair ON DELETE CASCADE,
+    marked_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    heaps          jsonb NOT NULL,
+    cells          bytea NOT NULL,
+    different_keys jsonb
+);
+ALTER TABLE partition_router.parity_mark ALTER cells SET STORAGE EXTERNAL;
+COMMENT ON TABLE partition_router.parity_mark IS 'what the last verify of a pair read: the next one reads only what may have changed since. Not dumped: it is about files and transactions of this server';
+COMMENT ON COLUMN partition_router.parity_mark.heaps IS 'the snapshot''s oldest transaction, the place in the log up to which pages are settled, and the tables with their files';
+COMMENT ON COLUMN partition_router.parity_mark.cells IS 'for each chunk of each table, and of the legacy for each partition, the number of rows and the sum of their digests';
+COMMENT ON COLUMN partition_router.parity_mark.different_keys IS 'the keys that differ, when the last verify failed and found all of them';
+
 CREATE TABLE partition_router.run_event (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),

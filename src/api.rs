@@ -192,6 +192,7 @@ fn backfill_step(
 fn verify(
     relation: Oid,
     level: &str,
+    full: bool,
 ) -> TableIterator<
     'static,
     (
@@ -207,7 +208,12 @@ fn verify(
         let level = level.parse::<parity::Level>()?;
         let checksum =
             |tally: parity::digest::Tally| (level > parity::Level::Counts).then(|| tally.checksum());
-        let rows: Vec<_> = parity::verify(relation, level)?
+        let extent = if full {
+            parity::Extent::Full
+        } else {
+            parity::Extent::Changed
+        };
+        let rows: Vec<_> = parity::verify(relation, level, extent)?
             .into_iter()
             .map(|v| {
                 (
@@ -236,12 +242,19 @@ fn mismatches(
         name!(key, JsonB),
         name!(legacy, Option<JsonB>),
         name!(twin, Option<JsonB>),
+        name!(columns, Option<Vec<String>>),
     ),
 > {
     report(|| {
         let rows = parity::diff::mismatches(relation, max_rows)?;
         Ok(TableIterator::new(rows.into_iter().map(|m| {
-            (m.kind, JsonB(m.key), m.legacy.map(JsonB), m.twin.map(JsonB))
+            (
+                m.kind,
+                JsonB(m.key),
+                m.legacy.map(JsonB),
+                m.twin.map(JsonB),
+                m.columns,
+            )
         })))
     })
 }
@@ -252,7 +265,7 @@ fn repair(
     dry_run: bool,
 ) -> TableIterator<'static, (name!(inserted, i64), name!(updated, i64), name!(deleted, i64))> {
     report(|| {
-        let repaired = parity::diff::repair(relation, dry_run)?;
+        let repaired = parity::repair::repair(relation, dry_run)?;
         Ok(TableIterator::once((
             repaired.inserted,
             repaired.updated,

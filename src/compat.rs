@@ -28,6 +28,35 @@ pub struct PartitionKey {
     pub collations: *mut pg_sys::Oid,
 }
 
+/// `AttrMissing` of `tupdesc_details.h`: what rows have that are older than a column.
+#[repr(C)]
+pub struct MissingValue {
+    pub present: bool,
+    pub value: pg_sys::Datum,
+}
+
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+pub type RelationFile = pg_sys::RelFileNode;
+#[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+pub type RelationFile = pg_sys::RelFileLocator;
+
+/// The file of a relation.
+///
+/// # Safety
+/// `relation` is open.
+pub unsafe fn file_of(relation: pg_sys::Relation) -> RelationFile {
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            (*relation).rd_node
+        }
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        {
+            (*relation).rd_locator
+        }
+    }
+}
+
 /// Declares server functions as pgrx does for those that it binds: each call turns an ERROR of the server, which is a
 /// longjmp, into a panic that runs the destructors of the Rust frames it passes.
 macro_rules! server_functions {
@@ -71,6 +100,12 @@ server_functions! {
         command: pg_sys::CmdType::Type,
     );
     fn RelationGetPartitionKey(rel: pg_sys::Relation) -> *mut PartitionKey;
+    fn multirange_deserialize(
+        range_type: *mut pg_sys::TypeCacheEntry,
+        multirange: *const pg_sys::varlena,
+        count: *mut i32,
+        ranges: *mut *mut *mut pg_sys::varlena,
+    );
     fn datum_image_eq(value1: pg_sys::Datum, value2: pg_sys::Datum, by_value: bool, length: c_int) -> bool;
 }
 

@@ -5,6 +5,7 @@
 pub mod by_hand;
 mod create;
 pub mod log;
+pub mod parity;
 mod retire;
 pub mod rules;
 mod state;

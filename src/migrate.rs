@@ -7,7 +7,7 @@ use crate::execute::{self, Mode};
 use crate::ident::RelName;
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, Strategy, store};
-use crate::parity::{self, Level, Verdict};
+use crate::parity::{self, Extent, Level, Verdict};
 use crate::plan::Plan;
 use crate::plan::create_twin::TwinSpec;
 use crate::plan::{create_twin, foreign_keys, sync_triggers};
@@ -120,7 +120,7 @@ pub fn step(legacy: Oid, request: &Request) -> Result<Progress> {
                 return Ok(Progress::Finished);
             }
             backfill::report::say(&pair, "verify", "both sides by checksum")?;
-            let verdicts = parity::verify(legacy, Level::Checksum)?;
+            let verdicts = parity::verify(legacy, Level::Checksum, Extent::Changed)?;
             require_equal(&pair, &verdicts)?;
         }
     }

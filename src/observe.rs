@@ -202,12 +202,20 @@ fn pair_checks(pair: &Pair, checks: &mut Vec<Check>) -> Result<()> {
         }
         match &pair.verified_at {
             Some(at) => add("parity", "ok", format!("proven equal at {at}"), None),
-            None => add(
-                "parity",
-                "fail",
-                "not proven equal".into(),
-                call("SELECT * FROM partition_router.verify"),
-            ),
+            None => match parity::last_failure(pair)? {
+                None => add(
+                    "parity",
+                    "fail",
+                    "not proven equal".into(),
+                    call("SELECT * FROM partition_router.verify"),
+                ),
+                Some(failure) => add(
+                    "parity",
+                    "fail",
+                    format!("not proven equal: {failure}"),
+                    call("SELECT * FROM partition_router.repair"),
+                ),
+            },
         }
     }
     Ok(())

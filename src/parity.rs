@@ -4,25 +4,38 @@
 //! `rows` also compares row by row. See docs/architecture.md, "Parity".
 #![allow(unsafe_code)]
 
+mod codec;
+pub mod crew;
 pub mod diff;
 pub mod digest;
+mod encode;
+mod evidence;
+mod locate;
+mod page;
+pub mod repair;
+mod router;
+mod scan;
 
 use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::pair::{Pair, store};
-use crate::sync::rows::convert;
-use crate::sync::side::{Side, Slot};
+use crate::sync::side::Slot;
+use crate::worker::Leader;
 use crate::{session, spi};
-use digest::{Digester, Tally};
+use digest::Tally;
+use encode::Format;
+use evidence::{Current, Moment};
+use page::Heap;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use serde_json::json;
-use std::collections::HashMap;
+use scan::{Area, Job};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::ptr::null_mut;
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
     Counts,
     Checksum,
@@ -70,8 +83,16 @@ impl Verdict {
     }
 }
 
+/// Whether what is known from the last pass is made use of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Only what may have changed is read.
+    Changed,
+    Full,
+}
+
 /// Compares both sides and records the result: a pass unlocks routing, a failure locks it again.
-pub fn verify(relation: Oid, level: Level) -> Result<Vec<Verdict>> {
+pub fn verify(relation: Oid, level: Level, extent: Extent) -> Result<Vec<Verdict>> {
     let pair = store::get(relation)?;
     store::require_owner(pair.legacy)?;
     if !pair.phase.is_in_step() {
@@ -84,23 +105,240 @@ pub fn verify(relation: Oid, level: Level) -> Result<Vec<Verdict>> {
     }
     let started = Instant::now();
     lock(&pair)?;
-    let verdicts = under_newest_snapshot(|| compare(&pair, level))?;
-    record(&pair, level, &verdicts, started)?;
-    Ok(verdicts)
-}
-
-fn compare(pair: &Pair, level: Level) -> Result<Vec<Verdict>> {
-    let owner = load::owner(pair.legacy)?;
-    let mut verdicts = session::as_user(owner, || scan(pair, level))?;
-    if level == Level::Rows {
-        for (partition, rows) in diff::count_by_partition(pair)? {
-            match verdicts.iter_mut().find(|v| v.partition == partition) {
-                Some(verdict) => verdict.different = rows,
-                None => return Err(Error::Internal("a row is in no partition of the twin".into())),
+    let moment = Moment::now();
+    under_newest_snapshot(|| {
+        let look = look(&pair, level, extent, moment)?;
+        if level > Level::Counts && !look.fallbacks.is_empty() {
+            pgrx::notice!(
+                "{}: digested by the output functions of their types: {}",
+                store::display_name(pair.legacy)?,
+                look.fallbacks.join(", ")
+            );
+        }
+        let mut verdicts = look.verdicts(&pair);
+        if level == Level::Rows {
+            for (partition, rows) in diff::count_by_partition(&pair)? {
+                match verdicts.iter_mut().find(|v| v.partition == partition) {
+                    Some(verdict) => verdict.different = rows,
+                    None => return Err(Error::Internal("a row is in no partition of the twin".into())),
+                }
             }
         }
+        let scanned = started.elapsed();
+        if can_record() {
+            let found = locate::keys(&pair, &look, &verdicts)?;
+            let keys = found
+                .as_ref()
+                .filter(|found| found.complete)
+                .map(|found| found.keys.as_slice());
+            look.remember(&pair, keys)?;
+            record(
+                &pair,
+                level,
+                extent,
+                &verdicts,
+                &look,
+                scanned,
+                keys.map(<[_]>::len),
+            )?;
+        }
+        Ok(verdicts)
+    })
+}
+
+/// Both sides as one snapshot sees them.
+pub struct Look {
+    job: Job,
+    heaps: Vec<Current>,
+    area: Area,
+    /// What `area` lies in, when it is this process's own.
+    _memory: Vec<u64>,
+    xmin: u64,
+    lsn: u64,
+    moment: Option<Moment>,
+    fallbacks: Vec<String>,
+    processes: u32,
+}
+
+/// Digests both sides under the active snapshot, as their owner.
+fn look(pair: &Pair, level: Level, extent: Extent, moment: Option<Moment>) -> Result<Look> {
+    let owner = load::owner(pair.legacy)?;
+    // SAFETY: the caller pushed a snapshot, or the statement has one.
+    let xmin = evidence::full_xmin(unsafe { pg_sys::GetActiveSnapshot() });
+    let marked = evidence::load(pair)?;
+    let lsn = evidence::settled_lsn(xmin, moment, marked.as_ref())?;
+    let before = marked.filter(|_| extent == Extent::Changed);
+    let leader = Leader::this();
+    session::as_user(owner, || {
+        let (heaps, partitions, fallbacks) = heaps(pair)?;
+        let job = Job {
+            level,
+            twin: pair.twin.to_u32(),
+            partitions,
+            heaps: evidence::heap_jobs(&heaps, before.as_ref()),
+        };
+        let mut memory = vec![0u64; Area::size(&job).div_ceil(8)];
+        // SAFETY: the memory goes with the look, which the area is used through.
+        let area = unsafe { Area::at(memory.as_mut_ptr().cast(), &job) };
+        if let Some(before) = &before {
+            before.fill(&heaps, &job, &area)?;
+        }
+        let pinned = !fallbacks.is_empty();
+        let _settings = pinned.then(pinned_output);
+        // SAFETY: the area is that of the job.
+        let (job, processes) = unsafe { crew::work(job, &area, leader, owner, pinned)? };
+        Ok(Look {
+            job,
+            heaps,
+            area,
+            _memory: memory,
+            xmin,
+            lsn,
+            moment,
+            fallbacks,
+            processes,
+        })
+    })
+}
+
+/// Blocks of both sides together that are looked at anew rather than told from the last verify: 64 MB.
+const SMALL: i64 = 8192;
+
+fn is_large(pair: &Pair) -> Result<bool> {
+    let blocks: Option<i64> = spi::row(
+        "SELECT pg_catalog.to_jsonb((COALESCE(pg_catalog.sum(pg_catalog.pg_relation_size(x.oid)), 0)
+                / pg_catalog.current_setting('block_size')::int)::bigint)
+         FROM (SELECT t.relid::oid AS oid FROM pg_catalog.pg_partition_tree($2) t UNION SELECT $1::oid) x",
+        &[pair.legacy.into(), pair.twin.into()],
+    )?;
+    Ok(blocks.is_some_and(|blocks| blocks > SMALL))
+}
+
+/// What the last verify said, if it failed.
+pub fn last_failure(pair: &Pair) -> Result<Option<String>> {
+    Ok(session::with_own_tables(|| {
+        spi::row::<Option<String>>(
+            "SELECT pg_catalog.to_jsonb(CASE WHEN stage = 'FAILED' THEN
+                        pg_catalog.to_char(at, 'YYYY-MM-DD HH24:MI') || ' both sides differed in '
+                        || (detail ->> 'partitions_that_differ') || ' partitions' END)
+             FROM partition_router.run_event
+             WHERE operation = 'verify' AND legacy = $1 ORDER BY id DESC LIMIT 1",
+            &[store::display_name(pair.legacy)?.into()],
+        )
+    })?
+    .flatten())
+}
+
+/// What send and output functions of types that are not known could depend on.
+pub fn pinned_output() -> session::PinnedSettings {
+    // SAFETY: the name of an encoding is a static string of the server.
+    let encoding = unsafe { std::ffi::CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
+    let encoding = encoding.to_string_lossy();
+    session::PinnedSettings::new(&[
+        (c"client_encoding", &encoding),
+        (c"datestyle", "ISO, MDY"),
+        (c"intervalstyle", "postgres"),
+        (c"timezone", "UTC"),
+        (c"extra_float_digits", "1"),
+        (c"bytea_output", "hex"),
+        (c"lc_monetary", "C"),
+    ])
+}
+
+/// The heaps of both sides as they are now, the legacy first; the leaf partitions; and the columns whose types have no
+/// known canonical form.
+fn heaps(pair: &Pair) -> Result<(Vec<Current>, Vec<u32>, Vec<String>)> {
+    let partitions: Vec<u32> = load::partitions(pair.twin)?
+        .into_iter()
+        .filter(|p| p.is_leaf)
+        .map(|p| p.oid)
+        .collect();
+    let bounds: Vec<Value> = spi::rows(
+        "SELECT pg_catalog.jsonb_build_array(c.oid::bigint, pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+                                             pg_catalog.pg_get_partkeydef(c.oid))
+         FROM pg_catalog.pg_partition_tree($1) t JOIN pg_catalog.pg_class c ON c.oid = t.relid ORDER BY c.oid",
+        &[pair.twin.into()],
+    )?;
+    let mut heaps = Vec::with_capacity(partitions.len() + 1);
+    let mut fallbacks = Vec::new();
+    for relation in std::iter::once(pair.legacy.to_u32()).chain(partitions.iter().copied()) {
+        let is_legacy = heaps.is_empty();
+        // SAFETY: opened and closed here. In a serializable transaction the server must hear of what is read, as it does from the
+        // table's own scan.
+        unsafe {
+            let table = pg_sys::table_open(Oid::from(relation), pg_sys::AccessShareLock as i32);
+            let format = Format::of((*table).rd_att)?;
+            let mut description = format.description().to_owned();
+            let mut columns = 1;
+            if is_legacy {
+                description += &serde_json::to_string(&(&bounds, &partitions))?;
+                columns = partitions.len() as u32 + 1;
+                fallbacks = format.fallbacks().to_vec();
+            }
+            let whole = !Heap::can_read(table) || pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32;
+            heaps.push(Current {
+                relation,
+                file: (*(*table).rd_rel).relfilenode.to_u32(),
+                blocks: pg_sys::RelationGetNumberOfBlocksInFork(table, pg_sys::ForkNumber::MAIN_FORKNUM),
+                columns,
+                whole,
+                format: Current::format_of(&description),
+            });
+            pg_sys::table_close(table, pg_sys::NoLock as i32);
+        }
     }
-    Ok(verdicts)
+    Ok((heaps, partitions, fallbacks))
+}
+
+impl Look {
+    /// The sums of each partition, and of rows of the legacy that belong to none, if there are any.
+    fn verdicts(&self, pair: &Pair) -> Vec<Verdict> {
+        let columns = self.job.partitions.len() + 1;
+        let mut legacy = vec![Tally::default(); columns];
+        let cells = self.area.cells();
+        if self.job.level == Level::Counts {
+            // Those that are known from before have a sum, those that were counted have none.
+            cells.iter_mut().for_each(|cell| *cell = cell.counted());
+        }
+        let of = |heap: &scan::HeapJob| &cells[heap.first_cell..heap.first_cell + heap.cells()];
+        for row in of(&self.job.heaps[0]).chunks_exact(columns) {
+            for (sum, cell) in legacy.iter_mut().zip(row) {
+                sum.merge(*cell);
+            }
+        }
+        let mut verdicts: Vec<Verdict> = self.job.heaps[1..]
+            .iter()
+            .zip(&legacy)
+            .map(|(heap, legacy)| {
+                let mut twin = Tally::default();
+                of(heap).iter().for_each(|cell| twin.merge(*cell));
+                Verdict {
+                    partition: Oid::from(heap.relation),
+                    legacy: *legacy,
+                    twin,
+                    different: 0,
+                }
+            })
+            .collect();
+        if legacy[columns - 1].rows > 0 {
+            verdicts.push(Verdict {
+                partition: pair.twin,
+                legacy: legacy[columns - 1],
+                twin: Tally::default(),
+                different: 0,
+            });
+        }
+        verdicts
+    }
+
+    /// Keeps what the next pass may go by. Numbers of rows alone are not worth it.
+    fn remember(&self, pair: &Pair, keys: Option<&[Value]>) -> Result<()> {
+        if self.job.level == Level::Counts {
+            return Ok(());
+        }
+        let mark = evidence::mark(&self.heaps, &self.job, self.xmin, self.lsn, self.moment);
+        evidence::save(pair, &mark, &self.job, &self.area, keys)
+    }
 }
 
 /// Keeps TRUNCATE out of both sides, against which no snapshot helps.
@@ -125,69 +363,6 @@ fn under_newest_snapshot<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
         pg_sys::PopActiveSnapshot();
         outcome
     }
-}
-
-/// Reads both sides under the active snapshot.
-fn scan(pair: &Pair, level: Level) -> Result<Vec<Verdict>> {
-    let partitions: Vec<Oid> = load::partitions(pair.twin)?
-        .into_iter()
-        .filter(|p| p.is_leaf)
-        .map(|p| p.oid.into())
-        .collect();
-    let mut legacy: HashMap<Oid, Tally> = HashMap::new();
-    let mut twin: HashMap<Oid, Tally> = HashMap::new();
-    let mut routing = Side::open_for_reading(pair.twin)?;
-    // SAFETY: relations and slots opened here are closed here; the map is for these two formats.
-    unsafe {
-        let relation = pg_sys::table_open(pair.legacy, pg_sys::AccessShareLock as i32);
-        let map = pg_sys::convert_tuples_by_name((*relation).rd_att, routing.tuple_desc());
-        let as_twin = routing.new_slot();
-        let mut digester = (level > Level::Counts).then(|| Digester::new((*relation).rd_att));
-        // Rows next to each other often belong to one partition: its tally is at hand.
-        let mut current = (Oid::INVALID, Tally::default());
-        each_row(relation, |row| {
-            let leaf = routing.locate(convert(map, row, as_twin))?;
-            let partition = (*leaf.relation()).rd_id;
-            if partition != current.0 {
-                legacy.entry(current.0).or_default().merge(current.1);
-                current = (partition, Tally::default());
-            }
-            current
-                .1
-                .add(digester.as_mut().map(|d| d.row(row)).unwrap_or_default());
-            routing.end_row();
-            Ok(())
-        })?;
-        legacy.entry(current.0).or_default().merge(current.1);
-        if let Some(digester) = digester {
-            digester.close();
-        }
-        pg_sys::ExecDropSingleTupleTableSlot(as_twin);
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
-        for partition in &partitions {
-            let relation = pg_sys::table_open(*partition, pg_sys::AccessShareLock as i32);
-            let mut digester = (level > Level::Counts).then(|| Digester::new((*relation).rd_att));
-            let tally = twin.entry(*partition).or_default();
-            each_row(relation, |row| {
-                tally.add(digester.as_mut().map(|d| d.row(row)).unwrap_or_default());
-                Ok(())
-            })?;
-            if let Some(digester) = digester {
-                digester.close();
-            }
-            pg_sys::table_close(relation, pg_sys::NoLock as i32);
-        }
-    }
-    routing.close();
-    Ok(partitions
-        .into_iter()
-        .map(|partition| Verdict {
-            partition,
-            legacy: legacy.get(&partition).copied().unwrap_or_default(),
-            twin: twin.get(&partition).copied().unwrap_or_default(),
-            different: 0,
-        })
-        .collect())
 }
 
 /// Calls `body` for each row that the active snapshot sees.
@@ -226,11 +401,41 @@ pub fn count_rows(table: Oid) -> Result<i64> {
     Ok(rows)
 }
 
-fn record(pair: &Pair, level: Level, verdicts: &[Verdict], started: Instant) -> Result<()> {
+/// A standby or a read-only transaction can look, not remember.
+fn can_record() -> bool {
     // SAFETY: plain reads.
-    if unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() } {
-        return Ok(()); // a standby or a read-only transaction can look, not remember
+    unsafe { !(pg_sys::XactReadOnly || pg_sys::RecoveryInProgress()) }
+}
+
+/// The active snapshot as `pg_snapshot` prints it.
+fn snapshot_text(xmin: u64) -> String {
+    // SAFETY: the arrays of a snapshot are as long as it says.
+    unsafe {
+        let snapshot = &*pg_sys::GetActiveSnapshot();
+        let full = |xid: u32| xmin + u64::from(xid.wrapping_sub(xmin as u32));
+        // Without any the array is null.
+        let mut running: Vec<u64> = (0..snapshot.xcnt as usize)
+            .map(|i| full((*snapshot.xip.add(i)).into_inner()))
+            .collect();
+        running.sort_unstable();
+        let running: Vec<String> = running.iter().map(u64::to_string).collect();
+        format!(
+            "{xmin}:{}:{}",
+            full(snapshot.xmax.into_inner()),
+            running.join(",")
+        )
     }
+}
+
+fn record(
+    pair: &Pair,
+    level: Level,
+    extent: Extent,
+    verdicts: &[Verdict],
+    look: &Look,
+    scanned: Duration,
+    different_keys: Option<usize>,
+) -> Result<()> {
     let passed = verdicts.iter().all(Verdict::matches);
     let total = |side: fn(&Verdict) -> Tally| {
         verdicts
@@ -253,16 +458,25 @@ fn record(pair: &Pair, level: Level, verdicts: &[Verdict], started: Instant) -> 
     })?;
     // SAFETY: sends an invalidation at commit, so that cached decisions are made again.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(pair.legacy) };
+    let checksum = |tally: Tally| (level > Level::Counts).then(|| tally.checksum());
+    let (hashed, unchanged) = look.area.counts();
     store::log_run(
         &store::display_name(pair.legacy)?,
         "verify",
         if passed { "PASSED" } else { "FAILED" },
         json!({
             "level": level.as_str(),
-            "seconds": started.elapsed().as_secs_f64(),
+            "full": extent == Extent::Full,
+            "snapshot": snapshot_text(look.xmin),
+            "seconds": scanned.as_secs_f64(),
+            "processes": look.processes,
             "legacy_rows": legacy.rows, "twin_rows": twin.rows,
-            "legacy_checksum": legacy.checksum(), "twin_checksum": twin.checksum(),
+            "legacy_checksum": checksum(legacy), "twin_checksum": checksum(twin),
+            "rows_read": hashed,
+            "chunks": look.job.chunks(), "chunks_unchanged": unchanged,
             "partitions_that_differ": verdicts.iter().filter(|v| !v.matches()).count(),
+            "different_keys": different_keys,
+            "compared_by_type_functions": look.fallbacks,
         }),
     )
 }

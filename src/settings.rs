@@ -12,6 +12,8 @@ static ENABLE_PARTITION_MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(
 static CARRY_DDL: GucSetting<bool> = GucSetting::<bool>::new(true);
 static LOCK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 static BACKFILL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
+static VERIFY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
+static VERIFY_INTERVAL_MINUTES: GucSetting<i32> = GucSetting::<i32>::new(1440);
 
 /// Defines every setting. Called once, when the library is loaded.
 pub fn init() {
@@ -83,6 +85,26 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_int_guc(
+        c"partition_router.verify_workers",
+        c"How many processes do a verify: the calling session and background workers.",
+        c"1 is the session alone. Workers come out of max_worker_processes; with fewer free there are fewer.",
+        &VERIFY_WORKERS,
+        1,
+        16,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"partition_router.verify_interval",
+        c"Maintenance verifies a pair whose last verify is older than this.",
+        c"-1: maintenance verifies nothing. 0: it verifies at every run.",
+        &VERIFY_INTERVAL_MINUTES,
+        -1,
+        525_600,
+        GucContext::Userset,
+        GucFlags::UNIT_MIN,
+    );
 }
 
 pub fn use_partitioned_tables() -> bool {
@@ -120,4 +142,15 @@ pub fn lock_timeout() -> Duration {
 /// How many processes do a backfill, the calling session among them.
 pub fn backfill_workers() -> usize {
     usize::try_from(BACKFILL_WORKERS.get()).unwrap_or(1).max(1)
+}
+
+/// How many processes do a verify, the calling session among them.
+pub fn verify_workers() -> usize {
+    usize::try_from(VERIFY_WORKERS.get()).unwrap_or(1).max(1)
+}
+
+/// How old the last verify of a pair may be before maintenance verifies it again; none when it never does.
+pub fn verify_interval() -> Option<Duration> {
+    let minutes = u64::try_from(VERIFY_INTERVAL_MINUTES.get()).ok()?;
+    Some(Duration::from_secs(60 * minutes))
 }

@@ -44,6 +44,17 @@ pub fn latest_row<T: DeserializeOwned>(query: &str, arg: i32) -> Result<Option<T
 
 /// As [`rows`], but under the latest snapshot.
 pub fn latest_rows<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec<T>> {
+    // SAFETY: the snapshot is pushed and popped here. After an error the abort cleans up.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let rows = rows_in_snapshot(query, args);
+        pg_sys::PopActiveSnapshot();
+        rows
+    }
+}
+
+/// As [`rows`], but under the active snapshot also in a transaction that has written, where a statement would take its own.
+pub fn rows_in_snapshot<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec<T>> {
     let query = CString::new(query).map_err(|e| Error::Internal(e.to_string()))?;
     let mut types: Vec<_> = args.iter().map(|arg| arg.oid()).collect();
     let mut values: Vec<_> = args
@@ -57,10 +68,9 @@ pub fn latest_rows<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec
         .iter()
         .map(|arg| if arg.datum().is_some() { b' ' } else { b'n' })
         .collect();
-    // SAFETY: a read-only SPI query runs under the active snapshot, which is pushed and popped here; the texts are copied
-    // before SPI frees them. After an error the abort cleans up.
+    // SAFETY: a read-only SPI query runs under the active snapshot; the texts are copied before SPI frees them. After an
+    // error the abort cleans up.
     let texts = unsafe {
-        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         pg_sys::SPI_connect();
         let status = pg_sys::SPI_execute_with_args(
             query.as_ptr(),
@@ -80,7 +90,6 @@ pub fn latest_rows<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec
             .map(|text| (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()))
             .collect();
         pg_sys::SPI_finish();
-        pg_sys::PopActiveSnapshot();
         texts
     };
     texts

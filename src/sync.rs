@@ -18,7 +18,7 @@ mod merge;
 pub mod pair_cache;
 pub mod reconcile;
 pub mod relation;
-mod routing;
+pub mod routing;
 pub mod rows;
 mod scan;
 pub mod side;

@@ -7,31 +7,26 @@
 #![allow(unsafe_code)]
 
 use crate::backfill::{self, Help};
-use crate::error::{Error, Result, report};
+use crate::error::{Result, report};
 use crate::pair::store;
 use crate::{compat, locks, session, settings, spi};
-use pgrx::bgworkers::{BackgroundWorkerBuilder, DynamicBackgroundWorker};
+use pgrx::bgworkers::DynamicBackgroundWorker;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+mod leader;
+
+pub use leader::{Leader, start, transaction};
+
+/// What `pg_stat_activity` says that they do.
+const ACTIVITY: &CStr = c"partition_router: helps with a backfill";
 /// What `pg_stat_activity.backend_type` says of them.
 const TYPE: &str = "partition_router backfill";
-
-/// Settings of the leader that matter to what workers do, such that every role may set.
-const PINNED: [&CStr; 7] = [
-    c"lock_timeout",
-    c"partition_router.lock_timeout",
-    c"maintenance_work_mem",
-    c"work_mem",
-    c"default_tablespace",
-    c"synchronous_commit",
-    c"application_name",
-];
 
 /// How long a worker waits before it looks for tasks again.
 const IDLE: Duration = Duration::from_millis(20);
@@ -42,12 +37,7 @@ struct Orders {
     pair: i32,
     batch_rows: u64,
     pause: Duration,
-    leader: i32,
-    database: u32,
-    session_user: u32,
-    /// The role to work as, when it is another than the session's.
-    role: Option<String>,
-    settings: Vec<(String, String)>,
+    leader: Leader,
 }
 
 #[repr(C)]
@@ -83,6 +73,9 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
     {
         crew.terminate();
     }
+    if event == pg_sys::XactEvent::XACT_EVENT_ABORT {
+        crate::parity::crew::leave();
+    }
 }
 
 /// How many processes share the work that this process does.
@@ -106,7 +99,12 @@ pub fn muster(relation: Oid, batch_rows: i32, pause: Duration) -> Result<()> {
     };
     store::require_owner(pair.legacy)?;
     store::require_owner(pair.twin)?;
-    let orders = orders(pair.id, batch_rows as u64, pause)?;
+    let orders = Orders {
+        pair: pair.id,
+        batch_rows: batch_rows as u64,
+        pause,
+        leader: Leader::this(),
+    };
     let segment = write_orders(&orders)?;
     // SAFETY: the segment is mapped until the crew is let go of.
     let header = unsafe { pg_sys::dsm_segment_address(segment) }.cast::<Header>();
@@ -119,7 +117,7 @@ pub fn muster(relation: Oid, batch_rows: i32, pause: Duration) -> Result<()> {
     let name = store::display_name(pair.legacy)?;
     let mut started = 0;
     while started < wanted {
-        let Some(worker) = start(&name, segment) else {
+        let Some(worker) = leader::start(TYPE, "partition_router_backfill_worker", &name, segment) else {
             break;
         };
         CREW.with_borrow_mut(|crew| {
@@ -141,31 +139,6 @@ pub fn muster(relation: Oid, batch_rows: i32, pause: Duration) -> Result<()> {
     Ok(())
 }
 
-fn orders(pair: i32, batch_rows: u64, pause: Duration) -> Result<Orders> {
-    // SAFETY: plain reads of this backend's state; names and values are copied.
-    unsafe {
-        let (session_user, role) = (pg_sys::GetSessionUserId(), pg_sys::GetUserId());
-        let text = |value: *const std::ffi::c_char| CStr::from_ptr(value).to_string_lossy().into_owned();
-        let settings = PINNED
-            .iter()
-            .filter_map(|name| {
-                let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
-                (!value.is_null()).then(|| (name.to_string_lossy().into_owned(), text(value)))
-            })
-            .collect();
-        Ok(Orders {
-            pair,
-            batch_rows,
-            pause,
-            leader: pg_sys::MyProcPid,
-            database: pg_sys::MyDatabaseId.to_u32(),
-            session_user: session_user.to_u32(),
-            role: (role != session_user).then(|| text(pg_sys::GetUserNameFromId(role, false))),
-            settings,
-        })
-    }
-}
-
 /// Puts the orders into shared memory, which stays until the crew is let go of.
 fn write_orders(orders: &Orders) -> Result<*mut pg_sys::dsm_segment> {
     let text = serde_json::to_string(orders)?;
@@ -180,25 +153,6 @@ fn write_orders(orders: &Orders) -> Result<*mut pg_sys::dsm_segment> {
         });
         std::ptr::copy_nonoverlapping(text.as_ptr(), header.add(1).cast::<u8>(), text.len());
         Ok(segment)
-    }
-}
-
-fn start(name: &str, segment: *mut pg_sys::dsm_segment) -> Option<DynamicBackgroundWorker> {
-    // SAFETY: the handle is to outlive the transaction; dsm handles fit a Datum.
-    unsafe {
-        let previous = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
-        let name: String = format!("{TYPE} of {name}").chars().take(60).collect();
-        let worker = BackgroundWorkerBuilder::new(&name)
-            .set_type(TYPE)
-            .set_library("partition_router")
-            .set_function("partition_router_backfill_worker")
-            .set_argument(Some(pg_sys::Datum::from(pg_sys::dsm_segment_handle(segment))))
-            .set_restart_time(None)
-            .set_notify_pid(pg_sys::MyProcPid)
-            .enable_spi_access()
-            .load_dynamic();
-        pg_sys::MemoryContextSwitchTo(previous);
-        worker.ok()
     }
 }
 
@@ -243,17 +197,10 @@ pub unsafe extern "C-unwind" fn partition_router_backfill_worker(segment: pg_sys
     let Some(orders) = report(|| orders) else {
         return; // the leader has gone already
     };
-    // SAFETY: once, at the beginning of the worker's life.
-    unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(
-            Oid::from(orders.database),
-            Oid::from(orders.session_user),
-            0,
-        );
-    }
-    transaction(|| prepare(&orders));
-    while leader_lives(&orders) {
-        let next = transaction(|| backfill::help(orders.pair, orders.batch_rows));
+    orders.leader.connect();
+    transaction(ACTIVITY, || prepare(&orders));
+    while orders.leader.lives() {
+        let next = transaction(ACTIVITY, || backfill::help(orders.pair, orders.batch_rows));
         match next {
             Help::Copied => locks::sleep(orders.pause),
             Help::GoOn => {}
@@ -282,24 +229,7 @@ unsafe fn read_orders(handle: pg_sys::dsm_handle) -> Result<Option<Orders>> {
 
 /// Becomes who the leader is, with what the leader has set; shows that it is there (the view `progress` counts them).
 fn prepare(orders: &Orders) -> Result<()> {
-    let role = orders.role.iter().map(|role| ("role", role.as_str()));
-    let settings = orders
-        .settings
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in role.chain(settings) {
-        let c_string = |text| CString::new(text).map_err(|e| Error::Internal(format!("{e}")));
-        let (name, value) = (c_string(name)?, c_string(value)?);
-        // SAFETY: the server copies the strings, and checks that the session's user may set this.
-        unsafe {
-            pg_sys::SetConfigOption(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-            );
-        }
-    }
+    orders.leader.impersonate()?;
     session::with_own_tables(|| {
         spi::execute(
             "SELECT pg_catalog.pg_advisory_lock_shared('partition_router.copy_state'::regclass::oid::int, $1)",
@@ -307,33 +237,6 @@ fn prepare(orders: &Orders) -> Result<()> {
         )
     })?;
     Ok(())
-}
-
-/// Runs `body` in a transaction of its own. An error ends the worker: the leader does what it leaves, and meets the same.
-fn transaction<T>(body: impl FnOnce() -> Result<T>) -> T {
-    // SAFETY: the frame of a transaction, as the server's own workers have it.
-    unsafe {
-        pg_sys::SetCurrentStatementStartTimestamp();
-        pg_sys::StartTransactionCommand();
-        pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        pg_sys::pgstat_report_activity(
-            pg_sys::BackendState::STATE_RUNNING,
-            c"partition_router: helps with a backfill".as_ptr(),
-        );
-        let result = report(body);
-        pg_sys::PopActiveSnapshot();
-        pg_sys::CommitTransactionCommand();
-        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
-        result
-    }
-}
-
-/// Whether the session that mustered this worker is still there. It ends its workers itself; this is for the moment
-/// in which one starts while its leader ends.
-fn leader_lives(orders: &Orders) -> bool {
-    // SAFETY: a look into the array of processes.
-    unsafe { !pg_sys::BackendPidGetProc(orders.leader).is_null() }
 }
 
 fn idle() {

@@ -340,6 +340,8 @@ fn the_settings_have_the_defaults_of_the_design() {
             "partition_router.log_partition_routing off user bool",
             "partition_router.tenant  user string",
             "partition_router.use_partitioned_tables off user bool",
+            "partition_router.verify_interval 1440 min user integer",
+            "partition_router.verify_workers 1 user integer",
         ]
     );
 }

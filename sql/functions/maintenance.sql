@@ -67,6 +67,16 @@ CREATE FUNCTION partition_router.maintenance_task(parent regclass, task text)
 COMMENT ON FUNCTION partition_router.maintenance_task IS 'internal to run_maintenance: runs one task, or a batch of it; true while more is to do';
 REVOKE ALL ON FUNCTION partition_router.maintenance_task FROM PUBLIC;
 
+CREATE FUNCTION partition_router.maintenance_unproven(relation regclass)
+    RETURNS regclass[] LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_unproven_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_unproven IS 'internal to run_maintenance: the pairs whose last verify is older than partition_router.verify_interval';
+REVOKE ALL ON FUNCTION partition_router.maintenance_unproven FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_verify(legacy regclass)
+    RETURNS void STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_verify_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_verify IS 'internal to run_maintenance: verifies a pair, and records the result';
+REVOKE ALL ON FUNCTION partition_router.maintenance_verify FROM PUBLIC;
+
 CREATE FUNCTION partition_router.maintenance_failed(parent regclass, task text, sqlstate text, message text)
     RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_failed_wrapper';
 COMMENT ON FUNCTION partition_router.maintenance_failed IS 'internal to run_maintenance: records a task that failed';

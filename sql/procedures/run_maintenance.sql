@@ -46,7 +46,20 @@ BEGIN
             END LOOP;
         END LOOP;
     END LOOP;
+    targets := partition_router.maintenance_unproven(relation);
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    FOREACH target IN ARRAY targets LOOP
+        BEGIN
+            PERFORM partition_router.maintenance_verify(target);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS failure_state = RETURNED_SQLSTATE, failure = MESSAGE_TEXT;
+            PERFORM partition_router.maintenance_failed(target, NULL, failure_state, failure);
+        END;
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE partition_router.run_maintenance IS 'creates the partitions that are due, moves rows out of the default partition, applies retention; without an argument for every table that the caller owns';
+COMMENT ON PROCEDURE partition_router.run_maintenance IS 'creates the partitions that are due, moves rows out of the default partition, applies retention, verifies pairs whose last proof is old; without an argument for every table that the caller owns';
 REVOKE ALL ON PROCEDURE partition_router.run_maintenance FROM PUBLIC;

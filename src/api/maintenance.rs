@@ -133,6 +133,16 @@ fn maintenance_task(parent: Oid, task: &str) -> bool {
 }
 
 #[pg_extern(sql = false)]
+fn maintenance_unproven(relation: Option<Oid>) -> Vec<Oid> {
+    report(|| maintenance::parity::due(relation))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_verify(legacy: Oid) {
+    report(|| maintenance::parity::check(legacy));
+}
+
+#[pg_extern(sql = false)]
 fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message: &str) {
     report(|| maintenance::failed(parent, task.as_deref(), sqlstate, message));
 }

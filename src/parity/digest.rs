@@ -1,138 +1,79 @@
-//! The digest of a row and of a set of rows.
-//!
-//! A row is written down column by column, in the order of the columns' names: a byte that tells null from value,
-//! for a variable-length value its length, then the value's bytes without TOAST and compression. XXH3 makes 128 bits
-//! of it. A set is the number of its rows and the sum of their digests modulo 2^128: the order does not matter, and
-//! two equal rows do not cancel.
-#![allow(unsafe_code)]
+//! Digests of rows and of sets of rows, pure: docs/parity.md has the specification, [`super::encode`] writes rows down.
 
-use crate::sync::side::Slot;
-use pgrx::pg_sys;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// A set of rows.
+/// A set of rows. Lies in memory that processes share.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub rows: i64,
-    sum: u128,
+    /// The sum of the digests modulo 2^128: low and high half.
+    low: u64,
+    high: u64,
 }
 
 impl Tally {
+    /// How many bytes [`Tally::to_bytes`] gives.
+    pub const SIZE: usize = 24;
+
+    fn sum(&self) -> u128 {
+        u128::from(self.low) | u128::from(self.high) << 64
+    }
+
+    fn set_sum(&mut self, sum: u128) {
+        self.low = sum as u64;
+        self.high = (sum >> 64) as u64;
+    }
+
+    #[inline(always)]
     pub fn add(&mut self, digest: u128) {
         self.rows += 1;
-        self.sum = self.sum.wrapping_add(digest);
+        self.set_sum(self.sum().wrapping_add(digest));
     }
 
     /// Takes in another set.
     pub fn merge(&mut self, other: Tally) {
         self.rows += other.rows;
-        self.sum = self.sum.wrapping_add(other.sum);
+        self.set_sum(self.sum().wrapping_add(other.sum()));
+    }
+
+    /// A set of so many rows, whatever they are.
+    pub fn counted(self) -> Tally {
+        Tally {
+            rows: self.rows,
+            ..Tally::default()
+        }
     }
 
     pub fn checksum(&self) -> String {
-        format!("{:032x}", self.sum)
+        format!("{:032x}", self.sum())
+    }
+
+    /// `rows`, then the sum, little-endian.
+    pub fn to_bytes(self) -> [u8; Tally::SIZE] {
+        let mut bytes = [0; Tally::SIZE];
+        bytes[..8].copy_from_slice(&self.rows.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.sum().to_le_bytes());
+        bytes
+    }
+
+    pub fn from_bytes(bytes: [u8; Tally::SIZE]) -> Tally {
+        let mut tally = Tally::default();
+        let (rows, sum) = bytes.split_at(8);
+        tally.rows = rows.iter().rev().fold(0, |n, b| n << 8 | i64::from(*b));
+        tally.set_sum(sum.iter().rev().fold(0, |n, b| n << 8 | u128::from(*b)));
+        tally
     }
 }
 
-struct Column {
-    index: usize,
-    by_value: bool,
-    /// `attlen`: -1 is variable, -2 a C string.
-    length: i16,
-}
-
-/// Digests rows of one format.
-pub struct Digester {
-    columns: Vec<Column>,
-    bytes: Vec<u8>,
-    memory: pg_sys::MemoryContext,
-}
-
-impl Digester {
-    /// # Safety
-    /// `desc` outlives the digester.
-    pub unsafe fn new(desc: pg_sys::TupleDesc) -> Digester {
-        unsafe {
-            let attributes = crate::compat::attributes(desc);
-            let mut named: Vec<(&[u8], Column)> = attributes
-                .iter()
-                .enumerate()
-                .filter(|(_, a)| !a.attisdropped)
-                .map(|(index, a)| {
-                    let name = std::ffi::CStr::from_ptr(a.attname.data.as_ptr()).to_bytes();
-                    (
-                        name,
-                        Column {
-                            index,
-                            by_value: a.attbyval,
-                            length: a.attlen,
-                        },
-                    )
-                })
-                .collect();
-            named.sort_by(|a, b| a.0.cmp(b.0));
-            Digester {
-                columns: named.into_iter().map(|(_, column)| column).collect(),
-                bytes: Vec::with_capacity(1024),
-                memory: pg_sys::AllocSetContextCreateInternal(
-                    pg_sys::CurrentMemoryContext,
-                    c"partition_router digest".as_ptr(),
-                    pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-                    pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
-                    pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
-                ),
-            }
-        }
-    }
-
-    pub fn close(self) {
-        // SAFETY: nothing that it holds is used any more.
-        unsafe { pg_sys::MemoryContextDelete(self.memory) };
-    }
-
-    /// The digest of the row in `slot`.
-    pub fn row(&mut self, slot: Slot) -> u128 {
-        self.bytes.clear();
-        let mut detoasted = false;
-        // SAFETY: the slot holds a row of the digester's format; values are read within their lengths.
-        unsafe {
-            pg_sys::slot_getallattrs(slot);
-            for column in &self.columns {
-                if *(*slot).tts_isnull.add(column.index) {
-                    self.bytes.push(0);
-                    continue;
-                }
-                self.bytes.push(1);
-                let value = *(*slot).tts_values.add(column.index);
-                if column.by_value {
-                    let raw = (value.value() as u64).to_le_bytes();
-                    self.bytes.extend_from_slice(&raw[..column.length as usize]);
-                } else if column.length == -1 {
-                    let stored = value.cast_mut_ptr::<pg_sys::varlena>();
-                    let mut plain = stored;
-                    if pgrx::varatt_is_1b_e(stored) || pgrx::varatt_is_4b_c(stored) {
-                        let previous = pg_sys::MemoryContextSwitchTo(self.memory);
-                        plain = pg_sys::pg_detoast_datum_packed(stored);
-                        pg_sys::MemoryContextSwitchTo(previous);
-                        detoasted = true;
-                    }
-                    let data = pgrx::varlena_to_byte_slice(plain);
-                    self.bytes.extend_from_slice(&(data.len() as u32).to_le_bytes());
-                    self.bytes.extend_from_slice(data);
-                } else if column.length == -2 {
-                    let data = std::ffi::CStr::from_ptr(value.cast_mut_ptr()).to_bytes_with_nul();
-                    self.bytes.extend_from_slice(data);
-                } else {
-                    let data = std::slice::from_raw_parts(value.cast_mut_ptr::<u8>(), column.length as usize);
-                    self.bytes.extend_from_slice(data);
-                }
-            }
-            if detoasted {
-                pg_sys::MemoryContextReset(self.memory);
-            }
-        }
-        xxh3_128(&self.bytes)
-    }
+/// The digest of a row that was written down. The last step takes from XXH3's result what is left of the sum that it
+/// is made from, so that sums over rows cannot undo it.
+#[inline(always)]
+pub fn of(row: &[u8]) -> u128 {
+    let hash = xxh3_128(row);
+    let (low, high) = (hash as u64, (hash >> 64) as u64);
+    let mixed = u128::from(low ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xD1B5_4A32_D192_ED03);
+    hash ^ mixed.rotate_left(64)
 }
 
 #[cfg(test)]
@@ -160,5 +101,23 @@ mod tests {
     #[test]
     fn an_empty_set_has_the_checksum_zero() {
         assert_eq!(Tally::default().checksum(), "0".repeat(32));
+    }
+
+    #[test]
+    fn a_tally_survives_its_bytes() {
+        let mut tally = Tally::default();
+        tally.add(u128::MAX - 5);
+        tally.add(1 << 77);
+        assert_eq!(Tally::from_bytes(tally.to_bytes()), tally);
+    }
+
+    /// `m` of the specification puts its high half on the low one of XXH3's result.
+    #[test]
+    fn the_last_step_is_that_of_the_specification() {
+        let hash = xxh3_128(b"row");
+        let (low, high) = (hash as u64, (hash >> 64) as u64);
+        let m = u128::from(low ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xD1B5_4A32_D192_ED03);
+        let expected = u128::from(low ^ (m >> 64) as u64) | u128::from(high ^ m as u64) << 64;
+        assert_eq!(of(b"row"), expected);
     }
 }

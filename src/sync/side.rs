@@ -301,6 +301,11 @@ impl Side {
         self.relation
     }
 
+    /// The bounds of its partitions, where rows can be told to them without an executor.
+    pub fn bounds(&self) -> Option<Bounds> {
+        self.bounds
+    }
+
     pub fn estate(&self) -> *mut pg_sys::EState {
         self.estate
     }

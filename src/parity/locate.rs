@@ -1,0 +1,316 @@
+//! Narrows partitions whose sums differ down to rows, in passes over these partitions alone and in memory that does not
+//! grow: the first pass sums the digests of both sides, one minus the other, in many buckets, which are zero where both
+//! sides hold the same; the second one gathers the rows of the others, and strikes out those that both sides have.
+#![allow(unsafe_code)]
+
+use super::scan::{HeapJob, Job, Reader};
+use super::{Level, Look, Verdict};
+use crate::catalog::load;
+use crate::error::Result;
+use crate::ident::{Ident, Literal, list};
+use crate::pair::{Pair, store};
+use crate::sync::pair_cache;
+use crate::{session, spi};
+use pgrx::pg_sys::Oid;
+use serde_json::Value;
+use std::collections::HashSet;
+
+const BUCKETS: usize = 1 << 16;
+/// So many rows are gathered without a first pass, and so many at most.
+const FEW: i64 = 200_000;
+/// Keys that are found at a time.
+pub const MOST_KEYS: usize = 50_000;
+
+/// The keys of rows that differ.
+pub struct Found {
+    pub keys: Vec<Value>,
+    /// False when there are more.
+    pub complete: bool,
+}
+
+/// A row of one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    column: u32,
+    digest: u128,
+    place: (u32, u16),
+}
+
+impl Row {
+    fn identity(&self) -> (u32, u128) {
+        (self.column, self.digest)
+    }
+}
+
+/// The keys of the rows in which the sides of a look differ; none when they are equal, or only counted.
+pub fn keys(pair: &Pair, look: &Look, verdicts: &[Verdict]) -> Result<Option<Found>> {
+    let differs: Vec<bool> = (0..=look.job.partitions.len())
+        .map(|i| verdicts.get(i).is_some_and(|v| v.legacy != v.twin))
+        .collect();
+    if look.job.level == Level::Counts || !differs.contains(&true) {
+        return Ok(None);
+    }
+    let rows = verdicts
+        .iter()
+        .filter(|v| v.legacy != v.twin)
+        .map(|v| v.legacy.rows + v.twin.rows)
+        .sum();
+    session::as_user(load::owner(pair.legacy)?, || {
+        // For types that are not known, and for the text of the keys.
+        let _settings = super::pinned_output();
+        let job = whole_heaps(&look.job);
+        let (wanted, mut complete) = if rows <= FEW {
+            (None, true)
+        } else {
+            let (wanted, complete) = differing_buckets(&job, &differs, rows)?;
+            (Some(wanted), complete)
+        };
+        let (mut legacy, mut twin) = gather(&job, &differs, wanted.as_deref())?;
+        strike_out(&mut legacy, &mut twin);
+        let mut names = KeyNames::of(pair)?;
+        names.add(pair.legacy, &legacy)?;
+        for (i, partition) in job.partitions.iter().enumerate() {
+            let rows: Vec<Row> = twin
+                .iter()
+                .filter(|row| row.column == i as u32)
+                .copied()
+                .collect();
+            names.add(Oid::from(*partition), &rows)?;
+        }
+        complete &= names.complete;
+        Ok(Some(Found {
+            keys: names.keys,
+            complete,
+        }))
+    })
+}
+
+/// The same heaps, to be read from end to end.
+fn whole_heaps(job: &Job) -> Job {
+    Job {
+        level: Level::Checksum,
+        twin: job.twin,
+        partitions: job.partitions.clone(),
+        heaps: job
+            .heaps
+            .iter()
+            .map(|heap| HeapJob { known: None, ..*heap })
+            .collect(),
+    }
+}
+
+/// Calls `body` with each row of the partitions that differ: its partition, its digest, its place, and 1 for the legacy
+/// or -1 for the twin.
+fn each(job: &Job, differs: &[bool], mut body: impl FnMut(Row, i64)) -> Result<()> {
+    for index in 0..job.heaps.len() {
+        if index > 0 && !differs[index - 1] {
+            continue;
+        }
+        // SAFETY: the look's snapshot is active.
+        let mut reader = unsafe { Reader::open(job, index)? };
+        let mut row = |place, column: usize, digest| {
+            if index > 0 {
+                let column = index as u32 - 1;
+                body(
+                    Row {
+                        column,
+                        digest,
+                        place,
+                    },
+                    -1,
+                );
+            } else if differs[column] {
+                let column = column as u32;
+                body(
+                    Row {
+                        column,
+                        digest,
+                        place,
+                    },
+                    1,
+                );
+            }
+            Ok(())
+        };
+        if reader.is_whole() {
+            reader.each(&mut row)?;
+        } else {
+            let of = (index == 0).then_some(differs);
+            reader.each_of(reader.blocks(), of, &mut row)?;
+        }
+        reader.close();
+    }
+    Ok(())
+}
+
+fn bucket(row: &Row) -> usize {
+    // A row that lies in another partition has the same digest there: it must not fall into the same bucket.
+    (row.digest as u64).wrapping_add(u64::from(row.column).wrapping_mul(0x9E37_79B9_7F4A_7C15)) as usize
+        % BUCKETS
+}
+
+/// The buckets that are not zero; as many as may be gathered, and whether these are all.
+fn differing_buckets(job: &Job, differs: &[bool], rows: i64) -> Result<(Vec<bool>, bool)> {
+    let mut sums = vec![(0i64, 0u128); BUCKETS];
+    each(job, differs, |row, sign| {
+        let sum = &mut sums[bucket(&row)];
+        sum.0 += sign;
+        sum.1 = if sign > 0 {
+            sum.1.wrapping_add(row.digest)
+        } else {
+            sum.1.wrapping_sub(row.digest)
+        };
+    })?;
+    let most = (FEW * BUCKETS as i64 / rows.max(1)).max(1) as usize;
+    let mut taken = 0;
+    let mut complete = true;
+    let wanted = sums
+        .into_iter()
+        .map(|sum| {
+            let differs = sum != (0, 0);
+            taken += usize::from(differs);
+            complete &= !differs || taken <= most;
+            differs && taken <= most
+        })
+        .collect();
+    Ok((wanted, complete))
+}
+
+fn gather(job: &Job, differs: &[bool], wanted: Option<&[bool]>) -> Result<(Vec<Row>, Vec<Row>)> {
+    let (mut legacy, mut twin) = (Vec::new(), Vec::new());
+    each(job, differs, |row, sign| {
+        if wanted.is_none_or(|wanted| wanted[bucket(&row)]) {
+            if sign > 0 { &mut legacy } else { &mut twin }.push(row);
+        }
+    })?;
+    Ok((legacy, twin))
+}
+
+/// Takes out what both have, one for one.
+fn strike_out(a: &mut Vec<Row>, b: &mut Vec<Row>) {
+    a.sort_unstable();
+    b.sort_unstable();
+    let (mut only_a, mut only_b) = (Vec::new(), Vec::new());
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() || j < b.len() {
+        let order = match (a.get(i), b.get(j)) {
+            (Some(x), Some(y)) => x.identity().cmp(&y.identity()),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            _ => std::cmp::Ordering::Greater,
+        };
+        match order {
+            std::cmp::Ordering::Less => only_a.push(a[i]),
+            std::cmp::Ordering::Greater => only_b.push(b[j]),
+            std::cmp::Ordering::Equal => {}
+        }
+        i += usize::from(order.is_le());
+        j += usize::from(order.is_ge());
+    }
+    (*a, *b) = (only_a, only_b);
+}
+
+/// Gathers the keys of rows, each once.
+struct KeyNames {
+    columns: Vec<String>,
+    keys: Vec<Value>,
+    seen: HashSet<String>,
+    complete: bool,
+}
+
+impl KeyNames {
+    fn of(pair: &Pair) -> Result<KeyNames> {
+        Ok(KeyNames {
+            columns: pair_cache::get(pair.id)?.twin_key.clone(),
+            keys: Vec::new(),
+            seen: HashSet::new(),
+            complete: true,
+        })
+    }
+
+    /// Adds the keys of rows of `table`.
+    fn add(&mut self, table: Oid, rows: &[Row]) -> Result<()> {
+        let room = MOST_KEYS.saturating_sub(self.keys.len());
+        self.complete &= rows.len() <= room;
+        let rows = &rows[..rows.len().min(room)];
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let name = load::rel_name(table)?;
+        let Some(name) = name else {
+            return Err(crate::error::Error::UnknownRelation { oid: table.to_u32() });
+        };
+        let key = list(self.columns.iter().map(|c| {
+            let column = Ident::new(c.clone());
+            format!("{}, x.{column}", Literal(c))
+        }));
+        let places: Vec<String> = rows
+            .iter()
+            .map(|row| format!("({},{})", row.place.0, row.place.1))
+            .collect();
+        let found: Vec<Value> = spi::rows_in_snapshot(
+            &format!(
+                "SELECT pg_catalog.jsonb_build_object({key}) FROM ONLY {name} x
+                 WHERE x.ctid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.tid[])"
+            ),
+            &[places.into()],
+        )?;
+        self.complete &= found.len() == rows.len(); // row security may hide some from their owner
+        for key in found {
+            if self.seen.insert(key.to_string()) {
+                self.keys.push(key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The keys of the rows that differ now: what the last verify found when it failed, or, where it found too many, passed, or
+/// the tables are small, what a look finds.
+pub fn keys_now(pair: &Pair) -> Result<Found> {
+    store::require_owner(pair.legacy)?;
+    if super::is_large(pair)?
+        && let Some(keys) = super::evidence::different_keys(pair)?
+    {
+        return Ok(Found { keys, complete: true });
+    }
+    let look = super::look(pair, Level::Checksum, super::Extent::Changed, None)?;
+    let verdicts = look.verdicts(pair);
+    Ok(keys(pair, &look, &verdicts)?.unwrap_or(Found {
+        keys: Vec::new(),
+        complete: true,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(digest: u128, item: u16) -> Row {
+        Row {
+            column: 0,
+            digest,
+            place: (0, item),
+        }
+    }
+
+    #[test]
+    fn what_both_have_is_struck_out_one_for_one() {
+        let mut a = vec![row(5, 1), row(3, 2), row(5, 3), row(9, 4)];
+        let mut b = vec![row(5, 7), row(9, 8), row(10, 9)];
+        strike_out(&mut a, &mut b);
+        assert_eq!(a.iter().map(|r| r.digest).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(b.iter().map(|r| r.digest).collect::<Vec<_>>(), [10]);
+    }
+
+    #[test]
+    fn a_row_in_the_wrong_partition_is_not_struck_out() {
+        let mut a = vec![row(5, 1)];
+        let mut b = vec![Row {
+            column: 1,
+            ..row(5, 1)
+        }];
+        assert_ne!(bucket(&a[0]), bucket(&b[0]));
+        strike_out(&mut a, &mut b);
+        assert_eq!((a.len(), b.len()), (1, 1));
+    }
+}
