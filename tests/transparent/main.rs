@@ -5,9 +5,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod expressions;
 mod flips;
+mod generated;
+mod grammar;
 mod marked;
 mod snapshots;
+mod ways;
+mod world;
 
 use common::Cluster;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
