@@ -96,7 +96,7 @@ impl Sessions {
                     "DEALLOCATE ALL",
                     "RESET ALL",
                     profile,
-                    "SET statement_timeout = '20s'",
+                    "SET statement_timeout = '3s'",
                 ],
             );
             become_role(client, role);
@@ -205,7 +205,7 @@ fn generated(seed: u64, number: u64) -> Tally {
 #[test]
 fn generated_queries_give_the_same_routed_and_not() {
     let seed = crate::seed("generated queries");
-    let number = if is_stress() { 20_000 } else { 600 };
+    let number = if is_stress() { 20_000 } else { 500 };
     let tally = generated(seed, number);
     let planned = tally.on_twin + tally.on_legacy;
     println!(

@@ -10,7 +10,11 @@ mod flips;
 mod generated;
 mod grammar;
 mod marked;
+mod neighbours;
+mod pooler;
+mod pruning;
 mod snapshots;
+mod standby;
 mod ways;
 mod world;
 

@@ -36,7 +36,7 @@ pub enum Answer {
 }
 
 /// A value as it came over the wire.
-struct Raw(Option<Vec<u8>>);
+pub struct Raw(pub Option<Vec<u8>>);
 
 impl<'a> FromSql<'a> for Raw {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Raw, Box<dyn StdError + Sync + Send>> {
@@ -55,6 +55,10 @@ impl<'a> FromSql<'a> for Raw {
 type Rows = Vec<Vec<Option<Vec<u8>>>>;
 
 impl Answer {
+    pub fn is_error(&self) -> bool {
+        matches!(self, Answer::Error(_))
+    }
+
     fn of(result: Result<Rows, Error>) -> Answer {
         match result {
             Ok(mut rows) => {
@@ -330,4 +334,9 @@ fn copy(client: &mut Client, sql: &str) -> Answer {
             .collect())
     })();
     Answer::of(result)
+}
+
+/// The rows of a query, in no order.
+pub fn rows_of(client: &mut Client, query: &str) -> Answer {
+    Answer::of(simple(client, query))
 }
