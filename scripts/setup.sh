@@ -2,7 +2,8 @@
 # Installs what the build needs, each step only when it is missing; quick when all is there.
 #
 #   setup.sh [build]   PostgreSQL server and headers, compilers, cargo-pgrx and its configuration
-#   setup.sh lint      the same, and the linters
+#   setup.sh test      the same, and what tests of routing run beside: PgBouncer, sqlsmith, pg_cron
+#   setup.sh lint      the same as build, and the linters
 #   setup.sh bench     the same as build, and pg_partman to compare with, where it can be had
 #
 # PG_CONFIG picks the PostgreSQL; its packages are installed when it names a version that is not there
@@ -125,12 +126,16 @@ install_packages() {
   log=$(mktemp)
   as_root mkdir -p "${guard%/*}"
   as_root sh -c "echo 'create_main_cluster = false' >$guard"
-  if ! apt_get install --no-install-recommends "${PACKAGES[@]}" >"$log" 2>&1; then
-    as_root rm -f "$guard"
+  # Nor a pooler that listens from now on.
+  local policy=/usr/sbin/policy-rc.d
+  if [[ -e $policy ]]; then policy=''; else as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy"; fi
+  local failed=''
+  apt_get install --no-install-recommends "${PACKAGES[@]}" >"$log" 2>&1 || failed=yes
+  as_root rm -f "$guard" ${policy:+"$policy"}
+  if [[ -n $failed ]]; then
     tail -n 30 "$log" >&2
     die "apt-get install failed: the whole output is in $log"
   fi
-  as_root rm -f "$guard"
   rm -f "$log"
 }
 
@@ -172,6 +177,18 @@ check_rivals() {
   fi
 }
 
+# --- what tests run beside ----------------------------------------------------------------------
+
+check_neighbours() {
+  local found
+  have pgbouncer || [[ -x /usr/sbin/pgbouncer ]] || missing pgbouncer PgBouncer
+  have sqlsmith || missing sqlsmith sqlsmith
+  have runuser || missing util-linux runuser
+  found=$(find_pg_config)
+  [[ -n $found && -r $("$found" --sharedir)/extension/pg_cron.control ]] ||
+    missing "postgresql-$(wanted_major)-cron" 'pg_cron'
+}
+
 # --- linters ------------------------------------------------------------------------------------
 
 check_linters() {
@@ -191,10 +208,11 @@ install_linters() {
 
 main() {
   local mode=${1:-build}
-  [[ $mode == build || $mode == lint || $mode == bench ]] || die "usage: setup.sh [build|lint|bench]"
+  [[ $mode == build || $mode == test || $mode == lint || $mode == bench ]] || die "usage: setup.sh [build|test|lint|bench]"
   check_rust
   check_postgres
   check_tools
+  [[ $mode != test ]] || check_neighbours
   [[ $mode != lint ]] || check_linters
   [[ $mode != bench ]] || check_rivals
   install_packages

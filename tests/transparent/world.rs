@@ -1,8 +1,9 @@
 //! What generated queries read: four pairs of all strategies, with dropped, late and generated columns, row security and
 //! column privileges, and views and functions over them.
 
-use crate::common::{Database, run};
+use crate::common::{Cluster, Database, run};
 use postgres::Client;
+use std::sync::Arc;
 
 /// The type of an expression of the generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +230,12 @@ GRANT SELECT ON v_revenues, v_barrier, v_nested, v_invoker, v_joined, v_totals, 
 
 /// A database with all of it, migrated and proven.
 pub fn world(test: &str) -> Database {
-    let database = Database::on(crate::server(), test);
+    world_on(crate::server(), test)
+}
+
+/// The same, on a server of the caller's.
+pub fn world_on(server: Arc<Cluster>, test: &str) -> Database {
+    let database = Database::on(server, test);
     let mut client = database.connect();
     run(&mut client, &[ROLES_SQL, TABLES]);
     run(
