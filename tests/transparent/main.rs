@@ -14,6 +14,7 @@ mod marked;
 mod neighbours;
 mod pooler;
 mod pruning;
+mod shapes;
 mod smith;
 mod snapshots;
 mod standby;
