@@ -76,12 +76,13 @@ CREATE FUNCTION partition_router.set_rollout(
      relation regclass,
      percent int DEFAULT NULL,
      pilots text[] DEFAULT NULL,
-     excluded text[] DEFAULT NULL
+     excluded text[] DEFAULT NULL,
+     tenant_column name DEFAULT NULL
 ) RETURNS void
      LANGUAGE c SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'set_rollout_wrapper';
-COMMENT ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[]) IS 'who reads the twin: pilots, then a stable share of tenants; NULL keeps a value';
-REVOKE ALL ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[], name) IS 'who reads the twin: pilots, then a stable share of tenants; NULL keeps a value';
+REVOKE ALL ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[], name) FROM PUBLIC;
 
 CREATE FUNCTION partition_router.abandon(relation regclass, dry_run boolean DEFAULT false) RETURNS void
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp

@@ -262,7 +262,7 @@ fn repair(
 }
 
 #[pg_extern(sql = false)]
-fn route(relation: Option<Oid>, tenant: Option<String>, use_partitioned: Option<bool>) -> Option<Oid> {
+fn route(relation: Option<Oid>, tenant: Option<&str>, use_partitioned: Option<bool>) -> Option<Oid> {
     report(|| match relation {
         Some(relation) => Ok(Some(route::route(relation, tenant, use_partitioned)?.0)),
         None => Ok(None),
@@ -272,10 +272,13 @@ fn route(relation: Option<Oid>, tenant: Option<String>, use_partitioned: Option<
 #[pg_extern(sql = false)]
 fn explain_route(
     relation: Option<Oid>,
-    tenant: Option<String>,
+    tenant: Option<&str>,
 ) -> TableIterator<'static, (name!(target, Oid), name!(reason, String))> {
     report(|| match relation {
-        Some(relation) => Ok(TableIterator::once(route::route(relation, tenant, None)?)),
+        Some(relation) => {
+            let (target, reason) = route::route(relation, tenant, None)?;
+            Ok(TableIterator::once((target, reason.to_string())))
+        }
         None => Ok(TableIterator::empty()),
     })
 }
@@ -286,8 +289,13 @@ fn set_rollout(
     percent: Option<i32>,
     pilots: Option<Vec<Option<String>>>,
     excluded: Option<Vec<Option<String>>>,
+    tenant_column: Option<&CStr>,
 ) {
-    report(|| route::set_rollout(given("relation", relation)?, percent, pilots, excluded))
+    report(|| {
+        let column = tenant_column.map(text);
+        let relation = given("relation", relation)?;
+        route::set_rollout(relation, percent, pilots, excluded, column.as_deref())
+    })
 }
 
 #[pg_extern(sql = false)]

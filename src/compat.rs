@@ -28,10 +28,17 @@ pub struct PartitionKey {
     pub collations: *mut pg_sys::Oid,
 }
 
+/// What is called for each node of a tree; true ends the walk.
+pub type TreeWalker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool;
+
+/// What gives each node of a tree its successor.
+pub type TreeMutator =
+    unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> *mut pg_sys::Node;
+
 /// Declares server functions as pgrx does for those that it binds: each call turns an ERROR of the server, which is a
 /// longjmp, into a panic that runs the destructors of the Rust frames it passes.
 macro_rules! server_functions {
-    ($(fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)?;)*) => {
+    ($($(#[$link:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)?;)*) => {
         $(
             /// See the function of the same name in the server's sources.
             ///
@@ -40,6 +47,7 @@ macro_rules! server_functions {
             #[allow(non_snake_case)]
             pub unsafe fn $name($($arg: $type),*) $(-> $result)? {
                 unsafe extern "C-unwind" {
+                    $(#[$link])*
                     fn $name($($arg: $type),*) $(-> $result)?;
                 }
                 // SAFETY: the guard catches the longjmp in a frame without destructors.
@@ -71,6 +79,32 @@ server_functions! {
         command: pg_sys::CmdType::Type,
     );
     fn RelationGetPartitionKey(rel: pg_sys::Relation) -> *mut PartitionKey;
+    #[cfg_attr(any(feature = "pg16", feature = "pg17", feature = "pg18"), link_name = "query_tree_walker_impl")]
+    fn query_tree_walker(
+        query: *mut pg_sys::Query,
+        walker: TreeWalker,
+        context: *mut std::ffi::c_void,
+        flags: c_int,
+    ) -> bool;
+    #[cfg_attr(any(feature = "pg16", feature = "pg17", feature = "pg18"), link_name = "expression_tree_walker_impl")]
+    fn expression_tree_walker(
+        node: *mut pg_sys::Node,
+        walker: TreeWalker,
+        context: *mut std::ffi::c_void,
+    ) -> bool;
+    #[cfg_attr(any(feature = "pg16", feature = "pg17", feature = "pg18"), link_name = "query_tree_mutator_impl")]
+    fn query_tree_mutator(
+        query: *mut pg_sys::Query,
+        mutator: TreeMutator,
+        context: *mut std::ffi::c_void,
+        flags: c_int,
+    ) -> *mut pg_sys::Query;
+    #[cfg_attr(any(feature = "pg16", feature = "pg17", feature = "pg18"), link_name = "expression_tree_mutator_impl")]
+    fn expression_tree_mutator(
+        node: *mut pg_sys::Node,
+        mutator: TreeMutator,
+        context: *mut std::ffi::c_void,
+    ) -> *mut pg_sys::Node;
     fn datum_image_eq(value1: pg_sys::Datum, value2: pg_sys::Datum, by_value: bool, length: c_int) -> bool;
 }
 
@@ -295,3 +329,106 @@ pub fn end_at_sigterm() {
 
 /// As POSIX numbers it.
 const SIGTERM: c_int = 15;
+
+/// The number of this backend's transaction, unlike any other of the backend.
+pub fn local_transaction() -> pg_sys::LocalTransactionId {
+    // SAFETY: a plain read.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+        {
+            (*pg_sys::MyProc).lxid
+        }
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        {
+            (*pg_sys::MyProc).vxid.lxid
+        }
+    }
+}
+
+/// Whether `snapshot` sees the row version that `tuple.t_self` points at, and `check` holds for it.
+///
+/// # Safety
+/// The relation is an open heap, `snapshot` is registered or active. The tuple is to be used in `check` only.
+pub unsafe fn fetch_version(
+    relation: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    tuple: &mut pg_sys::HeapTupleData,
+    check: impl FnOnce(pg_sys::HeapTuple) -> bool,
+) -> bool {
+    let mut buffer: pg_sys::Buffer = 0;
+    unsafe {
+        #[cfg(feature = "pg14")]
+        let found = pg_sys::heap_fetch(relation, snapshot, tuple, &mut buffer);
+        #[cfg(not(feature = "pg14"))]
+        let found = pg_sys::heap_fetch(relation, snapshot, tuple, &mut buffer, false);
+        if !found {
+            return false;
+        }
+        let holds = check(tuple);
+        pg_sys::ReleaseBuffer(buffer);
+        holds
+    }
+}
+
+/// As whom the rights on a range table entry are checked; invalid for the current user.
+///
+/// # Safety
+/// `entry` is a relation's entry in the range table of `query`.
+pub unsafe fn checked_as(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> pg_sys::Oid {
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            let _ = query;
+            (*entry).checkAsUser
+        }
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        {
+            (*pg_sys::getRTEPermissionInfo((*query).rteperminfos, entry)).checkAsUser
+        }
+    }
+}
+
+/// Takes the rights to check off a range table entry whose copy has them; what is left is read as `user`.
+///
+/// # Safety
+/// As for [`checked_as`].
+pub unsafe fn read_as(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, user: pg_sys::Oid) {
+    let _ = query;
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            let none = std::ptr::null_mut();
+            (*entry).requiredPerms = 0;
+            (*entry).checkAsUser = user;
+            (*entry).selectedCols = none;
+            (*entry).insertedCols = none;
+            (*entry).updatedCols = none;
+            (*entry).extraUpdatedCols = none;
+        }
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        {
+            // An entry without rights to check is read as the current user; the server has no place for another.
+            let _ = user;
+            (*entry).perminfoindex = 0;
+        }
+    }
+}
+
+/// Whether this transaction gave a relation a new file, as TRUNCATE does.
+///
+/// # Safety
+/// Within a transaction that has locked the relation.
+pub unsafe fn has_new_file(relation: pg_sys::Oid) -> bool {
+    unsafe {
+        let relation = pg_sys::RelationIdGetRelation(relation);
+        if relation.is_null() {
+            return false;
+        }
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let since = (*relation).rd_firstRelfilenodeSubid;
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        let since = (*relation).rd_firstRelfilelocatorSubid;
+        pg_sys::RelationClose(relation);
+        since != 0
+    }
+}

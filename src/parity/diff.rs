@@ -229,6 +229,7 @@ fn repair_pass(pair: &Pair, comparison: &Comparison, repaired: &mut Repaired) ->
         comparison.key_values(),
         comparison.body()
     );
+    let _unrouted = crate::route::choose::Unrouted::new();
     Spi::connect_mut(|client| {
         let keys = client.update(query.as_str(), None, &[])?;
         let mut origin = Side::open(origin_oid, ForeignKeys::All)?;
