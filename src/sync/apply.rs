@@ -165,7 +165,7 @@ fn carry_images(
                     }
                 } else if from_legacy {
                     moved = true;
-                    target.delete(source.old_row())?;
+                    target.take_out(source.old_row(), source.new_row())?;
                 } else {
                     target.see_own_writes();
                     target.update(source.old_row(), source.new_row())?;

@@ -91,6 +91,28 @@ pub unsafe fn update(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> Cha
 /// # Safety
 /// The leaf is open; `found` holds a row of it.
 pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState) -> Change {
+    // SAFETY: as for this function.
+    unsafe { remove(leaf, estate, Gone::Deleted) }
+}
+
+/// Deletes the row that lies in `leaf.found` and comes back in another partition: whoever waits for it is told so with
+/// 40001, as by a partitioned table's own UPDATE, and does not take it for deleted.
+///
+/// # Safety
+/// As for [`delete`].
+pub unsafe fn move_away(leaf: &Leaf, estate: *mut pg_sys::EState) -> Change {
+    // SAFETY: as for this function.
+    unsafe { remove(leaf, estate, Gone::Moved) }
+}
+
+#[derive(PartialEq)]
+enum Gone {
+    Deleted,
+    Moved,
+}
+
+unsafe fn remove(leaf: &Leaf, estate: *mut pg_sys::EState, gone: Gone) -> Change {
+    // SAFETY: as for `delete`.
     unsafe {
         let relation = leaf.relation();
         let tid: *mut pg_sys::ItemPointerData = &mut (*leaf.found).tts_tid;
@@ -104,7 +126,7 @@ pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState) -> Change {
             null_mut(),
             true,
             &mut failure,
-            false,
+            gone == Gone::Moved,
         );
         match change(result) {
             Change::Done => {}

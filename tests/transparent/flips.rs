@@ -18,7 +18,7 @@ const CARRIERS: &[&str] = &[
     "CREATE FUNCTION in_plpgsql_loop() RETURNS text LANGUAGE plpgsql AS
      $$DECLARE found record; BEGIN FOR found IN SELECT side FROM revenues WHERE id = 0 LOOP RETURN found.side; END LOOP; END$$",
     "CREATE FUNCTION in_cursor() RETURNS text LANGUAGE plpgsql AS
-     $$DECLARE c CURSOR FOR SELECT side FROM revenues WHERE id = 0; found text;
+     $$DECLARE c CURSOR FOR SELECT side FROM revenues WHERE id = 0 ORDER BY id; found text;
        BEGIN OPEN c; FETCH c INTO found; CLOSE c; RETURN found; END$$",
     "CREATE FUNCTION in_sql(wanted int) RETURNS text LANGUAGE sql VOLATILE SECURITY DEFINER AS
      $$SELECT side FROM revenues WHERE id = wanted$$",
@@ -94,7 +94,10 @@ impl Cached {
             ),
             ("PL/pgSQL cursor", one(c, "SELECT in_cursor()")),
             ("cursor", {
-                run(c, &[&format!("DECLARE kept CURSOR WITH HOLD FOR {SIDE}")]);
+                run(
+                    c,
+                    &[&format!("DECLARE kept CURSOR WITH HOLD FOR {SIDE} ORDER BY id")],
+                );
                 let answer = one(c, "FETCH kept");
                 run(c, &["CLOSE kept"]);
                 answer
@@ -505,7 +508,7 @@ fn a_cursor_keeps_the_side_that_it_was_opened_on() {
         &[
             ROUTED,
             "BEGIN",
-            "DECLARE c SCROLL CURSOR FOR SELECT side FROM revenues WHERE id < 10",
+            "DECLARE c SCROLL CURSOR FOR SELECT side FROM revenues WHERE id < 10 ORDER BY id",
         ],
     );
     let side_of_fetch =

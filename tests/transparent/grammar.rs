@@ -351,6 +351,7 @@ impl Grammar<'_> {
         }
         if is_table && self.chance(3) {
             self.uses("ONLY");
+            self.out.stays = true;
             return (format!("ONLY {} {alias}", relation.name), source);
         }
         if is_table && self.chance(5) {

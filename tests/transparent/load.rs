@@ -52,6 +52,15 @@ impl Board {
             .or_default() += 1;
     }
 
+    /// How many reads had one side that was right.
+    fn certain(&self) -> u64 {
+        let done = self.done.lock().expect("no thread panics while it counts");
+        done.iter()
+            .filter(|(what, _)| what.ends_with("for certain"))
+            .map(|(_, n)| n)
+            .sum()
+    }
+
     /// One flip; what is expected afterwards.
     fn flip(&self, expected: Expected, change: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -217,12 +226,13 @@ impl<'a> Session<'a> {
             } else {
                 "accounts_partitioned"
             };
-            self.client.execute(
+            let changed = self.client.execute(
                 &format!(
                     "UPDATE {table} SET cents = cents + 7, at = at + $2::int * interval '1 day' WHERE id = $1"
                 ),
                 &[&to, &self.random.random_range(-40..40)],
             )?;
+            assert_eq!(changed, 1, "rows of {table} changed, {level}");
             assert_eq!(self.read_sum()?, TOTAL, "after a transfer");
             Ok(())
         })();
@@ -293,22 +303,9 @@ fn flip(database: &Database, board: &Board, mut random: ChaCha8Rng, flips: u64) 
     };
     let rollout = |arguments: &str| format!("SELECT partition_router.set_rollout('revenues', {arguments})");
     for n in 0..flips {
-        // Long enough for some reads in between.
-        let seen = board
-            .done
-            .lock()
-            .expect("nobody panics here")
-            .values()
-            .sum::<u64>();
-        while board
-            .done
-            .lock()
-            .expect("nobody panics here")
-            .values()
-            .sum::<u64>()
-            < seen + 6
-            && !board.stop.load(Ordering::SeqCst)
-        {
+        // Long enough for some reads in between whose side is certain.
+        let wanted = board.certain() + 4;
+        while board.certain() < wanted && !board.stop.load(Ordering::SeqCst) {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         if board.stop.load(Ordering::SeqCst) {

@@ -56,7 +56,6 @@ fn rows_keep_the_type_of_the_legacy() {
         "SELECT * FROM revenues NATURAL JOIN stays",
         "SELECT * FROM revenues JOIN stays USING (id, org)",
         "SELECT j.* FROM (revenues r JOIN orgs o ON o.id = r.org) AS j(x) WHERE x < 9",
-        "SELECT x.*, y.* FROM ROWS FROM (revenues_of(3), generate_series(1, 3)) WITH ORDINALITY x, orgs y",
         "SELECT (SELECT (SELECT (SELECT r.note || q.note FROM revenues q WHERE q.id = r.id)) FROM orgs LIMIT 1) FROM revenues r",
         "SELECT late, later, twice FROM revenues WHERE twice > 100",
         "SELECT * FROM (SELECT *, row_number() OVER (ORDER BY id) FROM revenues) x WHERE row_number < 4",
@@ -274,7 +273,7 @@ fn what_must_stay_on_the_legacy_stays_there() {
         ["twin", "legacy"].contains(
             &one::<String>(
                 c,
-                "SELECT side FROM revenues r JOIN other o USING (id) FOR UPDATE OF o"
+                "SELECT side FROM revenues r JOIN other o USING (id) WHERE id = 0 FOR UPDATE OF o"
             )
             .as_str()
         )
@@ -388,7 +387,7 @@ fn everything_that_is_refreshed_or_copied_is_routed() {
         c,
         &[
             "BEGIN",
-            "DECLARE h CURSOR WITH HOLD FOR SELECT side FROM revenues WHERE id = 0",
+            "DECLARE h CURSOR WITH HOLD FOR SELECT side FROM revenues WHERE id = 0 ORDER BY id",
             "COMMIT",
         ],
     );

@@ -55,6 +55,18 @@ impl<'a> FromSql<'a> for Raw {
 type Rows = Vec<Vec<Option<Vec<u8>>>>;
 
 impl Answer {
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Answer::Error(code) if code == "42501")
+    }
+
+    /// No row, or the few that aggregates make of none, in each of the ways that ask several times.
+    pub fn is_nothing(&self) -> bool {
+        match self {
+            Answer::Rows(rows) => rows.len() <= 4,
+            Answer::Error(_) => false,
+        }
+    }
+
     pub fn is_error(&self) -> bool {
         matches!(self, Answer::Error(_))
     }
