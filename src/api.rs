@@ -299,6 +299,89 @@ fn set_rollout(
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn explain_route_query(
+    sql: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(relation, Oid),
+        name!(target, Oid),
+        name!(tenant, Option<String>),
+        name!(reason, String),
+    ),
+> {
+    report(|| {
+        let places = route::explain::explain_query(sql)?;
+        Ok(TableIterator::new(
+            places
+                .into_iter()
+                .map(|p| (p.relation, p.target, p.tenant, p.reason.to_string())),
+        ))
+    })
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn compare_plans(
+    sql: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(side, String),
+        name!(cost, f64),
+        name!(milliseconds, f64),
+        name!(row_count, i64),
+        name!(buffers_hit, i64),
+        name!(buffers_read, i64),
+        name!(partitions, i64),
+        name!(plan, JsonB),
+    ),
+> {
+    report(|| {
+        let sides = route::explain::compare(sql)?;
+        Ok(TableIterator::new(sides.into_iter().map(|s| {
+            (
+                s.side.to_string(),
+                s.cost,
+                s.milliseconds,
+                s.rows,
+                s.buffers_hit,
+                s.buffers_read,
+                s.partitions,
+                s.plan(),
+            )
+        })))
+    })
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn routing_counts() -> TableIterator<
+    'static,
+    (
+        name!(legacy, Oid),
+        name!(target, Oid),
+        name!(reason, String),
+        name!(decisions, i64),
+    ),
+> {
+    report(|| {
+        let counts = route::stats::counts()?;
+        Ok(TableIterator::new(
+            counts
+                .into_iter()
+                .map(|c| (c.legacy, c.target, c.reason, c.decisions)),
+        ))
+    })
+}
+
+#[pg_extern(sql = false)]
+fn reset_routing_stats() {
+    report(route::stats::reset);
+}
+
+#[pg_extern(sql = false)]
 fn abandon(relation: Oid, dry_run: bool) {
     report(|| migrate::abandon(relation, Mode::from_dry_run(dry_run)))
 }

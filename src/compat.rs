@@ -432,3 +432,103 @@ pub unsafe fn has_new_file(relation: pg_sys::Oid) -> bool {
         since != 0
     }
 }
+
+/// What the server does for EXPLAIN of a query where no hook is set. Not guarded: errors pass as they are.
+///
+/// # Safety
+/// As for the hook.
+pub unsafe extern "C-unwind" fn explain_query(
+    query: *mut pg_sys::Query,
+    options: c_int,
+    into: *mut pg_sys::IntoClause,
+    es: *mut pg_sys::ExplainState,
+    text: *const std::ffi::c_char,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+) {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    {
+        unsafe extern "C-unwind" {
+            fn standard_ExplainOneQuery(
+                query: *mut pg_sys::Query,
+                options: c_int,
+                into: *mut pg_sys::IntoClause,
+                es: *mut pg_sys::ExplainState,
+                text: *const std::ffi::c_char,
+                params: pg_sys::ParamListInfo,
+                environment: *mut pg_sys::QueryEnvironment,
+            );
+        }
+        unsafe { standard_ExplainOneQuery(query, options, into, es, text, params, environment) };
+    }
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+    {
+        unsafe extern "C-unwind" {
+            fn pg_plan_query(
+                query: *mut pg_sys::Query,
+                text: *const std::ffi::c_char,
+                options: c_int,
+                params: pg_sys::ParamListInfo,
+            ) -> *mut pg_sys::PlannedStmt;
+            fn ExplainOnePlan(
+                plan: *mut pg_sys::PlannedStmt,
+                into: *mut pg_sys::IntoClause,
+                es: *mut pg_sys::ExplainState,
+                text: *const std::ffi::c_char,
+                params: pg_sys::ParamListInfo,
+                environment: *mut pg_sys::QueryEnvironment,
+                duration: *const pg_sys::instr_time,
+                buffers: *const pg_sys::BufferUsage,
+            );
+        }
+        unsafe {
+            let before = pg_sys::pgBufferUsage;
+            let start = std::time::Instant::now();
+            let plan = pg_plan_query(query, text, options, params);
+            let took = start.elapsed();
+            #[cfg(any(feature = "pg14", feature = "pg15"))]
+            let duration = pg_sys::instr_time {
+                tv_sec: took.as_secs() as _,
+                tv_nsec: took.subsec_nanos().into(),
+            };
+            #[cfg(feature = "pg16")]
+            let duration = pg_sys::instr_time {
+                ticks: took.as_nanos() as i64,
+            };
+            let mut used = pg_sys::BufferUsage::default();
+            pg_sys::BufferUsageAccumDiff(&mut used, &raw const pg_sys::pgBufferUsage, &before);
+            let buffers = if (*es).buffers {
+                &raw const used
+            } else {
+                std::ptr::null()
+            };
+            ExplainOnePlan(plan, into, es, text, params, environment, &duration, buffers);
+        }
+    }
+}
+
+/// Analyzes and rewrites a statement whose parameters have any types.
+///
+/// # Safety
+/// `statement` comes from parsing `text`.
+pub unsafe fn analyze(statement: *mut pg_sys::RawStmt, text: *const std::ffi::c_char) -> *mut pg_sys::List {
+    let mut types: *mut pg_sys::Oid = std::ptr::null_mut();
+    let mut count: c_int = 0;
+    unsafe {
+        #[cfg(feature = "pg14")]
+        {
+            let query = pg_sys::parse_analyze_varparams(statement, text, &mut types, &mut count);
+            pg_sys::pg_rewrite_query(query)
+        }
+        #[cfg(not(feature = "pg14"))]
+        {
+            pg_sys::pg_analyze_and_rewrite_varparams(
+                statement,
+                text,
+                &mut types,
+                &mut count,
+                std::ptr::null_mut(),
+            )
+        }
+    }
+}

@@ -6,19 +6,21 @@
 mod alternatives;
 pub mod choose;
 pub mod decide;
+pub mod explain;
 mod hook;
 mod mark;
 mod nodes;
 mod reading;
 mod report;
 mod state;
+pub mod stats;
 mod substitute;
 
 use crate::error::{Error, Result};
 use crate::pair::store;
 use crate::{session, spi};
 use choose::Session;
-use decide::{Decision, Reason, Side};
+use decide::{Decision, Kept, Reason, Side};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use state::{Key, PairState};
@@ -29,6 +31,7 @@ pub fn init() {
     state::init();
     alternatives::init();
     hook::init();
+    explain::init();
 }
 
 /// The pair of either side, or of a partition, under the snapshot of the statement.
@@ -54,8 +57,15 @@ pub fn route(relation: Oid, tenant: Option<&str>, requested: Option<bool>) -> Re
         return Ok((relation, Reason::NotPaired));
     };
     let session = Session::now();
-    let decision = session.decide(&pair, tenant, requested);
-    report::decided(&pair, tenant.or(session.tenant()), decision)?;
+    let mut decision = session.decide(&pair, tenant, requested);
+    // An old snapshot may see a pair that others have let go of.
+    if decision.side == Side::Twin && !crate::ddl::pairs::exists(pair.twin) {
+        decision = Decision {
+            side: Side::Legacy,
+            reason: Reason::Kept(Kept::TwinGone),
+        };
+    }
+    report::decided(&pair, tenant.or(session.tenant()), decision);
     let Decision { side, reason } = decision;
     let target = match side {
         Side::Legacy => pair.legacy,

@@ -16,7 +16,6 @@ use super::reading::{self, Reading};
 use super::state::{self, Key};
 use super::substitute::{self, Columns};
 use super::{alternatives, nodes, report};
-use crate::error;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{ParamListInfo, PlannedStmt, Query, QueryDesc};
 use std::cell::RefCell;
@@ -199,7 +198,7 @@ unsafe fn lock_twin(reading: &Reading) -> Result<(Columns, i64), Kept> {
         }
         // The lock took in what others have done to the twin meanwhile.
         let now = state::latest(pair.legacy, Key::Legacy).ok_or(Kept::TwinGone)?;
-        if now.twin != pair.twin {
+        if (now.id, now.twin) != (pair.id, pair.twin) {
             return Err(Kept::TwinGone);
         }
         let columns = substitute::columns(pair.legacy, pair.twin).ok_or(Kept::Columns)?;
@@ -255,7 +254,7 @@ struct Request {
 const MAX_TRIES: u32 = 4;
 
 /// What is right for a place now.
-struct Verdict {
+pub struct Verdict {
     place: Place,
     pair: Option<std::rc::Rc<state::PairState>>,
     tenant: Option<String>,
@@ -263,21 +262,30 @@ struct Verdict {
 }
 
 impl Verdict {
+    /// As EXPLAIN shows it; `None` where nothing was decided.
+    pub fn line(&self) -> Option<String> {
+        let pair = self.pair.as_ref()?;
+        Some(report::line(pair, self.decision.side) + &format!(" ({})", self.decision.reason))
+    }
+
     fn is_served_by(&self, place: &Place) -> bool {
-        self.decision.side == place.side
-            && (place.side == Side::Legacy
-                || self.pair.as_ref().is_some_and(|pair| pair.layout == place.layout))
+        match self.decision.side {
+            Side::Legacy => place.side == Side::Legacy,
+            Side::Twin => self.pair.as_ref().is_some_and(|pair| place.is_of(pair)),
+        }
     }
 }
 
 /// Decides for each place of a marked plan under the snapshot of the execution.
-unsafe fn decide(desc: *mut QueryDesc, mark: Mark) -> Vec<Verdict> {
+///
+/// # Safety
+/// `desc` has the plan that has the mark, and a snapshot if it reads.
+pub unsafe fn decide(desc: *mut QueryDesc, mark: Mark) -> Vec<Verdict> {
     let session = Session::now();
     // SAFETY: the executor is about to run `desc`.
     unsafe {
         mark.places()
             .map(|place| {
-                let tenant = choose::tenant_of(place.tenant, (*desc).params);
                 if !session.is_transparent() || (*desc).snapshot.is_null() {
                     let decision = Decision {
                         side: Side::Legacy,
@@ -286,10 +294,11 @@ unsafe fn decide(desc: *mut QueryDesc, mark: Mark) -> Vec<Verdict> {
                     return Verdict {
                         place,
                         pair: None,
-                        tenant,
+                        tenant: None,
                         decision,
                     };
                 }
+                let tenant = choose::tenant_of(place.tenant, (*desc).params);
                 let pair = state::under(place.legacy, Key::Legacy, (*desc).snapshot);
                 let mut decision = match &pair {
                     None => Decision {
@@ -298,10 +307,12 @@ unsafe fn decide(desc: *mut QueryDesc, mark: Mark) -> Vec<Verdict> {
                     },
                     Some(pair) => session.decide_query(pair, tenant.as_deref(), place.kept),
                 };
+                // A plan made now is of the pair and its partitions as they are now.
                 if let Some(pair) = &pair
                     && decision.side == Side::Twin
-                    && (place.side == Side::Legacy || place.layout != pair.layout)
-                    && state::latest(place.legacy, Key::Legacy).is_none_or(|now| now.layout != pair.layout)
+                    && !place.is_of(pair)
+                    && state::latest(place.legacy, Key::Legacy)
+                        .is_none_or(|now| (now.id, now.layout) != (pair.id, pair.layout))
                 {
                     decision = Decision {
                         side: Side::Legacy,
@@ -460,8 +471,9 @@ fn tell(verdicts: &[Verdict], flags: c_int) {
         return;
     }
     for verdict in verdicts {
-        if let Some(pair) = &verdict.pair {
-            error::report(|| report::decided(pair, verdict.tenant.as_deref(), verdict.decision));
+        let is_own = verdict.decision.reason == Reason::Kept(Kept::Internal);
+        if let Some(pair) = verdict.pair.as_ref().filter(|_| !is_own) {
+            report::decided(pair, verdict.tenant.as_deref(), verdict.decision);
         }
     }
 }

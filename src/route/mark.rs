@@ -9,6 +9,7 @@
 use super::decide::{Kept, Side};
 use super::nodes::{cells, copy, length, nth, number, number_of};
 use super::reading::Reading;
+use super::state::PairState;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Const, List, Node, NodeTag, Oid, PlannedStmt, Query, RTEKind, RangeTblEntry};
 use std::ffi::{CStr, c_int};
@@ -19,6 +20,8 @@ const NAME: &CStr = c"partition_router routing";
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     pub legacy: Oid,
+    /// The number of the pair whose twin it is.
+    pub pair: i32,
     /// The side that the plan reads.
     pub side: Side,
     pub kept: Option<Kept>,
@@ -92,6 +95,7 @@ impl Mark {
                     number((place.side == Side::Twin).into()).cast(),
                     number(place.kept.map_or(0, |kept| kept as i64)).cast(),
                     number(place.layout).cast(),
+                    number(place.pair.into()).cast(),
                     if place.tenant.is_null() {
                         std::ptr::null_mut()
                     } else {
@@ -138,7 +142,8 @@ impl Mark {
                     side: if value(1) != 0 { Side::Twin } else { Side::Legacy },
                     kept: Kept::from_number(value(2) as u8),
                     layout: value(3),
-                    tenant: nth(list, 4),
+                    pair: value(4) as i32,
+                    tenant: nth(list, 5),
                 }
             })
         }
@@ -146,10 +151,16 @@ impl Mark {
 }
 
 impl Place {
+    /// Whether the plan reads the twin of this pair with the partitions that it has.
+    pub fn is_of(&self, pair: &PairState) -> bool {
+        self.side == Side::Twin && self.pair == pair.id && self.layout == pair.layout
+    }
+
     /// The place of a reading, for a plan that reads `side` there.
     pub fn new(reading: &Reading, side: Side, kept: Option<Kept>) -> Place {
         Place {
             legacy: reading.pair.legacy,
+            pair: reading.pair.id,
             side,
             kept,
             layout: reading.pair.layout,

@@ -11,6 +11,7 @@ mod rights;
 mod rows;
 mod snapshots;
 mod tenants;
+mod told;
 mod transparent;
 
 use common::{Database, one, plant, run};

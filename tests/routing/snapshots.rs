@@ -93,3 +93,26 @@ fn a_pair_that_was_let_go_of_is_read_from_the_legacy_under_an_old_snapshot() {
     routed.run(&["COMMIT"]);
     assert_eq!(routed.side(), "legacy");
 }
+
+#[test]
+fn a_pair_made_anew_is_not_read_by_a_snapshot_that_sees_the_one_before() {
+    let mut routed = Routed::new("anew");
+    let mut other = routed.database.connect();
+    routed.run(&["BEGIN ISOLATION LEVEL REPEATABLE READ"]);
+    assert_eq!(
+        routed.one::<i64>("SELECT count(*) FROM pg_class WHERE relname = 'revenues'"),
+        1
+    );
+    run(
+        &mut other,
+        &[
+            "SELECT partition_router.abandon('revenues')",
+            "CALL partition_router.migrate('revenues', 'at')",
+        ],
+    );
+    for _ in 0..2 {
+        assert_eq!(routed.one::<i64>("SELECT count(*) FROM revenues"), 500);
+        assert_eq!(routed.side(), "legacy");
+    }
+    routed.run(&["COMMIT"]);
+}
