@@ -66,7 +66,10 @@ impl Pooler {
         } else {
             Command::new("pgbouncer")
         };
+        let path = std::env::var("PATH").unwrap_or_default();
         let process = command
+            // Debian has it where only root looks.
+            .env("PATH", format!("{path}:/usr/sbin"))
             .arg(file("ini"))
             .current_dir("/")
             .stdout(Stdio::null())
