@@ -116,6 +116,21 @@ CREATE TABLE partition_router.maintenance_event (
 );
 COMMENT ON TABLE partition_router.maintenance_event IS 'what maintenance did to which partition, and what failed, with its SQLSTATE';
 
+CREATE TABLE partition_router.shadow_read (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at          timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    query       text NOT NULL,
+    is_equal    boolean,
+    twin_rows   bigint NOT NULL,
+    legacy_rows bigint,
+    twin_ms     double precision NOT NULL,
+    legacy_ms   double precision,
+    error       text,
+    by_role     name NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE partition_router.shadow_read IS 'reads of a twin that also ran on the legacy, to compare: partition_router.shadow_sample';
+COMMENT ON COLUMN partition_router.shadow_read.is_equal IS 'whether both gave the same rows; NULL when the legacy gave an error';
+
 SELECT pg_catalog.pg_extension_config_dump('partition_router.pair', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.pair_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.rollout', '');
@@ -126,3 +141,5 @@ SELECT pg_catalog.pg_extension_config_dump('partition_router.run_event', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.run_event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.maintenance_event', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.maintenance_event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.shadow_read', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.shadow_read_id_seq', '');

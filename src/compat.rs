@@ -532,3 +532,67 @@ pub unsafe fn analyze(statement: *mut pg_sys::RawStmt, text: *const std::ffi::c_
         }
     }
 }
+
+/// Runs a statement until it gives no more rows.
+///
+/// # Safety
+/// The executor has started it.
+pub unsafe fn run_to_the_end(desc: *mut pg_sys::QueryDesc) {
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::ExecutorRun(desc, pg_sys::ScanDirection::ForwardScanDirection, 0, true);
+        #[cfg(feature = "pg18")]
+        pg_sys::ExecutorRun(desc, pg_sys::ScanDirection::ForwardScanDirection, 0);
+    }
+}
+
+/// `Anum_pg_aggregate_aggsortop`, the same from PostgreSQL 14 to 18.
+const AGGSORTOP: pg_sys::AttrNumber = 16;
+
+/// The operator whose order an aggregate takes the first of, as `min` and `max` do; invalid for others.
+///
+/// # Safety
+/// Within a transaction.
+pub unsafe fn sort_operator(aggregate: pg_sys::Oid) -> pg_sys::Oid {
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::AGGFNOID as c_int,
+            pg_sys::Datum::from(aggregate),
+        );
+        if tuple.is_null() {
+            return pg_sys::Oid::INVALID;
+        }
+        let mut is_null = true;
+        let operator = pg_sys::SysCacheGetAttr(
+            pg_sys::SysCacheIdentifier::AGGFNOID as c_int,
+            tuple,
+            AGGSORTOP,
+            &mut is_null,
+        );
+        pg_sys::ReleaseSysCache(tuple);
+        pg_sys::Oid::from(operator.value() as u32)
+    }
+}
+
+/// The columns of a table's primary key; none when it has none.
+///
+/// # Safety
+/// The table is locked.
+pub unsafe fn primary_key(table: pg_sys::Oid) -> Vec<pg_sys::AttrNumber> {
+    unsafe {
+        let relation = pg_sys::relation_open(table, pg_sys::NoLock as c_int);
+        let columns = pg_sys::RelationGetIndexAttrBitmap(
+            relation,
+            pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY,
+        );
+        let mut found = vec![];
+        let mut member = pg_sys::bms_next_member(columns, -1);
+        while member >= 0 {
+            found.push((member + pg_sys::FirstLowInvalidHeapAttributeNumber) as pg_sys::AttrNumber);
+            member = pg_sys::bms_next_member(columns, member);
+        }
+        pg_sys::bms_free(columns);
+        pg_sys::relation_close(relation, pg_sys::NoLock as c_int);
+        found
+    }
+}

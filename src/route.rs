@@ -5,13 +5,16 @@
 
 mod alternatives;
 pub mod choose;
+mod comparable;
 pub mod decide;
+mod digest;
 pub mod explain;
 mod hook;
 mod mark;
 mod nodes;
 mod reading;
 mod report;
+mod shadow;
 mod state;
 pub mod stats;
 mod substitute;
@@ -32,6 +35,7 @@ pub fn init() {
     alternatives::init();
     hook::init();
     explain::init();
+    shadow::init();
 }
 
 /// The pair of either side, or of a partition, under the snapshot of the statement.

@@ -245,6 +245,19 @@ pub fn set_phase(pair: &Pair, phase: Phase) -> Result<()> {
     Ok(())
 }
 
+/// The partitions of `parent` are about to change. If it is the twin of a pair, snapshots older than this transaction read
+/// the legacy: rows that they see may be in no partition in which a plan looks for them. To be called before strong
+/// locks are taken, since it waits for whoever changes the pair.
+pub fn change_layout(parent: Oid) -> Result<()> {
+    session::with_own_tables(|| {
+        spi::execute(
+            "UPDATE partition_router.pair SET layout_version = layout_version + 1 WHERE twin::oid = $1",
+            &[parent.into()],
+        )
+    })?;
+    Ok(())
+}
+
 /// Makes every session plan its statements on a legacy again, when this transaction has committed: the plans that it keeps
 /// may read the other side by then.
 pub fn announce(legacy: Oid) {

@@ -15,7 +15,7 @@ use super::mark::{Header, Mark, Place};
 use super::reading::{self, Reading};
 use super::state::{self, Key};
 use super::substitute::{self, Columns};
-use super::{alternatives, nodes, report};
+use super::{alternatives, nodes, report, shadow};
 use pgrx::pg_sys;
 use pgrx::pg_sys::{ParamListInfo, PlannedStmt, Query, QueryDesc};
 use std::cell::RefCell;
@@ -467,7 +467,7 @@ unsafe extern "C-unwind" fn take_plan(
 
 /// Tells of what was decided, unless nothing is going to be read.
 fn tell(verdicts: &[Verdict], flags: c_int) {
-    if flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as c_int != 0 {
+    if flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as c_int != 0 || shadow::is_comparing() {
         return;
     }
     for verdict in verdicts {

@@ -60,8 +60,13 @@ impl Link {
 
     /// Subscribes to the publication `p`.
     fn subscribe(&mut self) {
+        self.subscribe_with("copy_data = true");
+    }
+
+    /// Subscribes with `options`.
+    fn subscribe_with(&mut self, options: &str) {
         let subscribe = format!(
-            "CREATE SUBSCRIPTION \"{}\" CONNECTION '{}' PUBLICATION p",
+            "CREATE SUBSCRIPTION \"{}\" CONNECTION '{}' PUBLICATION p WITH ({options})",
             self.subscriber.name,
             self.publisher.cluster.conninfo(&self.publisher.name)
         );
@@ -352,48 +357,57 @@ fn changes_that_are_applied_to_the_twin_reach_the_legacy_and_nothing_that_points
 
 #[test]
 fn a_twin_that_is_being_copied_refuses_what_is_applied_and_takes_it_when_it_is_live() {
-    let mut link = Link::new("refused");
-    run(
-        &mut link.origin,
-        &[
-            &create("a_partitioned", "id, d"),
-            "CREATE PUBLICATION p FOR TABLE a_partitioned",
-        ],
-    );
-    run(
-        &mut link.target,
-        &[
-            &create("a", "id"),
-            &fill("a", 20000),
-            "SELECT partition_router.create_twin('a', 'd')",
-            "SELECT partition_router.start_sync('a')",
-        ],
-    );
-    step_until(&mut link.target, "index");
-    link.subscribe();
-    let synced = "SELECT COALESCE(bool_and(srsubstate = 'r'), false)::text FROM pg_subscription_rel";
-    let started = Instant::now();
-    while one::<String>(&mut link.target, synced) != "true" {
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "the subscription never got ready"
+    // Rows that come with the first copy of a subscription, and rows that come later.
+    for (options, errors) in [
+        ("copy_data = true", "sync_error_count"),
+        ("copy_data = false", "apply_error_count"),
+    ] {
+        let mut link = Link::new("refused");
+        run(
+            &mut link.origin,
+            &[
+                &create("a_partitioned", "id, d"),
+                "CREATE PUBLICATION p FOR TABLE a_partitioned",
+            ],
         );
-        std::thread::sleep(Duration::from_millis(10));
+        run(
+            &mut link.target,
+            &[
+                &create("a", "id"),
+                &fill("a", 20000),
+                "SELECT partition_router.create_twin('a', 'd')",
+                "SELECT partition_router.start_sync('a')",
+            ],
+        );
+        step_until(&mut link.target, "index");
+        if options == "copy_data = true" {
+            run(&mut link.origin, &[&fill("a_partitioned", 1)]);
+            link.subscribe_with(options);
+        } else {
+            link.subscribe_with(options);
+            run(&mut link.origin, &[&fill("a_partitioned", 1)]);
+        }
+        let refused = format!(
+            "SELECT {errors} > 0 FROM pg_stat_subscription_stats WHERE subname = '{}'",
+            link.subscriber.name
+        );
+        let started = Instant::now();
+        while !one::<bool>(&mut link.target, &refused) {
+            assert!(started.elapsed() < Duration::from_secs(60), "nothing was refused");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(one::<i64>(&mut link.target, "SELECT count(*) FROM a"), 100);
+        // A worker that tries again and again holds the twin while it waits for its slot on the publisher.
+        let switch = |what| format!("ALTER SUBSCRIPTION \"{}\" {what}", link.subscriber.name);
+        let (off, on) = (switch("DISABLE"), switch("ENABLE"));
+        run(
+            &mut link.target,
+            &[&off, "CALL partition_router.backfill('a')", &on],
+        );
+        link.until_same(&content("a_partitioned"));
+        compare(&mut link.target);
+        assert_eq!(one::<i64>(&mut link.target, "SELECT count(*) FROM a"), 200);
     }
-    run(&mut link.origin, &[&fill("a_partitioned", 1)]);
-    let refused = format!(
-        "SELECT apply_error_count > 0 FROM pg_stat_subscription_stats WHERE subname = '{}'",
-        link.subscriber.name
-    );
-    while !one::<bool>(&mut link.target, &refused) {
-        assert!(started.elapsed() < Duration::from_secs(60), "nothing was refused");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(one::<i64>(&mut link.target, "SELECT count(*) FROM a"), 100);
-    run(&mut link.target, &["CALL partition_router.backfill('a')"]);
-    link.until_same(&content("a_partitioned"));
-    compare(&mut link.target);
-    assert_eq!(one::<i64>(&mut link.target, "SELECT count(*) FROM a"), 200);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod kept;
 mod middle;
 mod rights;
 mod rows;
+mod shadow;
 mod snapshots;
 mod tenants;
 mod told;

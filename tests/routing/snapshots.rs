@@ -116,3 +116,45 @@ fn a_pair_made_anew_is_not_read_by_a_snapshot_that_sees_the_one_before() {
     }
     routed.run(&["COMMIT"]);
 }
+
+#[test]
+fn a_snapshot_older_than_a_change_of_partitions_reads_the_legacy() {
+    let mut routed = Routed::new("layout");
+    let mut other = routed.database.connect();
+    run(
+        &mut other,
+        &["INSERT INTO revenues (org, at, side) VALUES ('far', '2031-05-05', 'both')"],
+    );
+    let count = "SELECT count(*) FROM revenues WHERE at = '2031-05-05'";
+    routed.run(&[
+        "SET plan_cache_mode = force_generic_plan",
+        &format!("PREPARE p AS {count}"),
+        "EXECUTE p",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ",
+    ]);
+    // It locks no partition, so that one can be made.
+    assert_eq!(
+        routed.one::<i64>("SELECT count(*) FROM pg_class WHERE relname = 'revenues'"),
+        1
+    );
+    run(
+        &mut other,
+        &[
+            "SELECT partition_router.create_range_partition('revenues', 'revenues_far', '2031-05-01', '2031-06-01')",
+        ],
+    );
+    for _ in 0..2 {
+        assert_eq!(routed.one::<i64>(count), 1, "an old snapshot");
+        assert_eq!(routed.one::<i64>("EXECUTE p"), 1, "an old snapshot");
+    }
+    let told: String = routed.one(
+        "SELECT reason FROM partition_router.routing_stats WHERE reason ~ 'partitions' AND decisions = 4",
+    );
+    assert_eq!(told, "the snapshot is older than a change of partitions");
+    routed.run(&["COMMIT"]);
+    assert_eq!(routed.one::<i64>("EXECUTE p"), 1, "a new one");
+    assert_eq!(
+        routed.one::<String>("SELECT DISTINCT side FROM revenues WHERE org = '3'"),
+        "twin"
+    );
+}

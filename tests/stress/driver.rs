@@ -48,6 +48,12 @@ impl<'a> Driver<'a> {
             .query_one("SELECT pg_backend_pid()", &[])
             .map_err(|e| e.to_string())?
             .get(0);
+        let workers = random.random_range(1..=3);
+        client
+            .batch_execute(&crate::use_workers(workers))
+            .map_err(|e| e.to_string())?;
+        run.totals
+            .count("processes of the backfill", &workers.to_string());
         Ok(Driver {
             run,
             subjects,

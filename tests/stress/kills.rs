@@ -4,13 +4,15 @@
 //! The servers run with `fsync = off`: SIGKILL loses no page that was handed to the operating system. But it may cut a
 //! write in two at the border of a page of memory, so `full_page_writes` is on.
 
+mod plan;
+
 use crate::common::{Cluster, Database, cluster_sh, plant};
 use crate::session::{End, Session, Subject};
 use crate::totals::{Run, Totals};
 use crate::world::Shape;
 use crate::{Seeds, checks};
+use plan::{Call, Plan, STAGES, Victim};
 use postgres::{Client, NoTls};
-use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::process::Command;
@@ -23,78 +25,6 @@ const AT_ONCE: usize = 2;
 const WRITERS: usize = 4;
 /// Operations of each writer after the restart, while the call runs again.
 const OPERATIONS_AFTER: u64 = 30;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call {
-    Migrate,
-    /// Small batches.
-    Backfill,
-    /// None at all: live sync.
-    Writes,
-    Verify,
-    Repair,
-    Maintenance,
-    Abandon,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Victim {
-    Caller,
-    Writer,
-    Postmaster,
-}
-
-/// What a seed does.
-#[derive(Debug)]
-struct Plan {
-    call: Call,
-    victim: Victim,
-    /// The kill comes when the migration is in this stage or behind it …
-    stage: &'static str,
-    /// … and so much later.
-    delay: Duration,
-    /// Where the setting is known.
-    workers: u32,
-}
-
-const STAGES: [&str; 9] = [
-    "none", "prepared", "begin", "copy", "index", "drain", "flip", "finish", "done",
-];
-
-impl Plan {
-    fn random(random: &mut ChaCha8Rng) -> Plan {
-        use Call::*;
-        let calls = [
-            (Migrate, 4),
-            (Backfill, 6),
-            (Writes, 2),
-            (Verify, 1),
-            (Repair, 2),
-            (Maintenance, 2),
-            (Abandon, 3),
-        ];
-        let victims = [Victim::Caller, Victim::Writer, Victim::Postmaster];
-        let (call, _) = *calls
-            .choose_weighted(random, |(_, weight)| *weight)
-            .expect("there are calls");
-        let migrates = [Migrate, Backfill].contains(&call);
-        Plan {
-            call,
-            victim: if call == Writes {
-                *victims[1..].choose(random).expect("there are two")
-            } else {
-                *victims.choose(random).expect("there are three")
-            },
-            stage: if migrates {
-                STAGES.choose(random).expect("there are stages")
-            } else {
-                "done"
-            },
-            delay: Duration::from_micros(random.random_range(0..if migrates { 12_000 } else { 60_000 })),
-            workers: *[0, 2].choose(random).expect("there are two"),
-        }
-    }
-}
 
 fn server() -> Arc<Cluster> {
     Arc::new(Cluster::start(&[
@@ -132,6 +62,8 @@ struct Trial<'a> {
 struct Processes {
     caller: AtomicI32,
     writers: [AtomicI32; WRITERS],
+    /// The kill is done: a session may end by itself. One that has ended cannot be killed.
+    is_over: AtomicBool,
 }
 
 impl<'a> Trial<'a> {
@@ -270,7 +202,7 @@ impl<'a> Trial<'a> {
             let (processes, finished, config, call) = (&processes, &finished, &config, &call);
             let caller = scope.spawn(move || -> Result<(), String> {
                 let mut client = config.connect(NoTls).map_err(text)?;
-                use_workers(&mut client, workers)?;
+                client.batch_execute(&crate::use_workers(workers)).map_err(text)?;
                 let pid = client.query_one("SELECT pg_backend_pid()", &[]).map_err(text)?;
                 processes.caller.store(pid.get(0), Ordering::SeqCst);
                 ready.send(()).map_err(text)?;
@@ -292,7 +224,7 @@ impl<'a> Trial<'a> {
                 }
                 finished.store(true, Ordering::SeqCst);
                 // The process waits to be killed.
-                while !run.is_killing() {
+                while !processes.is_over.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 outcome
@@ -303,6 +235,10 @@ impl<'a> Trial<'a> {
                 .and_then(|()| self.wait_for_stage(&mut watcher, finished))
                 .and_then(|()| self.kill(processes, &mut watcher));
             run.killing.store(true, Ordering::SeqCst);
+            processes.is_over.store(true, Ordering::SeqCst);
+            if killed.is_err() {
+                run.stop.store(true, Ordering::SeqCst); // nobody waits for a kill that does not come
+            }
             let mut outcome = killed.and(caller.join().expect("the caller does not panic"));
             for writer in writers {
                 if let Err(End::Failed(message)) = writer.join().expect("no session panics") {
@@ -342,21 +278,42 @@ impl<'a> Trial<'a> {
         let cluster = &self.database.cluster;
         self.run
             .log("killer", self.run.now(), format!("{:?}", self.plan.victim));
-        let pid = match self.plan.victim {
+        let caller = pid_of(&processes.caller)?;
+        let kill = |pid: i32| -> Result<bool, String> {
+            let pid = pid.to_string();
+            let kill = Command::new("kill").args(["-KILL", &pid]).status();
+            Ok(kill.map_err(text)?.success())
+        };
+        let killed = match self.plan.victim {
             Victim::Postmaster => {
                 cluster_sh(&["crash", cluster.directory()]);
                 cluster_sh(&["start", cluster.directory()]);
                 return Ok(());
             }
-            Victim::Caller => processes.caller.load(Ordering::SeqCst),
-            Victim::Writer => processes.writers[0].load(Ordering::SeqCst),
+            Victim::Caller => kill(caller)?,
+            Victim::Worker => {
+                let workers =
+                    "SELECT pid FROM pg_stat_activity WHERE backend_type = 'partition_router backfill'";
+                let worker = watcher.query(workers, &[]).map_err(text)?;
+                match worker.first() {
+                    Some(worker) if kill(worker.get(0))? => {
+                        self.run.totals.count("also", "background workers killed");
+                        true
+                    }
+                    _ => kill(caller)?, // it has ended
+                }
+            }
+            // It begins a new session now and then.
+            Victim::Writer => (0..100).any(|_| {
+                let killed = pid_of(&processes.writers[0]).and_then(kill);
+                if killed != Ok(true) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                killed == Ok(true)
+            }),
         };
-        let killed = Command::new("kill")
-            .args(["-KILL", &pid.to_string()])
-            .status()
-            .map_err(text)?;
-        if !killed.success() {
-            return Err(format!("process {pid} was gone before it was killed"));
+        if !killed {
+            return Err("the process was gone before it was killed".into());
         }
         // The server throws everybody out, and recovers.
         let since = Instant::now();
@@ -468,7 +425,9 @@ impl<'a> Trial<'a> {
 
     fn finish_call(&self, again: &Run) -> Result<(), String> {
         let mut client = self.reconnect()?;
-        use_workers(&mut client, self.plan.workers)?;
+        client
+            .batch_execute(&crate::use_workers(self.plan.workers))
+            .map_err(text)?;
         let (call, subject) = (self.call(), &self.subjects[0]);
         for attempt in 0.. {
             if self.plan.call == Call::Abandon && pairs(&mut client)? == 0 {
@@ -492,6 +451,18 @@ impl<'a> Trial<'a> {
     }
 }
 
+/// The process of a session, once it is connected. 0 would be all of ours.
+fn pid_of(session: &AtomicI32) -> Result<i32, String> {
+    let since = Instant::now();
+    loop {
+        match session.load(Ordering::SeqCst) {
+            0 if since.elapsed() > Duration::from_secs(30) => return Err("a session does not connect".into()),
+            0 => std::thread::sleep(Duration::from_millis(1)),
+            pid => return Ok(pid),
+        }
+    }
+}
+
 fn text(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
@@ -511,25 +482,6 @@ fn is_busy(error: &postgres::Error) -> bool {
     ["55P03", "40P01", "55006"]
         .iter()
         .any(|code| is_code(error, code))
-}
-
-/// Lets the copy take background workers, where this version can.
-fn use_workers(client: &mut Client, workers: u32) -> Result<(), String> {
-    // The library is loaded by the first call of one of its functions.
-    let known: bool = client
-        .query_one(
-            "SELECT partition_router.metrics() IS NOT NULL
-                 AND EXISTS (SELECT FROM pg_settings WHERE name = 'partition_router.backfill_workers')",
-            &[],
-        )
-        .map_err(text)?
-        .get(0);
-    if known && workers > 0 {
-        client
-            .batch_execute(&format!("SET partition_router.backfill_workers = {workers}"))
-            .map_err(text)?;
-    }
-    Ok(())
 }
 
 fn insist(client: &mut Client, call: &str) -> Result<(), String> {

@@ -22,6 +22,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use totals::Totals;
 
+/// How many processes share the backfills of a session.
+fn use_workers(processes: u32) -> String {
+    format!("SET partition_router.backfill_workers = {processes}")
+}
+
 /// Which seeds to run.
 pub struct Seeds {
     first: u64,

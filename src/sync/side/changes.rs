@@ -133,7 +133,7 @@ impl Side {
                     let target = Side::to_leaf(&to, new, to.row);
                     write::update(&to, self.estate, target)
                 } else {
-                    write::move_away(&from, self.estate)
+                    write::delete(&from, self.estate, true)
                 }
             };
             if !self.is_to_be_repeated(change) {
@@ -171,28 +171,12 @@ impl Side {
     /// Deletes the row that has the key of `row`. Gives false when there is none.
     pub fn delete(&mut self, row: Slot) -> Result<bool> {
         let leaf = self.locate(row)?;
-        self.remove(&leaf, row, write::delete)
-    }
-
-    /// Deletes the row that has the key of `old`, for which `new` is to be inserted.
-    pub fn take_out(&mut self, old: Slot, new: Slot) -> Result<bool> {
-        let from = self.locate(old)?;
-        let stays = self.locate(new)?.info == from.info;
-        self.remove(&from, old, if stays { write::delete } else { write::move_away })
-    }
-
-    fn remove(
-        &mut self,
-        leaf: &Leaf,
-        row: Slot,
-        write: unsafe fn(&Leaf, *mut pg_sys::EState) -> Change,
-    ) -> Result<bool> {
         let found = loop {
-            if !self.seek(leaf, row)? {
+            if !self.seek(&leaf, row)? {
                 break false;
             }
             // SAFETY: the found row is one of the leaf.
-            let change = unsafe { write(leaf, self.estate) };
+            let change = unsafe { write::delete(&leaf, self.estate, self.deletes_move) };
             if !self.is_to_be_repeated(change) {
                 break true;
             }
@@ -215,7 +199,7 @@ impl Side {
         let delete = self.find(&leaf, row)? && condition(leaf.found);
         if delete {
             // SAFETY: the found row was locked by this transaction.
-            let change = unsafe { write::delete(&leaf, self.estate) };
+            let change = unsafe { write::delete(&leaf, self.estate, self.deletes_move) };
             self.require_done(change, &leaf)?;
         }
         self.end_row();
