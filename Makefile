@@ -13,10 +13,12 @@ help: ## this list
 demo: install ## migrate three live tables under load and prove it (ROWS=1000000)
 	@scripts/demo.sh
 
-test: setup ## every test: unit, in the server, with several sessions
+test: ## every test: unit, in the server, with several sessions
+	@scripts/setup.sh test
 	@scripts/test.sh
 
-stress: setup ## the same tests, the long way: minutes of concurrent load
+stress: ## the same tests, the long way: minutes of concurrent load
+	@scripts/setup.sh test
 	@PARTITION_ROUTER_STRESS=full scripts/test.sh sessions
 
 bench: install ## side by side with what one would do instead

@@ -125,14 +125,15 @@ unpin() {
   ON_ONE_CORE=()
 }
 
-# slice SCHEMA SCRIPT TRANSACTIONS VARIABLES…: microseconds of one transaction of a prepared script, one client; the mean
+# slice SCHEMA SCRIPT TRANSACTIONS VARIABLES…: microseconds of one transaction of a script, one client, prepared or in the
+# MODE given, in a session with the OPTIONS given; the mean
 # without the slowest 2 % (or what KEPT leaves out), which are the first of the session and those that something else
 # interrupted.
 slice() {
   local schema=$1 script=$2 transactions=$3
   shift 3
   rm -f "$BENCH"/slice.*
-  PGOPTIONS="-c search_path=$schema,public" "${ON_ONE_CORE[@]}" "$PG_BIN/pgbench" -n -M prepared -c 1 -t "$transactions" \
+  PGOPTIONS="-c search_path=$schema,public ${OPTIONS:-}" "${ON_ONE_CORE[@]}" "$PG_BIN/pgbench" -n -M "${MODE:-prepared}" -c 1 -t "$transactions" \
     -l --log-prefix="$BENCH/slice" -D first="$FIRST" "$@" -f "$script" >/dev/null 2>"$BENCH/pgbench.err" ||
     die "pgbench failed: $(tail -n 3 "$BENCH/pgbench.err")"
   awk '{ print $3 }' "$BENCH"/slice.* | sort -n |

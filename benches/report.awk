@@ -23,6 +23,25 @@ BEGIN {
     title["turn"] = "the same with the wait for its turn at a set rate"
     title["flip"] = "longest transaction of a writer around the flip"
     title["memory"] = "private memory at the peak, above what it was before"
+    title["select_one_prepared"] = "pgbench -S -M prepared, a table with no pair"
+    title["select_one_simple"] = "pgbench -S -M simple, a table with no pair"
+    title["point_one_prepared"] = "point read of a pair, prepared"
+    title["point_one_simple"] = "point read of a pair, simple"
+    title["call"] = "a call of route()"
+    title["month"] = "a report of a month, of 24"
+    way["route"] = ""
+    way["pairs"] = ", beside other pairs"
+    label["unloaded"] = "library not loaded"
+    label["loaded"] = "loaded"
+    label["transparent"] = "loaded, transparent routing on"
+    label["hand"] = "written against the twin"
+    label["routed"] = "routed"
+    label["legacy"] = "on the legacy"
+    label["empty"] = "an empty function of its shape"
+    label["route"] = "route(relation)"
+    label["tenant"] = "route(relation, tenant)"
+    label["few"] = "1 pair"
+    label["many"] = "1,000 pairs more"
     label["none"] = "no sync"
     label["live"] = "partition_router, live"
     label["capture"] = "partition_router, during the copy"
@@ -89,9 +108,10 @@ function added(group, variant,    i, n, key, base) {
     return n ? middle(n) : 0
 }
 function unit_of(work) {
-    return work ~ /_one/ ? "us" : work == "memory" ? "kB" : work == "partman" ? "rows" : "ms"
+    return work == "call" ? "ns" : work ~ /_one/ ? "us" : work == "memory" ? "kB" : work == "partman" ? "rows" : "ms"
 }
 function shown(x, unit) {
+    if (unit == "ns") return sprintf("%.0f ns", x)
     if (unit == "us") return sprintf("%.1f µs", x)
     if (unit == "kB") return sprintf("%.1f MB", x / 1024)
     if (unit == "rows") return sprintf("%d/s", x)
@@ -153,7 +173,23 @@ function times(text, limit, sign, top, bottom,    measured) {
     measured = (top in seen) && (bottom in seen)
     requirement(text, sign, limit, measured ? median(top) / median(bottom) : 0, "%.2f×", measured)
 }
-function print_requirements(    w, ways, i, j, works, n) {
+# The share of the transactions that is left: the median of the ratios of times in the same rounds.
+function share(group, work, top, bottom, limit, text,    w, i, n, figure) {
+    w = group SUBSEP work SUBSEP
+    n = seen[w top] < seen[w bottom] ? seen[w top] : seen[w bottom]
+    for (i = 1; i <= n; i++) sorted[i] = value[w top, i] / value[w bottom, i]
+    figure = n ? middle(n) : 0
+    requirement(text, "≥", limit, figure, "%.3f×", n > 0)
+}
+# Nanoseconds of a call over those of the empty function, in the same rounds.
+function over_empty(group, variant, limit, text,    w, i, n, figure) {
+    w = group SUBSEP "call" SUBSEP
+    n = seen[w variant] < seen[w "empty"] ? seen[w variant] : seen[w "empty"]
+    for (i = 1; i <= n; i++) sorted[i] = value[w variant, i] - value[w "empty", i]
+    figure = n ? middle(n) : 0
+    requirement(text, "≤", limit, figure, "%.0f", n > 0)
+}
+function print_requirements(    w, ways, i, j, works, n, m, calls) {
     print "requirements                                                                  limit     figure"
     split("forward reverse", ways, " ")
     n = split("insert_one update_one delete_one", works, " ")
@@ -207,6 +243,18 @@ function print_requirements(    w, ways, i, j, works, n) {
         requirement("memory of " works[j] ", MB more with 5 times the rows", "≤", 4,
             ((w "large") in seen) ? (median(w "large") - median(w "small")) / 1024 : 0, "%.1f", (w "large") in seen)
     }
+    n = split("prepared simple", works, " ")
+    for (j = 1; j <= n; j++) {
+        share("route", "select_one_" works[j], "unloaded", "loaded", 0.99, "pgbench -S -M " works[j] ", no pair: library loaded, to not loaded")
+        share("route", "select_one_" works[j], "unloaded", "transparent", 0.99, "pgbench -S -M " works[j] ", no pair: transparent on, to not loaded")
+    }
+    for (j = 1; j <= n; j++) share("route", "point_one_" works[j], "hand", "routed", 0.97, "point read, " works[j] ": routed, to written against the twin")
+    over_empty("route", "route", 1000, "route() in a loop: ns over an empty function")
+    over_empty("route", "tenant", 1000, "route() of a tenant in a loop: ns over an empty function")
+    share("route", "month", "hand", "routed", 0.97, "a month's report: routed, to written against the twin")
+    share("route", "month", "legacy", "routed", 1, "a month's report: times as fast routed as on the legacy")
+    m = split("select_one_prepared select_one_simple point_one_prepared point_one_simple call", calls, " ")
+    for (j = 1; j <= m; j++) share("pairs", calls[j], "few", "many", 0.98, "1,000 pairs: " calls[j])
     printf "\n  %d met, %d missed\n", counted["met"], counted["missed"]
 }
 END {

@@ -3,6 +3,7 @@
 #
 #   cluster.sh start DIR [-c name=value …]   initdb when there is none yet, start, print how to connect
 #   cluster.sh restart DIR [-c name=value …] fast stop, start
+#   cluster.sh standby DIR OF [-c …]         a hot standby of the running cluster in OF, by pg_basebackup
 #   cluster.sh stop DIR                      fast shutdown
 #   cluster.sh kill DIR                      immediate shutdown: the next start recovers from the WAL
 #   cluster.sh crash DIR                     SIGKILL to the postmaster, and wait until its children are gone
@@ -141,6 +142,21 @@ start() {
   print_env
 }
 
+standby() {
+  local primary=$1
+  shift
+  [[ ! -e $DIR/where ]] || die "there is a cluster in $DIR"
+  [[ -r $primary/where ]] || die "no cluster in $primary"
+  make_place
+  local out
+  if ! out=$(as_postgres "$PG_BIN/pg_basebackup" -h "$(readlink -f "$(<"$primary/where")/socket")" -p 5432 -U postgres -D "$DATA" \
+    --write-recovery-conf --checkpoint=fast --no-sync 2>&1); then
+    die "pg_basebackup failed: $out"
+  fi
+  setting "unix_socket_directories=$(socket_dir)" >>"$DATA/conf.d/given.conf"
+  start "$@"
+}
+
 # stop_server fast|immediate: nothing to do when it does not run.
 stop_server() {
   real_place
@@ -184,11 +200,16 @@ main() {
   local verb=$1
   DIR=$(realpath -m -- "$2")
   shift 2
+  if [[ $verb == standby ]]; then
+    (($#)) || usage
+    set -- "$(realpath -m -- "$1")" "${@:2}"
+  fi
   require_postgres
   cd / # the server's user may not be allowed to stand here
   case $verb in
     start) start "$@" ;;
     restart) stop_server fast && start "$@" ;;
+    standby) standby "$@" ;;
     stop) stop_server fast ;;
     kill) stop_server immediate ;;
     crash) crash ;;

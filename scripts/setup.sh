@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the build needs, each step only when it is missing; quick when all is there.
 #
-#   setup.sh [build]   PostgreSQL server and headers, pg_cron, compilers, cargo-pgrx and its configuration
-#   setup.sh lint      the same, and the linters
+#   setup.sh [build]   PostgreSQL server and headers, compilers, cargo-pgrx and its configuration
+#   setup.sh test      the same, and what tests run beside: PgBouncer, sqlsmith, pg_cron
+#   setup.sh lint      the same as build, and the linters
 #   setup.sh bench     the same as build, and pg_partman to compare with, where it can be had
 #
 # PG_CONFIG picks the PostgreSQL; its packages are installed when it names a version that is not there
@@ -125,12 +126,16 @@ install_packages() {
   log=$(mktemp)
   as_root mkdir -p "${guard%/*}"
   as_root sh -c "echo 'create_main_cluster = false' >$guard"
-  if ! apt_get install --no-install-recommends "${PACKAGES[@]}" >"$log" 2>&1; then
-    as_root rm -f "$guard"
+  # Nor a pooler that listens from now on.
+  local policy=/usr/sbin/policy-rc.d
+  if [[ -e $policy ]]; then policy=''; else as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy"; fi
+  local failed=''
+  apt_get install --no-install-recommends "${PACKAGES[@]}" >"$log" 2>&1 || failed=yes
+  as_root rm -f "$guard" ${policy:+"$policy"}
+  if [[ -n $failed ]]; then
     tail -n 30 "$log" >&2
     die "apt-get install failed: the whole output is in $log"
   fi
-  as_root rm -f "$guard"
   rm -f "$log"
 }
 
@@ -159,17 +164,6 @@ init_pgrx() {
   cargo pgrx init --no-run "${arguments[@]}"
 }
 
-# A test has its schedule kept by it. Where no package is to be had for this version, that test says so.
-check_cron() {
-  local found package
-  found=$(find_pg_config)
-  [[ -z $found || ! -r $("$found" --sharedir)/extension/pg_cron.control ]] || return 0
-  package=postgresql-$(wanted_major)-cron
-  if can_apt && [[ -n $(apt-cache policy "$package" 2>/dev/null) ]]; then
-    missing "$package" 'pg_cron, for a test'
-  fi
-}
-
 # --- rivals -------------------------------------------------------------------------------------
 
 # The benchmark does without it where no package is to be had, and says so.
@@ -181,6 +175,18 @@ check_rivals() {
   if can_apt && [[ -n $(apt-cache policy "$package" 2>/dev/null) ]]; then
     missing "$package" 'pg_partman, to compare with'
   fi
+}
+
+# --- what tests run beside ----------------------------------------------------------------------
+
+check_neighbours() {
+  local found
+  have pgbouncer || [[ -x /usr/sbin/pgbouncer ]] || missing pgbouncer PgBouncer
+  have sqlsmith || missing sqlsmith sqlsmith
+  have runuser || missing util-linux runuser
+  found=$(find_pg_config)
+  [[ -n $found && -r $("$found" --sharedir)/extension/pg_cron.control ]] ||
+    missing "postgresql-$(wanted_major)-cron" 'pg_cron'
 }
 
 # --- linters ------------------------------------------------------------------------------------
@@ -202,11 +208,11 @@ install_linters() {
 
 main() {
   local mode=${1:-build}
-  [[ $mode == build || $mode == lint || $mode == bench ]] || die "usage: setup.sh [build|lint|bench]"
+  [[ $mode == build || $mode == test || $mode == lint || $mode == bench ]] || die "usage: setup.sh [build|test|lint|bench]"
   check_rust
   check_postgres
   check_tools
-  check_cron
+  [[ $mode != test ]] || check_neighbours
   [[ $mode != lint ]] || check_linters
   [[ $mode != bench ]] || check_rivals
   install_packages

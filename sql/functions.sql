@@ -76,12 +76,45 @@ CREATE FUNCTION partition_router.set_rollout(
      relation regclass,
      percent int DEFAULT NULL,
      pilots text[] DEFAULT NULL,
-     excluded text[] DEFAULT NULL
+     excluded text[] DEFAULT NULL,
+     tenant_column name DEFAULT NULL
 ) RETURNS void
      LANGUAGE c SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'set_rollout_wrapper';
-COMMENT ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[]) IS 'who reads the twin: pilots, then a stable share of tenants; NULL keeps a value';
-REVOKE ALL ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[], name) IS 'who reads the twin: pilots, then a stable share of tenants; NULL keeps a value';
+REVOKE ALL ON FUNCTION partition_router.set_rollout(regclass, int, text[], text[], name) FROM PUBLIC;
+
+-- These two take the SQL of whoever calls, and so its search_path; they name nothing themselves.
+CREATE FUNCTION partition_router.explain_route_query(sql text) RETURNS TABLE (relation regclass, target regclass, tenant text, reason text)
+     LANGUAGE c STRICT STABLE
+     AS 'MODULE_PATHNAME', 'explain_route_query_wrapper';
+COMMENT ON FUNCTION partition_router.explain_route_query(text) IS 'what each place of a query that names a legacy would read, for this session, and why; runs nothing';
+
+CREATE FUNCTION partition_router.compare_plans(sql text) RETURNS TABLE (
+     side text,
+     cost double precision,
+     milliseconds double precision,
+     row_count bigint,
+     buffers_hit bigint,
+     buffers_read bigint,
+     partitions bigint,
+     plan jsonb
+)
+     LANGUAGE c STRICT VOLATILE
+     AS 'MODULE_PATHNAME', 'compare_plans_wrapper';
+COMMENT ON FUNCTION partition_router.compare_plans(text) IS 'runs a query on the legacy and on the twin, as the caller, and says what each took and how many partitions were read';
+
+CREATE FUNCTION partition_router.routing_counts() RETURNS TABLE (legacy regclass, target regclass, reason text, decisions bigint)
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'routing_counts_wrapper';
+COMMENT ON FUNCTION partition_router.routing_counts() IS 'internal: the rows of the view routing_stats';
+REVOKE ALL ON FUNCTION partition_router.routing_counts() FROM PUBLIC;
+
+CREATE FUNCTION partition_router.reset_routing_stats() RETURNS void
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'reset_routing_stats_wrapper';
+COMMENT ON FUNCTION partition_router.reset_routing_stats() IS 'begins to count routing decisions again, in this database';
+REVOKE ALL ON FUNCTION partition_router.reset_routing_stats() FROM PUBLIC;
 
 CREATE FUNCTION partition_router.abandon(relation regclass, dry_run boolean DEFAULT false) RETURNS void
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp

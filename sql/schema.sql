@@ -19,21 +19,29 @@ CREATE TABLE partition_router.pair (
     created_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
     live_at            timestamptz,
     verified_at        timestamptz,
-    verified_level     text CHECK (verified_level IN ('counts', 'checksum', 'rows'))
+    verified_level     text CHECK (verified_level IN ('counts', 'checksum', 'rows')),
+    refuted_at         timestamptz,
+    rollout_version    bigint NOT NULL DEFAULT 0,
+    layout_version     bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE partition_router.pair IS 'a legacy table and its partitioned twin, with the phase that the pair is in';
 COMMENT ON COLUMN partition_router.pair.base_name IS 'the legacy''s name when the twin was created: partitions and triggers are named after it';
 COMMENT ON COLUMN partition_router.pair.verified_at IS 'when both sides were last proven equal; NULL after a verify that failed';
+COMMENT ON COLUMN partition_router.pair.refuted_at IS 'when the last verify failed; NULL when it passed';
+COMMENT ON COLUMN partition_router.pair.rollout_version IS 'counts changes of the rollout: what was read together with this row is as it was while the row is';
+COMMENT ON COLUMN partition_router.pair.layout_version IS 'counts changes of the partitions: a snapshot that sees another number than a plan was made with does not run it';
 
 CREATE TABLE partition_router.rollout (
     pair_id    int PRIMARY KEY REFERENCES partition_router.pair ON DELETE CASCADE,
     percent    int NOT NULL DEFAULT 0 CHECK (percent BETWEEN 0 AND 100),
     pilots     text[] NOT NULL DEFAULT '{}',
     excluded   text[] NOT NULL DEFAULT '{}',
+    tenant_column name,
     changed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     changed_by name NOT NULL DEFAULT SESSION_USER
 );
 COMMENT ON TABLE partition_router.rollout IS 'which tenants read the twin of a pair';
+COMMENT ON COLUMN partition_router.rollout.tenant_column IS 'the legacy''s column that says whose a row is: where the session names no tenant, a query that asks for one value of it does';
 
 CREATE TABLE partition_router.policy (
     parent             regclass PRIMARY KEY,
@@ -121,6 +129,21 @@ CREATE TABLE partition_router.maintenance_event (
 );
 COMMENT ON TABLE partition_router.maintenance_event IS 'what maintenance did to which partition, and what failed, with its SQLSTATE';
 
+CREATE TABLE partition_router.shadow_read (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at          timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    query       text NOT NULL,
+    is_equal    boolean,
+    twin_rows   bigint NOT NULL,
+    legacy_rows bigint,
+    twin_ms     double precision NOT NULL,
+    legacy_ms   double precision,
+    error       text,
+    by_role     name NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE partition_router.shadow_read IS 'reads of a twin that also ran on the legacy, to compare: partition_router.shadow_sample';
+COMMENT ON COLUMN partition_router.shadow_read.is_equal IS 'whether both gave the same rows; NULL when the legacy gave an error';
+
 SELECT pg_catalog.pg_extension_config_dump('partition_router.pair', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.pair_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.rollout', '');
@@ -131,3 +154,5 @@ SELECT pg_catalog.pg_extension_config_dump('partition_router.run_event', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.run_event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.maintenance_event', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.maintenance_event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.shadow_read', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.shadow_read_id_seq', '');

@@ -85,6 +85,16 @@ CREATE VIEW partition_router.health AS
 SELECT relation, "check", status, message, mend FROM partition_router.health_checks();
 COMMENT ON VIEW partition_router.health IS 'one row a check: ok, warn or fail, with the call that mends it';
 
+CREATE VIEW partition_router.routing_stats AS
+SELECT r.legacy, r.target, r.reason, r.decisions
+FROM partition_router.routing_counts() r
+WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) r.legacy::oid);
+COMMENT ON VIEW partition_router.routing_stats IS 'how many reads were decided, by table, target and reason';
+
+CREATE VIEW partition_router.shadow_reads AS
+SELECT id, at, query, is_equal, twin_rows, legacy_rows, twin_ms, legacy_ms, error, by_role FROM partition_router.shadow_read;
+COMMENT ON VIEW partition_router.shadow_reads IS 'reads of a twin that also ran on the legacy: whether the rows were the same, and what each side took';
+
 CREATE VIEW partition_router.run_log AS
 SELECT id, at, legacy, operation, stage, detail, by_role FROM partition_router.run_event;
 COMMENT ON VIEW partition_router.run_log IS 'what each operation did, with rows, digests and durations';
@@ -94,6 +104,7 @@ SELECT id, at, parent, partition, action, status, row_count, sqlstate, message F
 COMMENT ON VIEW partition_router.maintenance_log IS 'what maintenance did to which partition, and what failed';
 
 GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress,
-    partition_router.health, partition_router.run_log, partition_router.maintenance_log TO pg_monitor;
+    partition_router.health, partition_router.run_log, partition_router.maintenance_log,
+    partition_router.routing_stats, partition_router.shadow_reads TO pg_monitor;
 GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
-    partition_router.health_checks() TO pg_monitor;
+    partition_router.health_checks(), partition_router.routing_counts() TO pg_monitor;

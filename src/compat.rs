@@ -57,10 +57,17 @@ pub unsafe fn file_of(relation: pg_sys::Relation) -> RelationFile {
     }
 }
 
+/// What is called for each node of a tree; true ends the walk.
+pub type TreeWalker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool;
+
+/// What gives each node of a tree its successor.
+pub type TreeMutator =
+    unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> *mut pg_sys::Node;
+
 /// Declares server functions as pgrx does for those that it binds: each call turns an ERROR of the server, which is a
 /// longjmp, into a panic that runs the destructors of the Rust frames it passes.
 macro_rules! server_functions {
-    ($(fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)?;)*) => {
+    ($($(#[$link:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)?;)*) => {
         $(
             /// See the function of the same name in the server's sources.
             ///
@@ -69,6 +76,7 @@ macro_rules! server_functions {
             #[allow(non_snake_case)]
             pub unsafe fn $name($($arg: $type),*) $(-> $result)? {
                 unsafe extern "C-unwind" {
+                    $(#[$link])*
                     fn $name($($arg: $type),*) $(-> $result)?;
                 }
                 // SAFETY: the guard catches the longjmp in a frame without destructors.
@@ -106,6 +114,32 @@ server_functions! {
         count: *mut i32,
         ranges: *mut *mut *mut pg_sys::varlena,
     );
+    #[cfg_attr(any(feature = "pg16", feature = "pg17", feature = "pg18"), link_name = "query_tree_walker_impl")]
+    fn query_tree_walker(
+        query: *mut pg_sys::Query,
+        walker: TreeWalker,
+        context: *mut std::ffi::c_void,
+        flags: c_int,
+    ) -> bool;
+    #[cfg_attr(any(feature = "pg16", feature = "pg17", feature = "pg18"), link_name = "expression_tree_walker_impl")]
+    fn expression_tree_walker(
+        node: *mut pg_sys::Node,
+        walker: TreeWalker,
+        context: *mut std::ffi::c_void,
+    ) -> bool;
+    #[cfg_attr(any(feature = "pg16", feature = "pg17", feature = "pg18"), link_name = "query_tree_mutator_impl")]
+    fn query_tree_mutator(
+        query: *mut pg_sys::Query,
+        mutator: TreeMutator,
+        context: *mut std::ffi::c_void,
+        flags: c_int,
+    ) -> *mut pg_sys::Query;
+    #[cfg_attr(any(feature = "pg16", feature = "pg17", feature = "pg18"), link_name = "expression_tree_mutator_impl")]
+    fn expression_tree_mutator(
+        node: *mut pg_sys::Node,
+        mutator: TreeMutator,
+        context: *mut std::ffi::c_void,
+    ) -> *mut pg_sys::Node;
     fn datum_image_eq(value1: pg_sys::Datum, value2: pg_sys::Datum, by_value: bool, length: c_int) -> bool;
 }
 
@@ -330,3 +364,270 @@ pub fn end_at_sigterm() {
 
 /// As POSIX numbers it.
 const SIGTERM: c_int = 15;
+
+/// The number of this backend's transaction, unlike any other of the backend.
+pub fn local_transaction() -> pg_sys::LocalTransactionId {
+    // SAFETY: a plain read.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+        {
+            (*pg_sys::MyProc).lxid
+        }
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        {
+            (*pg_sys::MyProc).vxid.lxid
+        }
+    }
+}
+
+/// Whether `snapshot` sees the row version that `tuple.t_self` points at, and `check` holds for it.
+///
+/// # Safety
+/// The relation is an open heap, `snapshot` is registered or active. The tuple is to be used in `check` only.
+pub unsafe fn fetch_version(
+    relation: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    tuple: &mut pg_sys::HeapTupleData,
+    check: impl FnOnce(pg_sys::HeapTuple) -> bool,
+) -> bool {
+    let mut buffer: pg_sys::Buffer = 0;
+    unsafe {
+        #[cfg(feature = "pg14")]
+        let found = pg_sys::heap_fetch(relation, snapshot, tuple, &mut buffer);
+        #[cfg(not(feature = "pg14"))]
+        let found = pg_sys::heap_fetch(relation, snapshot, tuple, &mut buffer, false);
+        if !found {
+            return false;
+        }
+        let holds = check(tuple);
+        pg_sys::ReleaseBuffer(buffer);
+        holds
+    }
+}
+
+/// As whom the rights on a range table entry are checked; invalid for the current user.
+///
+/// # Safety
+/// `entry` is a relation's entry in the range table of `query`.
+pub unsafe fn checked_as(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> pg_sys::Oid {
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            let _ = query;
+            (*entry).checkAsUser
+        }
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        {
+            (*pg_sys::getRTEPermissionInfo((*query).rteperminfos, entry)).checkAsUser
+        }
+    }
+}
+
+/// Takes the rights to check off a range table entry whose copy has them; what is left is read as `user`.
+///
+/// # Safety
+/// As for [`checked_as`].
+pub unsafe fn read_as(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, user: pg_sys::Oid) {
+    let _ = query;
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            let none = std::ptr::null_mut();
+            (*entry).requiredPerms = 0;
+            (*entry).checkAsUser = user;
+            (*entry).selectedCols = none;
+            (*entry).insertedCols = none;
+            (*entry).updatedCols = none;
+            (*entry).extraUpdatedCols = none;
+        }
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        {
+            // An entry without rights to check is read as the current user; the server has no place for another.
+            let _ = user;
+            (*entry).perminfoindex = 0;
+        }
+    }
+}
+
+/// Whether this transaction gave a relation a new file, as TRUNCATE does.
+///
+/// # Safety
+/// Within a transaction that has locked the relation.
+pub unsafe fn has_new_file(relation: pg_sys::Oid) -> bool {
+    unsafe {
+        let relation = pg_sys::RelationIdGetRelation(relation);
+        if relation.is_null() {
+            return false;
+        }
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let since = (*relation).rd_firstRelfilenodeSubid;
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        let since = (*relation).rd_firstRelfilelocatorSubid;
+        pg_sys::RelationClose(relation);
+        since != 0
+    }
+}
+
+/// What the server does for EXPLAIN of a query where no hook is set. Not guarded: errors pass as they are.
+///
+/// # Safety
+/// As for the hook.
+pub unsafe extern "C-unwind" fn explain_query(
+    query: *mut pg_sys::Query,
+    options: c_int,
+    into: *mut pg_sys::IntoClause,
+    es: *mut pg_sys::ExplainState,
+    text: *const std::ffi::c_char,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+) {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    {
+        unsafe extern "C-unwind" {
+            fn standard_ExplainOneQuery(
+                query: *mut pg_sys::Query,
+                options: c_int,
+                into: *mut pg_sys::IntoClause,
+                es: *mut pg_sys::ExplainState,
+                text: *const std::ffi::c_char,
+                params: pg_sys::ParamListInfo,
+                environment: *mut pg_sys::QueryEnvironment,
+            );
+        }
+        unsafe { standard_ExplainOneQuery(query, options, into, es, text, params, environment) };
+    }
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+    {
+        unsafe extern "C-unwind" {
+            fn pg_plan_query(
+                query: *mut pg_sys::Query,
+                text: *const std::ffi::c_char,
+                options: c_int,
+                params: pg_sys::ParamListInfo,
+            ) -> *mut pg_sys::PlannedStmt;
+            fn ExplainOnePlan(
+                plan: *mut pg_sys::PlannedStmt,
+                into: *mut pg_sys::IntoClause,
+                es: *mut pg_sys::ExplainState,
+                text: *const std::ffi::c_char,
+                params: pg_sys::ParamListInfo,
+                environment: *mut pg_sys::QueryEnvironment,
+                duration: *const pg_sys::instr_time,
+                buffers: *const pg_sys::BufferUsage,
+            );
+        }
+        unsafe {
+            let before = pg_sys::pgBufferUsage;
+            let start = std::time::Instant::now();
+            let plan = pg_plan_query(query, text, options, params);
+            let took = start.elapsed();
+            #[cfg(any(feature = "pg14", feature = "pg15"))]
+            let duration = pg_sys::instr_time {
+                tv_sec: took.as_secs() as _,
+                tv_nsec: took.subsec_nanos().into(),
+            };
+            #[cfg(feature = "pg16")]
+            let duration = pg_sys::instr_time {
+                ticks: took.as_nanos() as i64,
+            };
+            let mut used = pg_sys::BufferUsage::default();
+            pg_sys::BufferUsageAccumDiff(&mut used, &raw const pg_sys::pgBufferUsage, &before);
+            let buffers = if (*es).buffers {
+                &raw const used
+            } else {
+                std::ptr::null()
+            };
+            ExplainOnePlan(plan, into, es, text, params, environment, &duration, buffers);
+        }
+    }
+}
+
+/// Analyzes and rewrites a statement whose parameters have any types.
+///
+/// # Safety
+/// `statement` comes from parsing `text`.
+pub unsafe fn analyze(statement: *mut pg_sys::RawStmt, text: *const std::ffi::c_char) -> *mut pg_sys::List {
+    let mut types: *mut pg_sys::Oid = std::ptr::null_mut();
+    let mut count: c_int = 0;
+    unsafe {
+        #[cfg(feature = "pg14")]
+        {
+            let query = pg_sys::parse_analyze_varparams(statement, text, &mut types, &mut count);
+            pg_sys::pg_rewrite_query(query)
+        }
+        #[cfg(not(feature = "pg14"))]
+        {
+            pg_sys::pg_analyze_and_rewrite_varparams(
+                statement,
+                text,
+                &mut types,
+                &mut count,
+                std::ptr::null_mut(),
+            )
+        }
+    }
+}
+
+/// Runs a statement until it gives no more rows.
+///
+/// # Safety
+/// The executor has started it.
+pub unsafe fn run_to_the_end(desc: *mut pg_sys::QueryDesc) {
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::ExecutorRun(desc, pg_sys::ScanDirection::ForwardScanDirection, 0, true);
+        #[cfg(feature = "pg18")]
+        pg_sys::ExecutorRun(desc, pg_sys::ScanDirection::ForwardScanDirection, 0);
+    }
+}
+
+/// `Anum_pg_aggregate_aggsortop`, the same from PostgreSQL 14 to 18.
+const AGGSORTOP: pg_sys::AttrNumber = 16;
+
+/// The operator whose order an aggregate takes the first of, as `min` and `max` do; invalid for others.
+///
+/// # Safety
+/// Within a transaction.
+pub unsafe fn sort_operator(aggregate: pg_sys::Oid) -> pg_sys::Oid {
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::AGGFNOID as c_int,
+            pg_sys::Datum::from(aggregate),
+        );
+        if tuple.is_null() {
+            return pg_sys::Oid::INVALID;
+        }
+        let mut is_null = true;
+        let operator = pg_sys::SysCacheGetAttr(
+            pg_sys::SysCacheIdentifier::AGGFNOID as c_int,
+            tuple,
+            AGGSORTOP,
+            &mut is_null,
+        );
+        pg_sys::ReleaseSysCache(tuple);
+        pg_sys::Oid::from(operator.value() as u32)
+    }
+}
+
+/// The columns of a table's primary key; none when it has none.
+///
+/// # Safety
+/// The table is locked.
+pub unsafe fn primary_key(table: pg_sys::Oid) -> Vec<pg_sys::AttrNumber> {
+    unsafe {
+        let relation = pg_sys::relation_open(table, pg_sys::NoLock as c_int);
+        let columns = pg_sys::RelationGetIndexAttrBitmap(
+            relation,
+            pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY,
+        );
+        let mut found = vec![];
+        let mut member = pg_sys::bms_next_member(columns, -1);
+        while member >= 0 {
+            found.push((member + pg_sys::FirstLowInvalidHeapAttributeNumber) as pg_sys::AttrNumber);
+            member = pg_sys::bms_next_member(columns, member);
+        }
+        pg_sys::bms_free(columns);
+        pg_sys::relation_close(relation, pg_sys::NoLock as c_int);
+        found
+    }
+}

@@ -84,6 +84,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::init();
     sync::init();
     worker::init();
+    route::init();
     ddl::init();
 }
 

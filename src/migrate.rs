@@ -41,6 +41,7 @@ pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Pla
     execute::run(&plan, Mode::Run)?;
     let twin = load::oid_of(&spec.twin)?.ok_or_else(|| Error::Internal("the twin was not made".into()))?;
     register(&legacy, twin, &spec, request)?;
+    store::announce(legacy_oid);
     // The twin has the legacy's grants: rows written to it before sync begins would be in the way of the copy.
     sync::triggers::install_on_new_twin(&store::get(legacy_oid)?)?;
     store::log_run(

@@ -451,13 +451,13 @@ fn record(
         spi::execute(
             "UPDATE partition_router.pair
              SET verified_at = CASE WHEN $2 THEN pg_catalog.clock_timestamp() END,
-                 verified_level = CASE WHEN $2 THEN $3 END
+                 verified_level = CASE WHEN $2 THEN $3 END,
+                 refuted_at = CASE WHEN NOT $2 THEN pg_catalog.clock_timestamp() END
              WHERE id = $1",
             &[pair.id.into(), passed.into(), level.as_str().into()],
         )
     })?;
-    // SAFETY: sends an invalidation at commit, so that cached decisions are made again.
-    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(pair.legacy) };
+    store::announce(pair.legacy);
     let checksum = |tally: Tally| (level > Level::Counts).then(|| tally.checksum());
     let (hashed, unchanged) = look.area.counts();
     store::log_run(

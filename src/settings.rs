@@ -7,6 +7,8 @@ use std::time::Duration;
 static USE_PARTITIONED_TABLES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ENABLE_PARTITION_ROUTING: GucSetting<bool> = GucSetting::<bool>::new(true);
 static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static TRANSPARENT: GucSetting<bool> = GucSetting::<bool>::new(false);
+static SHADOW_SAMPLE: GucSetting<f64> = GucSetting::<f64>::new(0.0);
 static LOG_PARTITION_ROUTING: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ENABLE_PARTITION_MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static CARRY_DDL: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -38,6 +40,24 @@ pub fn init() {
         c"The tenant that routing decides for when a call names none.",
         c"Set it with SET LOCAL at the start of a transaction.",
         &TENANT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"partition_router.transparent",
+        c"Plain SQL that names the legacy is routed, too, with no change to the application.",
+        c"Off: only partition_router.route() says what to read.",
+        &TRANSPARENT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_float_guc(
+        c"partition_router.shadow_sample",
+        c"The share of routed reads that also run on the other side, to compare.",
+        c"0 is none, 1 is all. What differs is in partition_router.shadow_reads.",
+        &SHADOW_SAMPLE,
+        0.0,
+        1.0,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -121,6 +141,15 @@ pub fn tenant() -> Option<String> {
         .get()
         .and_then(|t| t.into_string().ok())
         .filter(|t| !t.is_empty())
+}
+
+pub fn transparent() -> bool {
+    TRANSPARENT.get()
+}
+
+/// From 0 to 1.
+pub fn shadow_sample() -> f64 {
+    SHADOW_SAMPLE.get()
 }
 
 pub fn log_partition_routing() -> bool {

@@ -1,8 +1,9 @@
 //! The one way to run SQL. Rows come back as one `jsonb` column and are parsed into typed structs; values go in
-//! as parameters, names through [`crate::ident`].
+//! as parameters, names through [`crate::ident`]. What runs here reads the tables that it names: it is not routed.
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
+use crate::route::choose::Unrouted;
 use pgrx::JsonB;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -25,11 +26,13 @@ fn parse<T: DeserializeOwned>(table: pgrx::spi::SpiTupleTable<'_>) -> Result<Vec
 
 /// The rows of a query whose only column is `jsonb`. Assigns no transaction id, so it also works on a standby.
 pub fn rows<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec<T>> {
+    let _unrouted = Unrouted::new();
     Spi::connect(|client| parse(client.select(query, None, args)?))
 }
 
 /// The first row of a query whose only column is `jsonb`.
 pub fn row<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Option<T>> {
+    let _unrouted = Unrouted::new();
     Spi::connect(|client| {
         let table = client.select(query, Some(1), args)?;
         Ok(parse(table)?.pop())
@@ -55,6 +58,7 @@ pub fn latest_rows<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec
 
 /// As [`rows`], but under the active snapshot also in a transaction that has written, where a statement would take its own.
 pub fn rows_in_snapshot<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec<T>> {
+    let _unrouted = Unrouted::new();
     let query = CString::new(query).map_err(|e| Error::Internal(e.to_string()))?;
     let mut types: Vec<_> = args.iter().map(|arg| arg.oid()).collect();
     let mut values: Vec<_> = args
@@ -104,10 +108,12 @@ pub fn rows_in_snapshot<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Resul
 
 /// The first row that a statement which changes something returns, as one `jsonb` column.
 pub fn returning<T: DeserializeOwned>(statement: &str, args: &[Arg]) -> Result<Option<T>> {
+    let _unrouted = Unrouted::new();
     Spi::connect_mut(|client| Ok(parse(client.update(statement, None, args)?)?.pop()))
 }
 
 /// Runs a statement that changes something; gives the number of rows that it processed.
 pub fn execute(statement: &str, args: &[Arg]) -> Result<u64> {
+    let _unrouted = Unrouted::new();
     Spi::connect_mut(|client| Ok(client.update(statement, None, args)?.len() as u64))
 }

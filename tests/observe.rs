@@ -10,13 +10,15 @@ const TABLES: &[&str] = &[
     "INSERT INTO revenues (at) SELECT date '2026-08-01' + g FROM generate_series(1, 90) g",
 ];
 
-const VIEWS: [&str; 6] = [
+const VIEWS: [&str; 8] = [
     "status",
     "partitions",
     "progress",
     "health",
     "run_log",
     "maintenance_log",
+    "routing_stats",
+    "shadow_reads",
 ];
 
 fn live(name: &str) -> (Database, Client) {
@@ -244,7 +246,7 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
         ),
         (
             "set_rollout",
-            "relation regclass, percent integer DEFAULT NULL::integer, pilots text[] DEFAULT NULL::text[], excluded text[] DEFAULT NULL::text[]",
+            "relation regclass, percent integer DEFAULT NULL::integer, pilots text[] DEFAULT NULL::text[], excluded text[] DEFAULT NULL::text[], tenant_column name DEFAULT NULL::name",
         ),
         ("abandon", "relation regclass, dry_run boolean DEFAULT false"),
         (
@@ -357,7 +359,16 @@ fn the_public_may_call_nothing_that_changes_state_and_read_no_table() {
         "SELECT p.proname::text FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
          WHERE p.pronamespace = 'partition_router'::regnamespace AND a.grantee = 0 ORDER BY 1",
     );
-    assert_eq!(allowed, ["explain_route", "is_replication_worker", "route"]);
+    assert_eq!(
+        allowed,
+        [
+            "compare_plans",
+            "explain_route",
+            "explain_route_query",
+            "is_replication_worker",
+            "route"
+        ]
+    );
     let readable = texts(
         &mut client,
         "SELECT c.relname::text FROM pg_class c, aclexplode(c.relacl) a
@@ -366,11 +377,11 @@ fn the_public_may_call_nothing_that_changes_state_and_read_no_table() {
     assert!(readable.is_empty(), "{readable:?}");
     let create = "SELECT has_schema_privilege('public', 'partition_router', 'CREATE')";
     assert!(!one::<bool>(&mut client, create));
-    // Functions pin the search_path that they run with.
+    // Functions pin the search_path that they run with, but for those that take SQL of the caller's.
     let unpinned = texts(
         &mut client,
         "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'partition_router'::regnamespace
-         AND prokind = 'f' AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND proname <> 'is_replication_worker'
+         AND prokind = 'f' AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND proname NOT IN ('is_replication_worker', 'explain_route_query', 'compare_plans')
          AND NOT coalesce(proconfig::text, '') LIKE '%search_path=pg_catalog, pg_temp%'",
     );
     assert!(unpinned.is_empty(), "{unpinned:?}");

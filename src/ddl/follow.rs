@@ -221,6 +221,9 @@ impl Following {
         {
             store::set_partition_key(&self.pair, key)?;
         }
+        for (before, after) in change.renamed_columns() {
+            store::rename_tenant_column(&self.pair, before, after)?;
+        }
         let done = self.follow(&change, other)?;
         if done.is_empty() {
             return Ok(());

@@ -5,7 +5,7 @@ use super::pairs;
 use crate::backfill::state::Stage;
 use crate::backfill::{copy, copy_stage};
 use crate::error::Result;
-use crate::pair::{Pair, Phase};
+use crate::pair::{Pair, Phase, store};
 use crate::sync::triggers;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
@@ -21,6 +21,7 @@ pub fn welcome(pair: &Pair, before: &[u32]) -> Result<()> {
         .iter()
         .filter(|p| !before.contains(&p.oid))
     {
+        store::change_layout(pair.twin)?;
         let oid = Oid::from(partition.oid);
         let what = format!("make {} a partition of a twin", partition.name);
         if pairs::kind(oid) == pg_sys::RELKIND_FOREIGN_TABLE {

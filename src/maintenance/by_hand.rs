@@ -153,6 +153,7 @@ pub fn drop_partition(partition: Oid, mode: Mode) -> Result<()> {
     }
     let paired = target.pair.as_ref().is_some_and(|pair| pair.phase.is_in_step());
     budget::within_budget(partition, || {
+        pair::store::change_layout(table.oid())?;
         as_user(table.owner(), || {
             let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", victim.name);
             spi::execute(&lock, &[])?;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::RelName;
 use crate::locks::budget;
-use crate::pair::Pair;
+use crate::pair::{Pair, store};
 use crate::plan::maintain::{self, NewPartition, Parent, Range};
 use crate::plan::sync_triggers::{self, Part, Place, Purpose};
 use crate::session::{PinnedSettings, as_user, with_own_tables};
@@ -71,6 +71,7 @@ pub fn plan_of(managed: &Managed, partition: &RangePartition) -> Result<Option<(
 /// Makes a partition as the table's owner, within the lock budget; gives the number of rows that moved into it.
 pub fn run(parent: Oid, owner: Oid, parts: &NewPartition) -> Result<u64> {
     budget::within_budget(parent, || {
+        store::change_layout(parent)?;
         as_user(owner, || execute::run(&parts.create, Mode::Run))?;
         let moved = move_rows(owner, parts)?;
         as_user(owner, || execute::run(&parts.attach, Mode::Run))?;

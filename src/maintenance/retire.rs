@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, RelName};
 use crate::locks::budget;
-use crate::pair::{Pair, Phase};
+use crate::pair::{Pair, Phase, store};
 use crate::plan::Plan;
 use crate::plan::maintain::{Parent, Range};
 use crate::plan::retire::{self, Fate, Paired};
@@ -156,6 +156,9 @@ fn batch(paired: &Paired) -> Result<u64> {
 fn finish(managed: &Managed, leaving: &Leaving, partition: Oid, owner: Oid) -> Result<Progress> {
     let paired = leaving.paired();
     budget::within_budget(partition, || {
+        if let Some(pair) = in_step(managed) {
+            store::change_layout(pair.twin)?;
+        }
         as_user(owner, || {
             execute::run(&paired.lock(), Mode::Run)?;
             if !has_rows(&leaving.partition, "true")? {

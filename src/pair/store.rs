@@ -241,7 +241,33 @@ pub fn set_phase(pair: &Pair, phase: Phase) -> Result<()> {
             &[pair.id.into(), phase.as_str().into()],
         )
     })?;
+    announce(pair.legacy);
     Ok(())
+}
+
+/// The partitions of `parent` are about to change. If it is the twin of a pair, snapshots older than this transaction read
+/// the legacy: rows that they see may be in no partition in which a plan looks for them. To be called before strong
+/// locks are taken, since it waits for whoever changes the pair.
+pub fn change_layout(parent: Oid) -> Result<()> {
+    session::with_own_tables(|| {
+        spi::execute(
+            "UPDATE partition_router.pair SET layout_version = layout_version + 1 WHERE twin::oid = $1",
+            &[parent.into()],
+        )
+    })?;
+    Ok(())
+}
+
+/// Makes every session plan its statements on a legacy again, when this transaction has committed: the plans that it keeps
+/// may read the other side by then.
+pub fn announce(legacy: Oid) {
+    if crate::ddl::pairs::exists(legacy) {
+        #[allow(unsafe_code)]
+        // SAFETY: queues a message; the relation exists.
+        unsafe {
+            pgrx::pg_sys::CacheInvalidateRelcacheByRelid(legacy)
+        };
+    }
 }
 
 /// Forgets a pair, with its policy.
@@ -256,6 +282,7 @@ pub fn delete(pair: &Pair) -> Result<()> {
             &[pair.id.into()],
         )
     })?;
+    announce(pair.legacy);
     Ok(())
 }
 
@@ -270,6 +297,21 @@ pub fn log_run(legacy: &str, operation: &str, stage: &str, detail: serde_json::V
                 stage.into(),
                 pgrx::JsonB(detail).into(),
             ],
+        )
+    })?;
+    Ok(())
+}
+
+/// A column of the legacy has another name now.
+pub fn rename_tenant_column(pair: &Pair, before: &Ident, after: &Ident) -> Result<()> {
+    session::with_own_tables(|| {
+        spi::execute(
+            "WITH renamed AS (
+                 UPDATE partition_router.rollout SET tenant_column = $3 WHERE pair_id = $1 AND tenant_column = $2
+                 RETURNING pair_id)
+             UPDATE partition_router.pair SET rollout_version = rollout_version + 1
+             WHERE id IN (SELECT pair_id FROM renamed)",
+            &[pair.id.into(), before.as_str().into(), after.as_str().into()],
         )
     })?;
     Ok(())

@@ -114,6 +114,14 @@ impl Change<'_> {
         self.after.column_number(number).map(|column| &column.name)
     }
 
+    /// Columns that have another name now: the old one and the new one.
+    pub fn renamed_columns(&self) -> impl Iterator<Item = (&Ident, &Ident)> {
+        self.before.columns.iter().filter_map(|old| {
+            let new = self.after.column_number(old.number)?;
+            (new.name != old.name).then_some((&old.name, &new.name))
+        })
+    }
+
     /// Foreign keys that the statement has proven.
     pub fn validated_keys(&self) -> impl Iterator<Item = &Ident> {
         let was_unproven = |oid| {

@@ -2,41 +2,178 @@
 //! the share of tenants, the setting.
 
 use crate::pair::Phase;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
 use xxhash_rust::xxh3::xxh3_64;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     Legacy,
     Twin,
 }
 
 /// Who reads the twin.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rollout {
     /// The share of tenants, 0 to 100.
     pub percent: i32,
-    pub pilots: Vec<String>,
-    pub excluded: Vec<String>,
+    pub pilots: HashSet<String>,
+    pub excluded: HashSet<String>,
+}
+
+/// Whether both sides were found equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// By the last verify.
+    Proven,
+    /// The last verify found a difference, so many seconds after 1970.
+    Refuted(i64),
+    /// There was no verify.
+    None,
 }
 
 /// All that a decision depends on.
 #[derive(Debug, Clone)]
-pub struct Inputs {
+pub struct Inputs<'a> {
     pub routing_enabled: bool,
     pub phase: Phase,
-    /// The last verify found both sides equal.
-    pub proven: bool,
+    pub proof: Proof,
     /// What the call asks for.
     pub requested: Option<bool>,
     pub use_partitioned_tables: bool,
-    pub tenant: Option<String>,
-    pub rollout: Rollout,
+    pub tenant: Option<&'a str>,
+    pub rollout: &'a Rollout,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
     pub side: Side,
-    pub reason: String,
+    pub reason: Reason,
+}
+
+/// Why a side is read. The texts are in the reference; tools may depend on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    NotPaired,
+    LegacyGone,
+    KillSwitch,
+    Phase(Phase),
+    Unproven(Proof),
+    AskedFor,
+    Excluded,
+    Pilot,
+    Share(i32),
+    Setting,
+    Default,
+    /// What keeps a statement on the legacy that would read the twin otherwise.
+    Kept(Kept),
+}
+
+/// What keeps plain SQL on the legacy. The numbers are kept in plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kept {
+    NotTransparent = 1,
+    Writes,
+    LocksRows,
+    SystemColumn,
+    Tablesample,
+    Only,
+    Cursor,
+    WriteUnderWay,
+    Truncated,
+    Layout,
+    Columns,
+    TwinGone,
+    Replication,
+    Internal,
+}
+
+impl Kept {
+    const ALL: [Kept; 14] = [
+        Kept::NotTransparent,
+        Kept::Writes,
+        Kept::LocksRows,
+        Kept::SystemColumn,
+        Kept::Tablesample,
+        Kept::Only,
+        Kept::Cursor,
+        Kept::WriteUnderWay,
+        Kept::Truncated,
+        Kept::Layout,
+        Kept::Columns,
+        Kept::TwinGone,
+        Kept::Replication,
+        Kept::Internal,
+    ];
+
+    /// The one with this number.
+    pub fn from_number(number: u8) -> Option<Kept> {
+        Kept::ALL.into_iter().find(|kept| *kept as u8 == number)
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Kept::NotTransparent => "transparent is off",
+            Kept::Writes => "the statement writes",
+            Kept::LocksRows => "the statement locks rows",
+            Kept::SystemColumn => "a system column is read",
+            Kept::Tablesample => "TABLESAMPLE",
+            Kept::Only => "ONLY",
+            Kept::Cursor => "an updatable cursor",
+            Kept::WriteUnderWay => "a write is under way",
+            Kept::Truncated => "truncated in this transaction",
+            Kept::Layout => "the snapshot is older than a change of partitions",
+            Kept::Columns => "the columns differ",
+            Kept::TwinGone => "the twin is gone",
+            Kept::Replication => "a worker of replication reads",
+            Kept::Internal => "partition_router itself reads",
+        }
+    }
+}
+
+impl Reason {
+    /// As the counters have it: without what would make another text of it each time.
+    pub fn counted(self) -> Cow<'static, str> {
+        match self {
+            Reason::Unproven(_) => "not proven equal".into(),
+            other => other.text(),
+        }
+    }
+
+    pub fn text(self) -> Cow<'static, str> {
+        match self {
+            Reason::NotPaired => "not in a pair".into(),
+            Reason::LegacyGone => "the legacy is gone".into(),
+            Reason::KillSwitch => "kill switch".into(),
+            Reason::Phase(phase) => format!("phase is {phase}").into(),
+            Reason::Unproven(Proof::Refuted(at)) => match minute_of(at) {
+                Some(minute) => format!("not proven equal since {minute}").into(),
+                None => "not proven equal".into(),
+            },
+            Reason::Unproven(_) => "not proven equal".into(),
+            Reason::AskedFor => "asked for".into(),
+            Reason::Excluded => "excluded".into(),
+            Reason::Pilot => "pilot".into(),
+            Reason::Share(percent) => format!("in the first {percent} %").into(),
+            Reason::Setting => "setting".into(),
+            Reason::Default => "default".into(),
+            Reason::Kept(kept) => kept.text().into(),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+/// A moment to the minute, in UTC. `None` outside of the years that a calendar has.
+fn minute_of(seconds: i64) -> Option<String> {
+    let at = jiff::Timestamp::from_second(seconds).ok()?;
+    Some(at.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
 /// A tenant's place among a hundred: the same on every server and in every version (XXH3 of its text, modulo 100).
@@ -45,48 +182,49 @@ pub fn bucket(tenant: &str) -> u64 {
 }
 
 pub fn decide(inputs: &Inputs) -> Decision {
-    let legacy = |reason: &str| Decision {
+    let legacy = |reason| Decision {
         side: Side::Legacy,
-        reason: reason.into(),
+        reason,
     };
-    let twin = |reason: &str| Decision {
+    let twin = |reason| Decision {
         side: Side::Twin,
-        reason: reason.into(),
+        reason,
     };
     if inputs.phase == Phase::Done {
-        return twin("the legacy is gone");
+        return twin(Reason::LegacyGone);
     }
     if !inputs.routing_enabled {
-        return legacy("kill switch");
+        return legacy(Reason::KillSwitch);
     }
     if !inputs.phase.is_in_step() {
-        return legacy(&format!("phase is {}", inputs.phase));
+        return legacy(Reason::Phase(inputs.phase));
     }
-    if !inputs.proven {
-        return legacy("not proven equal");
+    if inputs.proof != Proof::Proven {
+        return legacy(Reason::Unproven(inputs.proof));
     }
     match inputs.requested {
-        Some(true) => return twin("asked for"),
-        Some(false) => return legacy("asked for"),
+        Some(true) => return twin(Reason::AskedFor),
+        Some(false) => return legacy(Reason::AskedFor),
         None => {}
     }
-    if let Some(tenant) = &inputs.tenant {
-        if inputs.rollout.excluded.contains(tenant) {
-            return legacy("excluded");
+    let rollout = inputs.rollout;
+    if let Some(tenant) = inputs.tenant {
+        if rollout.excluded.contains(tenant) {
+            return legacy(Reason::Excluded);
         }
-        if inputs.rollout.pilots.contains(tenant) {
-            return twin("pilot");
+        if rollout.pilots.contains(tenant) {
+            return twin(Reason::Pilot);
         }
-        if bucket(tenant) < inputs.rollout.percent.max(0) as u64 {
-            return twin(&format!("in the first {} %", inputs.rollout.percent));
+        if bucket(tenant) < rollout.percent.max(0) as u64 {
+            return twin(Reason::Share(rollout.percent));
         }
-    } else if inputs.rollout.percent >= 100 {
-        return twin("in the first 100 %");
+    } else if rollout.percent >= 100 {
+        return twin(Reason::Share(100));
     }
     if inputs.use_partitioned_tables {
-        twin("setting")
+        twin(Reason::Setting)
     } else {
-        legacy("default")
+        legacy(Reason::Default)
     }
 }
 
@@ -94,100 +232,98 @@ pub fn decide(inputs: &Inputs) -> Decision {
 mod tests {
     use super::*;
 
-    fn inputs() -> Inputs {
+    fn rollout(percent: i32, pilots: &[&str], excluded: &[&str]) -> Rollout {
+        let set = |names: &[&str]| names.iter().map(|n| n.to_string()).collect();
+        Rollout {
+            percent,
+            pilots: set(pilots),
+            excluded: set(excluded),
+        }
+    }
+
+    fn inputs(rollout: &Rollout) -> Inputs<'_> {
         Inputs {
             routing_enabled: true,
             phase: Phase::Live,
-            proven: true,
+            proof: Proof::Proven,
             requested: None,
             use_partitioned_tables: false,
-            tenant: Some("42".into()),
-            rollout: Rollout::default(),
+            tenant: Some("42"),
+            rollout,
         }
+    }
+
+    fn decided(inputs: &Inputs) -> (Side, String) {
+        let decision = decide(inputs);
+        (decision.side, decision.reason.to_string())
     }
 
     #[test]
     fn the_legacy_is_read_by_default() {
         assert_eq!(
-            decide(&inputs()),
-            Decision {
-                side: Side::Legacy,
-                reason: "default".into()
-            }
+            decided(&inputs(&Rollout::default())),
+            (Side::Legacy, "default".into())
         );
     }
 
     #[test]
     fn the_kill_switch_beats_everything() {
+        let all = rollout(100, &["42"], &[]);
         let killed = Inputs {
             routing_enabled: false,
             requested: Some(true),
             use_partitioned_tables: true,
-            rollout: Rollout {
-                percent: 100,
-                pilots: vec!["42".into()],
-                excluded: vec![],
-            },
-            ..inputs()
+            ..inputs(&all)
         };
-        assert_eq!(decide(&killed).reason, "kill switch");
-        assert_eq!(decide(&killed).side, Side::Legacy);
+        assert_eq!(decided(&killed), (Side::Legacy, "kill switch".into()));
     }
 
     #[test]
     fn an_unproven_twin_is_never_read() {
+        let all = rollout(100, &["42"], &[]);
         for phase in [Phase::Prepared, Phase::Copying] {
             let early = Inputs {
                 phase,
                 requested: Some(true),
-                ..inputs()
+                ..inputs(&all)
             };
-            assert_eq!(decide(&early).side, Side::Legacy);
+            assert_eq!(decided(&early), (Side::Legacy, format!("phase is {phase}")));
         }
-        let unproven = Inputs {
-            proven: false,
-            requested: Some(true),
-            ..inputs()
-        };
-        assert_eq!(decide(&unproven).reason, "not proven equal");
+        for (proof, reason) in [
+            (Proof::None, "not proven equal"),
+            (
+                Proof::Refuted(1_795_255_245),
+                "not proven equal since 2026-11-21 10:00",
+            ),
+        ] {
+            let unproven = Inputs {
+                proof,
+                requested: Some(true),
+                ..inputs(&all)
+            };
+            assert_eq!(decided(&unproven), (Side::Legacy, reason.into()));
+            assert_eq!(decide(&unproven).reason.counted(), "not proven equal");
+        }
     }
 
     #[test]
     fn excluded_beats_pilot_and_pilot_beats_share() {
-        let both = Inputs {
-            rollout: Rollout {
-                percent: 100,
-                pilots: vec!["42".into()],
-                excluded: vec!["42".into()],
-            },
-            ..inputs()
-        };
-        assert_eq!(decide(&both).reason, "excluded");
-        let pilot = Inputs {
-            rollout: Rollout {
-                percent: 0,
-                pilots: vec!["42".into()],
-                excluded: vec![],
-            },
-            ..inputs()
-        };
-        assert_eq!(decide(&pilot).reason, "pilot");
+        let both = rollout(100, &["42"], &["42"]);
+        assert_eq!(decided(&inputs(&both)), (Side::Legacy, "excluded".into()));
+        let pilot = rollout(0, &["42"], &[]);
+        assert_eq!(decided(&inputs(&pilot)), (Side::Twin, "pilot".into()));
     }
 
     #[test]
     fn raising_the_share_only_ever_adds_tenants() {
         let reads_twin = |tenant: u32, percent| {
-            let rollout = Rollout {
-                percent,
-                ..Rollout::default()
+            let rollout = rollout(percent, &[], &[]);
+            let tenant = tenant.to_string();
+            let inputs = Inputs {
+                tenant: Some(&tenant),
+                ..inputs(&rollout)
             };
-            decide(&Inputs {
-                tenant: Some(tenant.to_string()),
-                rollout,
-                ..inputs()
-            })
-            .side
-                == Side::Twin
+            decide(&inputs).side == Side::Twin
         };
         let mut counts = vec![];
         for percent in [10, 25, 50, 100] {
@@ -210,21 +346,21 @@ mod tests {
 
     #[test]
     fn what_the_call_asks_for_beats_the_rollout() {
+        let all = rollout(100, &["42"], &[]);
         let asked = Inputs {
             requested: Some(false),
             use_partitioned_tables: true,
-            rollout: Rollout {
-                percent: 100,
-                ..Rollout::default()
-            },
-            ..inputs()
+            ..inputs(&all)
         };
-        assert_eq!(
-            decide(&asked),
-            Decision {
-                side: Side::Legacy,
-                reason: "asked for".into()
-            }
-        );
+        assert_eq!(decided(&asked), (Side::Legacy, "asked for".into()));
+    }
+
+    #[test]
+    fn numbers_of_what_keeps_a_statement_lead_back_to_it() {
+        for kept in Kept::ALL {
+            assert_eq!(Kept::from_number(kept as u8), Some(kept));
+        }
+        assert_eq!(Kept::from_number(0), None);
+        assert_eq!(Kept::from_number(Kept::ALL.len() as u8 + 1), None);
     }
 }

@@ -34,12 +34,22 @@ pub fn cluster_sh(arguments: &[&str]) -> String {
 impl Cluster {
     /// Starts a server of its own, with further settings (`name=value`).
     pub fn start(settings: &[&str]) -> Cluster {
+        Cluster::started("start", &[], settings)
+    }
+
+    /// A hot standby of this server.
+    pub fn standby(&self, settings: &[&str]) -> Cluster {
+        Cluster::started("standby", &[self.directory()], settings)
+    }
+
+    fn started(verb: &str, of: &[&str], settings: &[&str]) -> Cluster {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join(format!("target/clusters/{}_{number}", std::process::id()));
         let path = directory.to_str().expect("the path is UTF-8").to_string();
-        let mut arguments = vec!["start", path.as_str()];
+        let mut arguments = vec![verb, path.as_str()];
+        arguments.extend(of);
         for setting in settings {
             arguments.extend(["-c", setting]);
         }

@@ -145,8 +145,43 @@ fn rows_written_from_both_sides_in_opposite_order_deadlock_at_worst() {
         let mine = outcome(&mut a, "UPDATE a SET n = n + 1, d = d + 1 WHERE id <= 50");
         let other = other.join().expect("the session ends");
         for code in [mine, other] {
-            assert!(["", "40P01"].contains(&code.as_str()), "{code}");
+            // 40001: the row that it waited for has moved to another partition.
+            assert!(["", "40P01", "40001"].contains(&code.as_str()), "{code}");
         }
         assert_eq!(pair.rows(), 100);
+    }
+}
+
+#[test]
+fn a_write_that_waits_for_a_row_that_moves_is_not_taken_for_one_of_no_row() {
+    for mover in ["a", "a_partitioned"] {
+        let mut pair = Pair::plain("meets_move");
+        let add = "UPDATE a_partitioned SET n = n + 1 WHERE id = 1";
+        let to_month =
+            |month: &str| format!("UPDATE {mover} SET d = date '2026-{month}-10', n = n + 10 WHERE id = 1");
+        // A partitioned table's own UPDATE says 40001; the row within its month is waited for and changed.
+        assert_eq!(
+            meet(&mut pair, &to_month("02"), add, "COMMIT"),
+            "40001",
+            "{mover}"
+        );
+        assert_eq!(meet(&mut pair, &to_month("03"), add, "ROLLBACK"), "", "{mover}");
+        assert_eq!(pair.one::<i32>("SELECT n FROM a WHERE id = 1"), 12, "{mover}");
+        let stays = format!("UPDATE {mover} SET d = date '2026-02-11' WHERE id = 1");
+        assert!(["", "40001"].contains(&meet(&mut pair, &stays, add, "COMMIT").as_str()));
+        // A write on the legacy waits there, and adds.
+        let before: i32 = pair.one("SELECT n FROM a WHERE id = 1");
+        let on_legacy = "UPDATE a SET n = n + 1 WHERE id = 1";
+        assert_eq!(
+            meet(&mut pair, &to_month("03"), on_legacy, "COMMIT"),
+            "",
+            "{mover}"
+        );
+        assert_eq!(
+            pair.one::<i32>("SELECT n FROM a WHERE id = 1"),
+            before + 11,
+            "{mover}"
+        );
+        pair.rows();
     }
 }

@@ -1,8 +1,6 @@
-//! Which side a read uses, and why.
+//! `route`, `explain_route` and `set_rollout`: which side, and why.
 
-mod common;
-
-use common::{Database, one, plant, run, sqlstate};
+use crate::common::{Database, one, plant, run, sqlstate};
 use postgres::Client;
 
 const TABLES: &[&str] = &[
@@ -110,9 +108,14 @@ fn after_a_verify_that_failed_the_twin_is_not_read() {
     assert_eq!(explain(c, "'revenues'"), "revenues_partitioned setting");
     plant(c, "revenues", &["DELETE FROM revenues WHERE id = 1"]);
     run(c, &["SELECT partition_router.verify('revenues')"]);
-    assert_eq!(explain(c, "'revenues'"), "revenues not proven equal");
+    let refused: String = one(
+        c,
+        "SELECT to_char(refuted_at AT TIME ZONE 'UTC', '\"revenues not proven equal since \"YYYY-MM-DD HH24:MI')
+         FROM partition_router.pair",
+    );
+    assert_eq!(explain(c, "'revenues'"), refused);
     run(c, &["SELECT partition_router.repair('revenues')"]);
-    assert_eq!(explain(c, "'revenues'"), "revenues not proven equal");
+    assert_eq!(explain(c, "'revenues'"), refused);
     run(c, &["SELECT partition_router.verify('revenues')"]);
     assert_eq!(explain(c, "'revenues'"), "revenues_partitioned setting");
 }
@@ -338,7 +341,9 @@ fn the_settings_have_the_defaults_of_the_design() {
             "partition_router.enable_partition_routing on user bool",
             "partition_router.lock_timeout 100 ms user integer",
             "partition_router.log_partition_routing off user bool",
+            "partition_router.shadow_sample 0 user real",
             "partition_router.tenant  user string",
+            "partition_router.transparent off user bool",
             "partition_router.use_partitioned_tables off user bool",
             "partition_router.verify_interval 1440 min user integer",
             "partition_router.verify_workers 1 user integer",

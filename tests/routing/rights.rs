@@ -1,0 +1,185 @@
+//! Rights are those on the legacy.
+
+use crate::Routed;
+use crate::common::{run, sqlstate, texts};
+
+struct Reader {
+    routed: Routed,
+    role: String,
+    client: postgres::Client,
+}
+
+impl Reader {
+    /// A role without a right on either side, whose plain SQL is routed to the twin.
+    fn new(test: &str) -> Reader {
+        let mut routed = Routed::new(test);
+        let role = format!("reader_{}", routed.database.name);
+        routed.run(&[&format!("CREATE ROLE {role} LOGIN")]);
+        let mut client = routed.database.connect_as(&role);
+        run(
+            &mut routed.client,
+            &[
+                "CREATE FUNCTION load() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS
+               $$ BEGIN LOAD 'partition_router'; RETURN 1; END $$",
+            ],
+        );
+        run(
+            &mut client,
+            &[
+                "SELECT load()",
+                "SET partition_router.transparent = on",
+                "SET partition_router.use_partitioned_tables = on",
+            ],
+        );
+        Reader { routed, role, client }
+    }
+
+    fn admin(&mut self, statements: &[&str]) {
+        let statements: Vec<_> = statements.iter().map(|s| s.replace("$R", &self.role)).collect();
+        for statement in statements {
+            self.routed.run(&[&statement]);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.admin(&["DROP OWNED BY $R", "DROP ROLE $R"]);
+        }
+    }
+}
+
+#[test]
+fn who_may_read_the_legacy_needs_no_right_on_the_twin() {
+    let mut reader = Reader::new("no_right");
+    assert_eq!(sqlstate(&mut reader.client, "SELECT side FROM revenues"), "42501");
+    reader.admin(&["GRANT SELECT ON revenues TO $R"]);
+    assert_eq!(texts(&mut reader.client, crate::SIDE), ["twin"]);
+    let direct = "SELECT side FROM revenues_partitioned";
+    assert_eq!(sqlstate(&mut reader.client, direct), "42501");
+    run(
+        &mut reader.client,
+        &["PREPARE p AS SELECT DISTINCT side FROM revenues"],
+    );
+    assert_eq!(texts(&mut reader.client, "EXECUTE p"), ["twin"]);
+    reader.admin(&["REVOKE SELECT ON revenues FROM $R"]);
+    assert_eq!(sqlstate(&mut reader.client, "EXECUTE p"), "42501");
+    assert_eq!(sqlstate(&mut reader.client, crate::SIDE), "42501");
+}
+
+#[test]
+fn a_right_on_the_twin_is_none_on_the_legacy() {
+    let mut reader = Reader::new("twin_right");
+    reader.admin(&["GRANT SELECT ON revenues_partitioned TO $R"]);
+    assert_eq!(sqlstate(&mut reader.client, crate::SIDE), "42501");
+    assert_eq!(
+        texts(
+            &mut reader.client,
+            "SELECT DISTINCT side FROM revenues_partitioned"
+        ),
+        ["twin"]
+    );
+}
+
+#[test]
+fn column_privileges_are_the_legacys() {
+    let mut reader = Reader::new("columns");
+    reader.admin(&["GRANT SELECT (id, side) ON revenues TO $R"]);
+    let c = &mut reader.client;
+    assert_eq!(
+        texts(c, "SELECT DISTINCT side FROM revenues WHERE id > 3"),
+        ["twin"]
+    );
+    for refused in [
+        "SELECT * FROM revenues",
+        "SELECT amount FROM revenues",
+        "SELECT id FROM revenues WHERE amount > 3",
+        "SELECT r FROM revenues r",
+        "SELECT count(amount) FROM revenues",
+        "SELECT a.id FROM revenues a JOIN revenues b USING (id, org)",
+    ] {
+        assert_eq!(sqlstate(c, refused), "42501", "{refused}");
+    }
+    assert_eq!(texts(c, "SELECT count(*)::text FROM revenues"), ["500"]);
+}
+
+#[test]
+fn row_security_is_the_legacys() {
+    let mut reader = Reader::new("row_security");
+    reader.admin(&[
+        "GRANT SELECT ON revenues, revenues_partitioned TO $R",
+        "CREATE TABLE allowed (org text)",
+        "INSERT INTO allowed VALUES ('3')",
+        "GRANT SELECT ON allowed TO $R",
+        "ALTER TABLE revenues ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY p ON revenues USING (org IN (SELECT org FROM allowed) AND amount > 0)",
+        "CREATE FUNCTION leak(t text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
+         $$ BEGIN RAISE NOTICE 'saw %', t; RETURN true; END $$",
+        "CREATE VIEW by_owner AS SELECT * FROM revenues",
+        "CREATE VIEW by_invoker WITH (security_invoker) AS SELECT * FROM revenues",
+        "GRANT SELECT ON by_owner, by_invoker TO $R",
+    ]);
+    let c = &mut reader.client;
+    assert_eq!(texts(c, "SELECT DISTINCT org || side FROM revenues"), ["3twin"]);
+    assert_eq!(
+        texts(c, "SELECT DISTINCT org || side FROM revenues WHERE leak(org)"),
+        ["3twin"]
+    );
+    assert_eq!(
+        texts(c, "SELECT count(*)::text FROM revenues r WHERE r IS NOT NULL"),
+        ["50"]
+    );
+    assert_eq!(texts(c, "SELECT count(DISTINCT org)::text FROM by_owner"), ["10"]);
+    assert_eq!(texts(c, "SELECT DISTINCT org || side FROM by_invoker"), ["3twin"]);
+    let joined =
+        "SELECT count(a.org) || ' ' || count(b.org) FROM revenues a FULL JOIN revenues b ON a.id = b.id + 10";
+    assert_eq!(texts(c, joined), ["50 50"]);
+    run(c, &["PREPARE q AS SELECT count(*)::text FROM revenues"]);
+    assert_eq!(texts(c, "EXECUTE q"), ["50"]);
+    reader.admin(&["UPDATE allowed SET org = '4'"]);
+    assert_eq!(
+        texts(&mut reader.client, "SELECT DISTINCT org || side FROM revenues"),
+        ["4twin"]
+    );
+    assert_eq!(reader.routed.one::<i64>("SELECT count(*) FROM revenues"), 500);
+}
+
+#[test]
+fn row_security_hides_rows_from_leaky_functions() {
+    use std::sync::{Arc, Mutex};
+    let mut reader = Reader::new("leaky");
+    reader.admin(&[
+        "GRANT SELECT ON revenues TO $R",
+        "ALTER TABLE revenues ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY p ON revenues USING (org = '3')",
+        "CREATE FUNCTION leak(t text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
+         $$ BEGIN RAISE NOTICE 'saw %', t; RETURN true; END $$",
+    ]);
+    let seen = Arc::new(Mutex::new(vec![]));
+    let noted = Arc::clone(&seen);
+    let database = &reader.routed.database;
+    let mut c = database
+        .cluster
+        .config(&reader.role, &database.name)
+        .notice_callback(move |notice| noted.lock().expect("no panic").push(notice.message().to_string()))
+        .connect(postgres::NoTls)
+        .expect("a session");
+    run(
+        &mut c,
+        &[
+            "SELECT load()",
+            "SET partition_router.transparent = on",
+            "SET partition_router.use_partitioned_tables = on",
+        ],
+    );
+    assert_eq!(
+        texts(&mut c, "SELECT DISTINCT side FROM revenues WHERE leak(org)"),
+        ["twin"]
+    );
+    let seen = seen.lock().expect("no panic");
+    assert!(
+        !seen.is_empty() && seen.iter().all(|message| message == "saw 3"),
+        "{seen:?}"
+    );
+}

@@ -1,0 +1,136 @@
+//! Reads on a hot standby are routed as on its primary, take no transaction id, and go on after a promotion.
+
+use crate::common::{Cluster, Database, one, run, sqlstate};
+use crate::marked::{self, ROUTED, SIDE, side};
+use postgres::{Client, NoTls};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Waits until the standby has replayed what the primary has written.
+fn catch_up(primary: &mut Client, standby: &mut Client) {
+    let written: String = one(primary, "SELECT pg_current_wal_lsn()::text");
+    let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn");
+    let started = Instant::now();
+    while !one::<bool>(standby, &replayed) {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "the standby never came to {written}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_hot_standby_routes_and_goes_on_after_promotion() {
+    let settings = [
+        "session_preload_libraries=partition_router",
+        "shared_buffers=32MB",
+    ];
+    let server = Arc::new(Cluster::start(&settings));
+    let database = Database::on(server.clone(), "standby");
+    let mut owner = database.connect();
+    run(&mut owner, marked::TABLE);
+    marked::migrate(&mut owner);
+    let standby = server.standby(&[]);
+    let mut reader = standby
+        .config("postgres", &database.name)
+        .connect(NoTls)
+        .expect("the standby takes a connection");
+    catch_up(&mut owner, &mut reader);
+    let c = &mut reader;
+    assert!(one::<bool>(c, "SELECT pg_is_in_recovery()"));
+    assert_eq!(side(c), "legacy");
+    run(
+        c,
+        &[
+            ROUTED,
+            "PREPARE q(int) AS SELECT side FROM revenues WHERE id = $1",
+        ],
+    );
+    for _ in 0..7 {
+        assert_eq!(side(c), "twin");
+        assert_eq!(one::<String>(c, "EXECUTE q(0)"), "twin");
+    }
+    let explained = "SELECT target::text || ' ' || reason FROM partition_router.explain_route('revenues')";
+    assert_eq!(one::<String>(c, explained), "revenues_partitioned setting");
+    assert_eq!(
+        one::<String>(c, "SELECT partition_router.route('revenues')::text"),
+        "revenues_partitioned"
+    );
+    let why = format!("SELECT count(*) FROM partition_router.explain_route_query($q${SIDE}$q$)");
+    assert_eq!(one::<i64>(c, &why), 1);
+    run(c, &["SELECT count(*) FROM partition_router.routing_stats"]);
+    // A rollout that is changed on the primary reaches plans that are cached here.
+    run(c, &["RESET partition_router.use_partitioned_tables"]);
+    for (percent, wanted) in [(100, "twin"), (0, "legacy"), (100, "twin")] {
+        run(
+            &mut owner,
+            &[&format!(
+                "SELECT partition_router.set_rollout('revenues', {percent})"
+            )],
+        );
+        catch_up(&mut owner, c);
+        assert_eq!(side(c), wanted, "{percent} %");
+        assert_eq!(one::<String>(c, "EXECUTE q(0)"), wanted, "{percent} %");
+    }
+    // So does a phase.
+    run(&mut owner, &["SELECT partition_router.abandon('revenues')"]);
+    catch_up(&mut owner, c);
+    assert_eq!(one::<String>(c, "EXECUTE q(0)"), "legacy");
+    marked::migrate(&mut owner);
+    run(
+        &mut owner,
+        &["SELECT partition_router.set_rollout('revenues', 100)"],
+    );
+    catch_up(&mut owner, c);
+    assert_eq!(one::<String>(c, "EXECUTE q(0)"), "twin");
+    // A snapshot that is older than all that, on the standby too.
+    run(c, &["BEGIN ISOLATION LEVEL REPEATABLE READ"]);
+    assert_eq!(side(c), "twin");
+    assert!(one::<bool>(c, "SELECT pg_current_xact_id_if_assigned() IS NULL"));
+    run(c, &["COMMIT"]);
+    assert_eq!(
+        sqlstate(c, "SELECT partition_router.set_rollout('revenues', 0)"),
+        "25006"
+    );
+
+    assert!(one::<bool>(c, "SELECT pg_promote()"));
+    assert!(!one::<bool>(c, "SELECT pg_is_in_recovery()"));
+    assert_eq!(one::<String>(c, "EXECUTE q(0)"), "twin");
+    // It is a server like any other: writes are carried, and a rollout may be changed.
+    run(
+        c,
+        &[
+            "INSERT INTO revenues VALUES (1000, 'org-1', '2026-02-02', 1, 'new')",
+            "SELECT partition_router.set_rollout('revenues', 0)",
+        ],
+    );
+    assert_eq!(one::<String>(c, "EXECUTE q(0)"), "legacy");
+    assert_eq!(
+        one::<String>(c, "SELECT side FROM revenues_partitioned WHERE id = 1000"),
+        "new"
+    );
+    assert_eq!(side(&mut owner), "legacy");
+}
+
+#[test]
+fn a_routed_read_takes_no_transaction_id() {
+    let (_database, mut session) = marked::marked("no_xid");
+    run(&mut session, &[ROUTED, "BEGIN"]);
+    assert_eq!(side(&mut session), "twin");
+    run(
+        &mut session,
+        &[
+            "SELECT count(*) FROM revenues r JOIN revenues q USING (id)",
+            "SELECT * FROM partition_router.explain_route('revenues')",
+        ],
+    );
+    assert!(one::<bool>(
+        &mut session,
+        "SELECT pg_current_xact_id_if_assigned() IS NULL"
+    ));
+    run(&mut session, &["COMMIT"]);
+    run(&mut session, &["BEGIN READ ONLY"]);
+    assert_eq!(side(&mut session), "twin");
+    run(&mut session, &["COMMIT"]);
+}
