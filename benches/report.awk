@@ -12,7 +12,10 @@ BEGIN {
     title["update_bulk"] = "UPDATE of many rows "
     title["delete_bulk"] = "DELETE of many rows "
     title["backfill"] = "the copy"
-    title["verify"] = "the proof"
+    title["plain"] = "the proof"
+    title["wide"] = "the proof with numeric, jsonb and toasted text"
+    title["unchanged"] = "the proof again"
+    title["few"] = "ten rows that differ"
     title["partman"] = "moving rows with pg_partman, rows a second"
     title["workers"] = "the backfill by workers"
     title["loaded"] = "the backfill beside these writers"
@@ -29,8 +32,18 @@ BEGIN {
     label["bare"] = "INSERT … SELECT, then the indexes"
     label["ours"] = "partition_router"
     label["whole"] = "the same, and ANALYZE of the twin"
-    label["count"] = "count(*) on both sides"
+    label["count"] = "count(*) on both sides, one process"
+    label["parallel"] = "count(*) on both sides, parallel"
     label["hash"] = "sum(hash_record_extended) on both"
+    label["detoast"] = "reading the large values of both"
+    label["unchanged"] = "1 partition of 24 was written since"
+    label["mismatches"] = "mismatches, after the proof failed"
+    label["verify_small"] = "verify"
+    label["mismatches_small"] = "mismatches"
+    label["repair_small"] = "repair"
+    label["verify_large"] = "verify, 5 times the rows"
+    label["mismatches_large"] = "mismatches, 5 times the rows"
+    label["repair_large"] = "repair, 5 times the rows"
     label["counts"] = "partition_router, level counts"
     label["partition_data_time"] = "partition_data_time"
     label["one"] = "1 worker"
@@ -172,6 +185,25 @@ function print_requirements(    w, ways, i, j, works, n) {
     for (j = 1; j <= n; j++) {
         w = "memory" SUBSEP "memory" SUBSEP works[j] "_"
         requirement("memory of " (works[j] == "backfill" ? "a " : "a live ") works[j] ", MB more with 5 times the rows", "≤", 4,
+            ((w "large") in seen) ? (median(w "large") - median(w "small")) / 1024 : 0, "%.1f", (w "large") in seen)
+    }
+    w = "parity" SUBSEP "plain" SUBSEP
+    times("checksum: time, to count(*) on both sides, one process", 1.25, "≤", w "ours", w "count")
+    times("checksum: times faster than sum(hash_record_extended) on both", 8, "≥", w "hash", w "ours")
+    w = "parity" SUBSEP "wide" SUBSEP
+    if ((w "detoast") in seen) n = median(w "detoast") - median(w "count")
+    requirement("checksum of large values: time, detoasting aside, to count(*)", "≤", 4,
+        ((w "ours") in seen) ? (median(w "ours") - (n > 0 ? n : 0)) / median(w "count") : 0, "%.2f×", (w "ours") in seen)
+    w = "parity" SUBSEP "workers" SUBSEP
+    times("checksum: times faster with 2 workers than with 1", 1.6, "≥", w "one", w "two")
+    w = "parity" SUBSEP "few" SUBSEP
+    times("mismatches of 10 differences: time, to the proof that failed", 0.10, "≤", w "mismatches", w "ours")
+    w = "parity" SUBSEP "unchanged" SUBSEP
+    times("checksum with 1 of 24 partitions written since: time, to a full one", 0.15, "≤", w "unchanged", w "ours")
+    n = split("verify mismatches repair", works, " ")
+    for (j = 1; j <= n; j++) {
+        w = "parity" SUBSEP "memory" SUBSEP works[j] "_"
+        requirement("memory of " works[j] ", MB more with 5 times the rows", "≤", 4,
             ((w "large") in seen) ? (median(w "large") - median(w "small")) / 1024 : 0, "%.1f", (w "large") in seen)
     }
     printf "\n  %d met, %d missed\n", counted["met"], counted["missed"]

@@ -11,7 +11,7 @@
 # Each part leaves its results in BENCH_DIR/PART.tsv, and the report takes all that are there: a part can be
 # measured again alone.
 #
-#   BENCH_PARTS        which parts to run (default "one bulk change copy load memory"; there is "growth" too)
+#   BENCH_PARTS        which parts to run (default all but "growth"; see MEASURES below)
 #   BENCH_DIR          where the server and the results lie (default target/bench)
 #   BENCH_QUICK        when set, small sizes: some minutes
 #   BENCH_ROUNDS       interleaved rounds of all but one-row statements (default 3)
@@ -21,6 +21,9 @@
 #   BENCH_ROWS         rows of one bulk INSERT or COPY (default 500,000)
 #   BENCH_CHANGES      rows of one bulk UPDATE or DELETE (default 100,000)
 #   BENCH_COPY_ROWS    rows of the backfill, of the proof, and of the backfill under load (default 3,000,000)
+#   BENCH_PARITY_ROUNDS interleaved rounds of the proof (default 5)
+#   BENCH_WIDE_ROWS    rows of the proof with large values (default 500,000)
+#   BENCH_FEW_ROWS     rows among which ten differ (default 10,000,000)
 #   BENCH_PARTMAN_ROWS rows that pg_partman moves (default 1,000,000)
 #   BENCH_LOAD         writers beside the backfill, in percent of what they reach alone (default 50)
 #   BENCH_LOAD_SECONDS seconds of the same without a backfill (default 15)
@@ -34,7 +37,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/../scripts/lib.sh"
 # shellcheck source=benches/lib.sh
 source "$HERE/lib.sh"
-for file in one bulk copy load memory growth; do
+for file in one bulk copy load memory parity growth; do
   # shellcheck disable=SC1090 # each is checked by itself
   source "$HERE/parts/$file.sh"
 done
@@ -42,13 +45,14 @@ done
 if [[ -n ${BENCH_QUICK:-} ]]; then
   : "${BENCH_ROUNDS:=1}" "${BENCH_ONE_ROUNDS:=3}" "${BENCH_ONE:=1000}" "${BENCH_ONE_ROWS:=20000}" "${BENCH_ROWS:=20000}" \
     "${BENCH_CHANGES:=5000}" "${BENCH_COPY_ROWS:=200000}" "${BENCH_PARTMAN_ROWS:=20000}" "${BENCH_MEMORY_ROWS:=50000}" \
-    "${BENCH_LOAD_SECONDS:=5}" \
+    "${BENCH_LOAD_SECONDS:=5}" "${BENCH_PARITY_ROUNDS:=1}" "${BENCH_WIDE_ROWS:=20000}" "${BENCH_FEW_ROWS:=200000}" \
     "${BENCH_GROWTH:=0.1 0.3}" "${BENCH_PARTITIONS:=24 100}"
 fi
 : "${BENCH_LOAD:=50}" "${BENCH_LOAD_SECONDS:=15}" "${BENCH_ROUNDS:=3}" "${BENCH_ONE_ROUNDS:=15}" "${BENCH_ONE:=3000}" "${BENCH_ONE_ROWS:=100000}" "${BENCH_ROWS:=500000}" \
   "${BENCH_CHANGES:=100000}" "${BENCH_COPY_ROWS:=3000000}" "${BENCH_PARTMAN_ROWS:=1000000}" "${BENCH_MEMORY_ROWS:=1000000}" \
+  "${BENCH_PARITY_ROUNDS:=5}" "${BENCH_WIDE_ROWS:=500000}" "${BENCH_FEW_ROWS:=10000000}" \
   "${BENCH_GROWTH:=1 3 10 30}" "${BENCH_PARTITIONS:=24 240 1000}"
-MEASURES='one bulk change copy load memory'
+MEASURES='one bulk change copy load memory parity_plain parity_wide parity_few parity_memory'
 : "${BENCH_PARTS:=$MEASURES}"
 : "${BENCH_DIR:=$ROOT/target/bench}"
 BENCH=$(realpath -m -- "$BENCH_DIR")

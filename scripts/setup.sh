@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs, each step only when it is missing; quick when all is there.
 #
-#   setup.sh [build]   PostgreSQL server and headers, compilers, cargo-pgrx and its configuration
+#   setup.sh [build]   PostgreSQL server and headers, pg_cron, compilers, cargo-pgrx and its configuration
 #   setup.sh lint      the same, and the linters
 #   setup.sh bench     the same as build, and pg_partman to compare with, where it can be had
 #
@@ -159,6 +159,17 @@ init_pgrx() {
   cargo pgrx init --no-run "${arguments[@]}"
 }
 
+# A test has its schedule kept by it. Where no package is to be had for this version, that test says so.
+check_cron() {
+  local found package
+  found=$(find_pg_config)
+  [[ -z $found || ! -r $("$found" --sharedir)/extension/pg_cron.control ]] || return 0
+  package=postgresql-$(wanted_major)-cron
+  if can_apt && [[ -n $(apt-cache policy "$package" 2>/dev/null) ]]; then
+    missing "$package" 'pg_cron, for a test'
+  fi
+}
+
 # --- rivals -------------------------------------------------------------------------------------
 
 # The benchmark does without it where no package is to be had, and says so.
@@ -195,6 +206,7 @@ main() {
   check_rust
   check_postgres
   check_tools
+  check_cron
   [[ $mode != lint ]] || check_linters
   [[ $mode != bench ]] || check_rivals
   install_packages

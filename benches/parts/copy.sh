@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Part "copy": the backfill against other ways to fill the twin, and the proof. The legacy is made once, and each
+# Part "copy": the backfill against other ways to fill the twin. The legacy is made once, and each
 # copy starts with an empty twin and a checkpoint. Kept in milliseconds, pg_partman in rows a second.
 
 part_copy() {
@@ -62,12 +62,6 @@ copy_ours() {
   expected=$(sql copy -Atc 'SELECT count(*) FROM revenues')
   [[ $rows == "$expected" ]] || die "the backfill copied $rows rows of $expected"
   keep copy partman ours "$(awk -v rows="$rows" -v ms="$(till_live)" 'BEGIN { print 1000 * rows / ms }')"
-  sql copy -c 'VACUUM revenues_partitioned'
-  local hashed='SELECT sum(hash_record_extended(r, 0)::numeric) FROM'
-  keep copy verify count "$(timed copy 'SELECT (SELECT count(*) FROM revenues), (SELECT count(*) FROM revenues_partitioned)')"
-  keep copy verify hash "$(timed copy "SELECT ($hashed revenues r), ($hashed revenues_partitioned r)")"
-  keep copy verify ours "$(timed copy "SELECT bool_and(matches) FROM partition_router.verify('revenues')")"
-  keep copy verify counts "$(timed copy "SELECT bool_and(matches) FROM partition_router.verify('revenues', 'counts')")"
   sql copy -c "SELECT partition_router.abandon('revenues')" >/dev/null
 }
 

@@ -117,7 +117,7 @@ impl Comparison {
                     CASE WHEN x.nth > 1 OR x.l_gone THEN 'extra' WHEN x.t_gone THEN 'missing' ELSE 'different' END AS kind,
                     CASE WHEN NOT (x.nth > 1 OR x.l_gone OR x.t_gone)
                          THEN pg_catalog.array_remove(x.columns, NULL) END AS columns
-             FROM (SELECT k.ord, k.key, l, t, l.{first} IS NULL AS l_gone, t.{first} IS NULL AS t_gone,
+             FROM (SELECT k.ord, k.key, l.*::{legacy} AS l, t.*::{twin} AS t, l.{first} IS NULL AS l_gone, t.{first} IS NULL AS t_gone,
                           pg_catalog.record_image_ne(ROW({l_row}), ROW({t_row})) AS differs,
                           ARRAY[{differ}]::pg_catalog.text[] AS columns,
                           pg_catalog.row_number() OVER (PARTITION BY k.ord ORDER BY
@@ -153,6 +153,8 @@ pub fn mismatches(relation: Oid, max_rows: i32) -> Result<Vec<Mismatch>> {
     super::lock(&pair)?;
     super::under_newest_snapshot(|| {
         let found = locate::keys_now(&pair)?;
+        // Keys are read back from their text as it was written, and values are shown whole.
+        let _settings = super::pinned_output();
         let comparison = Comparison::of(&pair)?;
         session::as_user(owner_of(&pair)?, || {
             spi::rows_in_snapshot(

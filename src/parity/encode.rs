@@ -94,7 +94,8 @@ impl Format {
             for &i in &order {
                 let value = Value::of_type(attributes[i].atttypid)?;
                 let column = String::from_utf8_lossy(name(i)).into_owned();
-                description += &format!("{column:?} {};", value.describe());
+                // Two columns of one type may exchange their names, with no row written.
+                description += &format!("{column:?} {i} {};", value.describe());
                 if let Some(type_name) = value.fallback() {
                     fallbacks.push(format!("{column} ({type_name})"));
                 }

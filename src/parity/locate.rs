@@ -56,7 +56,8 @@ pub fn keys(pair: &Pair, look: &Look, verdicts: &[Verdict]) -> Result<Option<Fou
         .map(|v| v.legacy.rows + v.twin.rows)
         .sum();
     session::as_user(load::owner(pair.legacy)?, || {
-        let _settings = (!look.fallbacks.is_empty()).then(super::pinned_output);
+        // For types that are not known, and for the text of the keys.
+        let _settings = super::pinned_output();
         let job = whole_heaps(&look.job);
         let (wanted, mut complete) = if rows <= FEW {
             (None, true)
@@ -66,7 +67,6 @@ pub fn keys(pair: &Pair, look: &Look, verdicts: &[Verdict]) -> Result<Option<Fou
         };
         let (mut legacy, mut twin) = gather(&job, &differs, wanted.as_deref())?;
         strike_out(&mut legacy, &mut twin);
-        drop(_settings);
         let mut names = KeyNames::of(pair)?;
         names.add(pair.legacy, &legacy)?;
         for (i, partition) in job.partitions.iter().enumerate() {

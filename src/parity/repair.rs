@@ -80,6 +80,7 @@ fn would_repair(pair: &Pair, comparison: &Comparison) -> Result<Repaired> {
     super::lock(pair)?;
     super::under_newest_snapshot(|| {
         let found = locate::keys_now(pair)?;
+        let _settings = super::pinned_output();
         if !found.complete {
             pgrx::notice!("more than {} rows differ: these are counted", found.keys.len());
         }
@@ -123,37 +124,59 @@ fn repair_pass(pair: &Pair, comparison: &Comparison, keys: &[Value], repaired: &
         comparison.legacy
     );
     Spi::connect_mut(|client| {
-        let keys = client.update(query.as_str(), None, &[JsonB(Value::Array(keys.to_vec())).into()])?;
+        let keys = {
+            // Keys are read back from their text as it was written.
+            let _settings = super::pinned_output();
+            client.update(query.as_str(), None, &[JsonB(Value::Array(keys.to_vec())).into()])?
+        };
         let mut origin = Side::open(origin_oid, ForeignKeys::All)?;
         let mut target = Side::open(target_oid, ForeignKeys::ActionsOnly)?;
         let mut reconciler = Reconciler::new(&mut origin, &mut target, &sync_pair)?;
         let key_slot = origin.new_slot();
+        let mut numbers = Vec::with_capacity(sync_pair.twin_key.len());
+        for name in &sync_pair.twin_key {
+            let name = std::ffi::CString::new(name.as_str()).map_err(|e| Error::Internal(e.to_string()))?;
+            // SAFETY: the format is that of an open table.
+            numbers.push(unsafe { pg_sys::SPI_fnumber(origin.tuple_desc(), name.as_ptr()) } as usize - 1);
+        }
         // SAFETY: the tuple table is SPI's until it is closed; its columns are the key columns, whose numbers in the
         // origin are looked up by name. The trigger queue is opened around the writes.
         unsafe {
             pg_sys::AfterTriggerBeginQuery();
             let table = pg_sys::SPI_tuptable;
-            for i in 0..keys.len() {
+            let all = (*origin.tuple_desc()).natts as usize;
+            let load = |i: usize| -> Result<()> {
                 pgrx::check_for_interrupts!();
                 let tuple = *(*table).vals.add(i);
                 pg_sys::ExecClearTuple(key_slot);
-                let all = (*origin.tuple_desc()).natts as usize;
                 std::slice::from_raw_parts_mut((*key_slot).tts_isnull, all).fill(true);
-                for (column, name) in sync_pair.twin_key.iter().enumerate() {
-                    let c_name =
-                        std::ffi::CString::new(name.as_str()).map_err(|e| Error::Internal(e.to_string()))?;
-                    let number = pg_sys::SPI_fnumber(origin.tuple_desc(), c_name.as_ptr()) as usize - 1;
+                for (column, number) in numbers.iter().enumerate() {
                     let mut is_null = false;
-                    *(*key_slot).tts_values.add(number) =
+                    *(*key_slot).tts_values.add(*number) =
                         pg_sys::SPI_getbinval(tuple, (*table).tupdesc, column as i32 + 1, &mut is_null);
-                    *(*key_slot).tts_isnull.add(number) = is_null;
+                    *(*key_slot).tts_isnull.add(*number) = is_null;
                 }
                 pg_sys::ExecStoreVirtualTuple(key_slot);
+                Ok(())
+            };
+            // Rows that change places need room first, where more than the key is unique.
+            let mut had_row = vec![false; keys.len()];
+            if sync_pair.has_other_unique {
+                for (i, had_row) in had_row.iter_mut().enumerate() {
+                    load(i)?;
+                    target.see_own_writes();
+                    *had_row = reconciler.make_room_now(&mut origin, &mut target, key_slot)?;
+                }
+            }
+            for (i, had_row) in had_row.into_iter().enumerate() {
+                load(i)?;
                 target.see_own_writes();
                 match reconciler.reconcile_locked(&mut origin, &mut target, key_slot)? {
+                    Outcome::Inserted if had_row => repaired.updated += 1,
                     Outcome::Inserted => repaired.inserted += 1,
                     Outcome::Updated => repaired.updated += 1,
                     Outcome::Deleted => repaired.deleted += 1,
+                    Outcome::Equal if had_row => repaired.deleted += 1,
                     Outcome::Equal => {}
                 }
             }

@@ -336,7 +336,8 @@ impl KeyCarrier<'_> {
 
     fn make_room(&mut self, row: Slot) -> Result<()> {
         let key = convert(self.to_origin, row, self.as_origin);
-        self.reconciler.make_room_now(self.origin, self.target, key)
+        self.reconciler.make_room_now(self.origin, self.target, key)?;
+        Ok(())
     }
 
     fn move_row(&mut self, source: &Source) -> Result<()> {

@@ -143,29 +143,28 @@ impl Reconciler {
         self.follow(origin, target, key, current)
     }
 
-    /// Deletes what `target` has for `key` unless it is what `origin` has: rows that take each other's unique values
-    /// must all be gone before the first comes back.
+    /// Deletes what `target` has for `key` unless it is what `origin` has, and says whether it did: rows that take each
+    /// other's unique values must all be gone before the first comes back.
     pub fn make_room(
         &mut self,
         origin: &mut Side,
         target: &mut Side,
         key: Slot,
         snapshot: pg_sys::Snapshot,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let current = self.read(origin, key, snapshot)?;
         let key_row = convert(self.to_target, key, self.key_as_target);
         match current {
-            None => self.delete_exactly(target, key_row)?,
+            None => self.delete_exactly(target, key_row),
             Some(row) => {
                 let row = convert_leaf_row(row, self.to_target, origin, target, self.as_target);
-                target.delete_different(key_row, row)?
+                target.delete_different(key_row, row)
             }
-        };
-        Ok(())
+        }
     }
 
     /// As [`Reconciler::make_room`], under the latest snapshot.
-    pub fn make_room_now(&mut self, origin: &mut Side, target: &mut Side, key: Slot) -> Result<()> {
+    pub fn make_room_now(&mut self, origin: &mut Side, target: &mut Side, key: Slot) -> Result<bool> {
         let snapshot = Latest::new();
         self.make_room(origin, target, key, snapshot.0)
     }
