@@ -233,7 +233,10 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
             "backfill",
             "relation regclass, batch_rows integer DEFAULT 50000, pause interval DEFAULT '00:00:00'::interval, max_duration interval DEFAULT NULL::interval",
         ),
-        ("verify", "relation regclass, level text DEFAULT 'checksum'::text"),
+        (
+            "verify",
+            "relation regclass, level text DEFAULT 'checksum'::text, \"full\" boolean DEFAULT false",
+        ),
         ("mismatches", "relation regclass, max_rows integer DEFAULT 100"),
         ("repair", "relation regclass, dry_run boolean DEFAULT false"),
         (
@@ -307,7 +310,7 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
         ),
         (
             "mismatches",
-            "TABLE(kind text, key jsonb, legacy jsonb, twin jsonb)",
+            "TABLE(kind text, key jsonb, legacy jsonb, twin jsonb, columns text[])",
         ),
         ("repair", "TABLE(inserted bigint, updated bigint, deleted bigint)"),
         ("route", "regclass"),

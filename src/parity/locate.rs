@@ -16,10 +16,10 @@ use serde_json::Value;
 use std::collections::HashSet;
 
 const BUCKETS: usize = 1 << 16;
-/// So many rows are gathered without a first pass, and so many at most.
-const FEW: i64 = 200_000;
+/// So many rows are gathered without a first pass, and about so many at most: 1 MB.
+const FEW: i64 = 20_000;
 /// Keys that are found at a time.
-pub const MOST_KEYS: usize = 50_000;
+pub const MOST_KEYS: usize = 10_000;
 
 /// The keys of rows that differ.
 pub struct Found {

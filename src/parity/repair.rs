@@ -159,12 +159,14 @@ fn repair_pass(pair: &Pair, comparison: &Comparison, keys: &[Value], repaired: &
                 pg_sys::ExecStoreVirtualTuple(key_slot);
                 Ok(())
             };
-            // Rows that change places need room first, where more than the key is unique.
+            // Rows that change places need room first, where more than the key is unique; not on the legacy, where foreign
+            // keys may point at them. The origin's row is locked first, as writers do.
             let mut had_row = vec![false; keys.len()];
-            if sync_pair.has_other_unique {
+            if sync_pair.has_other_unique && target.is_partitioned() {
                 for (i, had_row) in had_row.iter_mut().enumerate() {
                     load(i)?;
                     target.see_own_writes();
+                    origin.lock(key_slot)?;
                     *had_row = reconciler.make_room_now(&mut origin, &mut target, key_slot)?;
                 }
             }
