@@ -62,8 +62,9 @@ CREATE FUNCTION partition_router.repair(relation regclass, dry_run boolean DEFAU
 COMMENT ON FUNCTION partition_router.repair(regclass, boolean) IS 'makes the side that is not authoritative equal again, row by row under lock';
 REVOKE ALL ON FUNCTION partition_router.repair(regclass, boolean) FROM PUBLIC;
 
+-- Runs no SQL, so it needs no search_path: to pin one would take longer than to decide.
 CREATE FUNCTION partition_router.route(relation regclass, tenant text DEFAULT NULL, use_partitioned boolean DEFAULT NULL) RETURNS regclass
-     LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
+     LANGUAGE c STABLE
      AS 'MODULE_PATHNAME', 'route_wrapper';
 COMMENT ON FUNCTION partition_router.route(regclass, text, boolean) IS 'the table to read now, for this tenant; use_partitioned overrides rollout and setting';
 

@@ -380,11 +380,11 @@ fn the_public_may_call_nothing_that_changes_state_and_read_no_table() {
     assert!(readable.is_empty(), "{readable:?}");
     let create = "SELECT has_schema_privilege('public', 'partition_router', 'CREATE')";
     assert!(!one::<bool>(&mut client, create));
-    // Functions pin the search_path that they run with, but for those that take SQL of the caller's.
+    // Functions pin the search_path that they run with, but for those that take SQL of the caller's, or run none.
     let unpinned = texts(
         &mut client,
         "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'partition_router'::regnamespace
-         AND prokind = 'f' AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND proname NOT IN ('is_replication_worker', 'explain_route_query', 'compare_plans')
+         AND prokind = 'f' AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND proname NOT IN ('is_replication_worker', 'route', 'explain_route_query', 'compare_plans')
          AND NOT coalesce(proconfig::text, '') LIKE '%search_path=pg_catalog, pg_temp%'",
     );
     assert!(unpinned.is_empty(), "{unpinned:?}");

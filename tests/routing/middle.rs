@@ -37,7 +37,8 @@ fn triggers_see_what_fired_them() {
         &[
             "CREATE TABLE seen (event text, rows int)",
             "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN INSERT INTO seen SELECT TG_NAME, count(*) FROM revenues WHERE org = 'x'; RETURN NULL; END $$",
+             $$ DECLARE n int; BEGIN SELECT count(*) INTO n FROM revenues WHERE org = 'x';
+             INSERT INTO seen VALUES (TG_NAME, n); RETURN NULL; END $$",
             "CREATE TRIGGER a_row AFTER INSERT OR DELETE ON revenues FOR EACH ROW EXECUTE FUNCTION look()",
             "CREATE TRIGGER a_statement AFTER INSERT OR DELETE ON revenues FOR EACH STATEMENT EXECUTE FUNCTION look()",
             "CREATE TRIGGER z_statement AFTER INSERT OR DELETE ON revenues FOR EACH STATEMENT EXECUTE FUNCTION look()",
