@@ -288,7 +288,7 @@ unsafe fn all_set(bits: *const u8, count: usize) -> bool {
     // SAFETY: the caller's.
     unsafe {
         (0..count / 8).all(|i| *bits.add(i) == 0xFF)
-            && (count % 8 == 0 || !*bits.add(count / 8) & ((1 << (count % 8)) - 1) == 0)
+            && (count.is_multiple_of(8) || !*bits.add(count / 8) & ((1 << (count % 8)) - 1) == 0)
     }
 }
 
