@@ -20,6 +20,7 @@ BEGIN {
     title["workers"] = "the backfill by workers"
     title["loaded"] = "the backfill beside these writers"
     title["p99"] = "99th percentile of a writer's transaction"
+    title["turn"] = "the same with the wait for its turn at a set rate"
     title["flip"] = "longest transaction of a writer around the flip"
     title["memory"] = "private memory at the peak, above what it was before"
     label["none"] = "no sync"

@@ -30,9 +30,10 @@ load_clients() {
 }
 
 load_round() {
-  local clients began ended live
+  local clients began live
   load_clients "$BENCH/load_before" -R "$1" -T "$BENCH_LOAD_SECONDS" >/dev/null
   keep load p99 before "$(percentile "$BENCH/load_before" 0 9e12)"
+  keep load turn before "$(percentile "$BENCH/load_before" 0 9e12 with)"
   sql load -c "SELECT FROM partition_router.create_twin('revenues', 'occurred_at', premake => 0)" >/dev/null
   load_clients "$BENCH/load_during" -R "$1" -T 600 >"$BENCH/load.out" &
   clients=$!
@@ -40,12 +41,12 @@ load_round() {
   began=$(now)
   sql load -c "SELECT partition_router.start_sync('revenues')" >/dev/null
   sql load -c "CALL partition_router.backfill('revenues')"
-  ended=$(now)
   sleep 2 # and go on
   end_writers
   wait "$clients" || true
-  keep load p99 during "$(percentile "$BENCH/load_during" "$began" "$ended")"
   live=$(sql public -Atc "SELECT extract(epoch FROM max(at)) FROM partition_router.run_log WHERE stage = 'LIVE'")
+  keep load p99 during "$(percentile "$BENCH/load_during" "$began" "$live")"
+  keep load turn during "$(percentile "$BENCH/load_during" "$began" "$live" with)"
   keep load flip longest "$(longest "$BENCH/load_during" "$live")"
   keep load loaded ours "$(till_live)"
   sql load -c "SELECT bool_and(matches) FROM partition_router.verify('revenues')" -Atq | grep -qx t || die 'not equal after the load'
@@ -57,9 +58,11 @@ end_writers() {
   sql public -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'load'" >/dev/null
 }
 
-# percentile LOG FROM TO: the 99th percentile of the transactions that ended in that time, with the wait for their turn.
+# percentile LOG FROM TO [with]: the 99th percentile of the transactions that ended in that time; "with" the wait for their
+# turn: pgbench begins transactions at a set rate, and behind a slow one those that are due wait.
 percentile() {
-  awk -v from="$2" -v to="$3" 'NF >= 6 && $3 ~ /^[0-9]+$/ { at = $5 + $6 / 1e6; if (at >= from && at <= to) print $3 }' "$1".* |
+  awk -v from="$2" -v to="$3" -v wait="${4:+1}" 'NF >= 7 && $3 ~ /^[0-9]+$/ { at = $5 + $6 / 1e6
+    if (at >= from && at <= to) print wait ? $3 : $3 - $7 }' "$1".* |
     sort -n | awk '{ v[NR] = $1 } END { if (!NR) exit 1; i = int(NR * 0.99); print v[i < 1 ? 1 : i] / 1000 }'
 }
 

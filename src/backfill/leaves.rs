@@ -15,6 +15,7 @@ use crate::sync::{actions, triggers};
 use crate::{spi, worker};
 use pgrx::pg_sys::Oid;
 use serde_json::json;
+use std::time::Instant;
 
 /// The partition of a task; `None` when it is gone from the twin.
 fn leaf_of(pair: &Pair, task: Task) -> Result<Option<TableDef>> {
@@ -42,7 +43,9 @@ pub fn index(pair: &Pair, state: &mut CopyState) -> Result<Share> {
             .into_iter()
             .cloned()
             .collect();
+        let started = Instant::now();
         execute::run(&indexes::create(&missing, &leaf.name), Mode::Run)?;
+        courtesy::rest_after(started.elapsed());
     }
     let done = Done {
         parts: claimed.len() as u32,

@@ -39,6 +39,9 @@ pub fn carry(pair: &SyncPair, firing: &Firing) -> Result<()> {
     pair.require_same_columns()?;
     let mut target = Side::open_kept(target_oid, foreign_keys)?;
     target.see_own_writes();
+    if firing.event != Event::Delete {
+        target.deletes_move();
+    }
     let source = Source(target.format(pair, firing.relation, &firing.rows)?);
     if ended.is_some_and(|ended| ended.is_current) && is_one_picture(pair, firing, ended) {
         carry_images(pair, firing, &source, &mut target, from_legacy)?;

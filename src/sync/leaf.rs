@@ -68,8 +68,7 @@ impl Leaf {
                 Indexes::Closed(oids) => {
                     let oids = std::mem::take(oids);
                     for (i, oid) in oids.iter().enumerate() {
-                        *(*self.info).ri_IndexRelationDescs.add(i) =
-                            pg_sys::index_open(*oid, pg_sys::RowExclusiveLock as i32);
+                        *(*self.info).ri_IndexRelationDescs.add(i) = reopen_index(*oid);
                     }
                     state.indexes = Indexes::Open(oids);
                 }
@@ -130,10 +129,7 @@ impl Leaf {
                 let oids = std::mem::take(oids);
                 if keep {
                     for i in 0..oids.len() {
-                        pg_sys::index_close(
-                            *(*self.info).ri_IndexRelationDescs.add(i),
-                            pg_sys::RowExclusiveLock as i32,
-                        );
+                        pg_sys::RelationClose(*(*self.info).ri_IndexRelationDescs.add(i));
                     }
                     state.indexes = Indexes::Closed(oids);
                 } else {
@@ -148,6 +144,23 @@ impl Leaf {
             state.is_open = false;
             keep
         }
+    }
+}
+
+/// Opens an index that was described before, without a lock of its own, which would take a good part of the time of a
+/// one-row write. The lock on the table is enough: who drops or rebuilds an index, also CONCURRENTLY, waits for those
+/// who hold one on its table, and nothing has changed since the description (see [`super::kept`]).
+///
+/// # Safety
+/// The index belongs to a table that is locked in ROW EXCLUSIVE mode.
+pub(super) unsafe fn reopen_index(oid: Oid) -> pg_sys::Relation {
+    // SAFETY: the caller's. One that is gone is reported by the server's own function.
+    unsafe {
+        let index = pg_sys::RelationIdGetRelation(oid);
+        if index.is_null() {
+            return pg_sys::index_open(oid, pg_sys::RowExclusiveLock as i32);
+        }
+        index
     }
 }
 

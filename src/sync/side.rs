@@ -73,6 +73,8 @@ pub struct Side {
     formats: HashMap<Oid, Rc<Format>>,
     /// Of the descriptions that this side was built from.
     epoch: u64,
+    /// What is deleted comes back with another key, or may.
+    deletes_move: bool,
     /// Not for the next statement: something was built that lives only as long as this one.
     temporary: bool,
 }
@@ -189,9 +191,15 @@ impl Side {
                 last: None,
                 formats: HashMap::new(),
                 epoch,
+                deletes_move: false,
                 temporary: false,
             })
         }
+    }
+
+    /// Until the side is closed, rows are deleted because their keys change: a session that waits for one is told so.
+    pub fn deletes_move(&mut self) {
+        self.deletes_move = true;
     }
 
     /// # Safety
@@ -202,6 +210,7 @@ impl Side {
             (*self.estate).es_output_cid = command;
             (*self.estate).es_snapshot = pg_sys::GetActiveSnapshot();
         }
+        self.deletes_move = false;
     }
 
     /// Closes what was opened; locks stay until the transaction ends. What may serve the next statement is kept.

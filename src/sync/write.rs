@@ -3,7 +3,7 @@
 //! a row that goes or that stays in place, and a lock on a row that is changed at once.
 #![allow(unsafe_code)]
 
-use super::leaf::Leaf;
+use super::leaf::{Leaf, reopen_index};
 use super::side::Slot;
 use crate::compat;
 use pgrx::pg_sys;
@@ -86,11 +86,12 @@ pub unsafe fn update(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> Cha
     }
 }
 
-/// Deletes the row that lies in `leaf.found`.
+/// Deletes the row that lies in `leaf.found`. One that moves tells so to whoever waits for it: they get 40001, rather than
+/// to hear that there is no such row.
 ///
 /// # Safety
 /// The leaf is open; `found` holds a row of it.
-pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState) -> Change {
+pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState, moves: bool) -> Change {
     unsafe {
         let relation = leaf.relation();
         let tid: *mut pg_sys::ItemPointerData = &mut (*leaf.found).tts_tid;
@@ -104,7 +105,7 @@ pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState) -> Change {
             null_mut(),
             true,
             &mut failure,
-            false,
+            moves,
         );
         match change(result) {
             Change::Done => {}
@@ -217,7 +218,7 @@ impl KeyScan {
             }
             let columns = self.keys.len() as c_int;
             if self.scan.is_null() {
-                self.index = pg_sys::index_open(leaf.key_index, pg_sys::RowExclusiveLock as i32);
+                self.index = reopen_index(leaf.key_index);
                 self.snapshot.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
                 self.scan =
                     compat::begin_index_scan(leaf.relation(), self.index, &mut self.snapshot, columns);

@@ -133,7 +133,7 @@ impl Side {
                     let target = Side::to_leaf(&to, new, to.row);
                     write::update(&to, self.estate, target)
                 } else {
-                    write::delete(&from, self.estate)
+                    write::delete(&from, self.estate, true)
                 }
             };
             if !self.is_to_be_repeated(change) {
@@ -176,7 +176,7 @@ impl Side {
                 break false;
             }
             // SAFETY: the found row is one of the leaf.
-            let change = unsafe { write::delete(&leaf, self.estate) };
+            let change = unsafe { write::delete(&leaf, self.estate, self.deletes_move) };
             if !self.is_to_be_repeated(change) {
                 break true;
             }
@@ -199,7 +199,7 @@ impl Side {
         let delete = self.find(&leaf, row)? && condition(leaf.found);
         if delete {
             // SAFETY: the found row was locked by this transaction.
-            let change = unsafe { write::delete(&leaf, self.estate) };
+            let change = unsafe { write::delete(&leaf, self.estate, self.deletes_move) };
             self.require_done(change, &leaf)?;
         }
         self.end_row();
