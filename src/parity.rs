@@ -11,6 +11,7 @@ pub mod digest;
 mod encode;
 mod evidence;
 mod locate;
+mod out;
 mod page;
 pub mod repair;
 mod router;

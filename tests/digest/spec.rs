@@ -6,6 +6,9 @@ use postgres::types::{FromSql, Type as WireType};
 use std::collections::HashMap;
 use std::error::Error;
 
+/// Of a composite value: name, type, and what it sent.
+type Field<'a> = (&'a [u8], u32, Option<&'a [u8]>);
+
 /// The bytes that the server sends for a value.
 struct Raw(Vec<u8>);
 
@@ -143,7 +146,7 @@ impl Types {
     fn composite(&self, fields: &[(String, u32)], raw: &[u8], out: &mut Vec<u8>) {
         let mut wire = Wire(raw);
         assert_eq!(wire.u32() as usize, fields.len());
-        let mut values: Vec<(&[u8], u32, Option<&[u8]>)> = fields
+        let mut values: Vec<Field> = fields
             .iter()
             .map(|(name, _)| {
                 let ty = wire.u32();
