@@ -371,7 +371,7 @@ fn mark(client: &mut Client) -> Result<(), String> {
 
 #[test]
 fn flips_under_load_give_no_wrong_answer() {
-    let flips = if is_stress() { 1_000 } else { 100 };
+    let flips = if is_stress() { 1_000 } else { 60 };
     let seed = crate::seed("flips");
     let (database, mut owner) = marked::marked("load");
     run(&mut owner, ACCOUNTS);

@@ -210,7 +210,7 @@ fn tenants(client: &mut Client, seed: u64, number: u64, twin: &AtomicU64) -> Res
 
 #[test]
 fn behind_a_pooler_no_tenant_and_no_route_leaks_into_the_next_transaction() {
-    let number = if is_stress() { 100_000 } else { 4_000 };
+    let number = if is_stress() { 100_000 } else { 2_000 };
     let seed = crate::seed("pooler");
     let (database, mut owner) = marked("pooler");
     run(
