@@ -359,6 +359,10 @@ mod tests {
     fn numbers_of_what_keeps_a_statement_lead_back_to_it() {
         for kept in Kept::ALL {
             assert_eq!(Kept::from_number(kept as u8), Some(kept));
+            assert!(
+                kept.text().len() <= 60,
+                "what counts decisions has room for so many bytes: {kept:?}"
+            );
         }
         assert_eq!(Kept::from_number(0), None);
         assert_eq!(Kept::from_number(Kept::ALL.len() as u8 + 1), None);

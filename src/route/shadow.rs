@@ -223,7 +223,7 @@ unsafe fn protected<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<
             };
             pg_sys::MemoryContextSwitchTo(memory);
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
-            Err((text.0, text.1.then_some(caught)))
+            Err((text.0, text.1.then(|| Box::new(caught))))
         })
         .execute();
         pg_sys::MemoryContextSwitchTo(memory);

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Relative to the data directory, where backends stand. The number is that of the layout.
 const PATH: &str = "pg_stat_tmp/partition_router.1.stat";
 const SLOTS: usize = 4096;
-const REASON_BYTES: usize = 44;
+const REASON_BYTES: usize = 60;
 /// How often a slot that somebody else is filling is looked at again.
 const PATIENCE: u32 = 10_000;
 
