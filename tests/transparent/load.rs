@@ -74,7 +74,7 @@ impl Board {
     fn now(&self) -> Option<(u64, Expected)> {
         let epoch = self.epoch.load(Ordering::SeqCst);
         let expected = *self.expected.lock().expect("no thread panics here");
-        (epoch % 2 == 0 && epoch == self.epoch.load(Ordering::SeqCst)).then_some((epoch, expected))
+        (epoch.is_multiple_of(2) && epoch == self.epoch.load(Ordering::SeqCst)).then_some((epoch, expected))
     }
 }
 
