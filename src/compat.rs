@@ -143,6 +143,12 @@ server_functions! {
     fn datum_image_eq(value1: pg_sys::Datum, value2: pg_sys::Datum, by_value: bool, length: c_int) -> bool;
 }
 
+/// Ends a call that changes something with 25006 on a standby, where it could only fail with an internal error.
+pub fn refuse_during_recovery(call: &std::ffi::CStr) {
+    // SAFETY: looks at the state of the server; an error passes the guard with its SQLSTATE.
+    unsafe { pg_sys::PreventCommandDuringRecovery(call.as_ptr()) }
+}
+
 /// Gives `estate` a range table of the one relation that `rte` describes.
 ///
 /// # Safety

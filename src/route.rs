@@ -21,7 +21,7 @@ mod substitute;
 
 use crate::error::{Error, Result};
 use crate::pair::store;
-use crate::{session, spi};
+use crate::{compat, session, spi};
 use choose::Session;
 use decide::{Decision, Kept, Reason, Side};
 use pgrx::pg_sys;
@@ -86,6 +86,7 @@ pub fn set_rollout(
     excluded: Option<Vec<Option<String>>>,
     tenant_column: Option<&str>,
 ) -> Result<()> {
+    compat::refuse_during_recovery(c"set_rollout()");
     let pair = store::get(relation)?;
     store::require_owner(pair.legacy)?;
     if let Some(percent) = percent

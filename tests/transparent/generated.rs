@@ -215,7 +215,7 @@ fn generated(seed: u64, number: u64) -> Tally {
 #[test]
 fn generated_queries_give_the_same_routed_and_not() {
     let seed = crate::seed("generated queries");
-    let number = if is_stress() { 20_000 } else { 500 };
+    let number = if is_stress() { 20_000 } else { 250 };
     let tally = generated(seed, number);
     let planned = tally.on_twin + tally.on_legacy;
     println!(

@@ -218,12 +218,13 @@ impl Grammar<'_> {
         let mut outputs = vec![];
         let only = self.chance(25);
         for ty in types {
-            if !only && self.chance(45) {
-                if let Some(group) = self.column(*ty, own) {
-                    groups.push(group.clone());
-                    outputs.push(group);
-                    continue;
-                }
+            if !only
+                && self.chance(45)
+                && let Some(group) = self.column(*ty, own)
+            {
+                groups.push(group.clone());
+                outputs.push(group);
+                continue;
             }
             outputs.push(self.aggregate(*ty, own, depth));
         }
@@ -295,7 +296,7 @@ impl Grammar<'_> {
             None => {
                 let (a, b) = (
                     self.column(Ty::Int, &[of]),
-                    self.column(Ty::Int, &[source.clone()]),
+                    self.column(Ty::Int, std::slice::from_ref(source)),
                 );
                 match (a, b) {
                     (Some(a), Some(b)) => format!("{a} = {b}"),
