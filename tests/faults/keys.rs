@@ -23,7 +23,11 @@ fn named(client: &mut Client) -> Vec<(String, Option<i32>, Vec<String>)> {
             &[],
         )
         .expect("mismatches can be called");
-    let columns = |row: &postgres::Row| row.get::<_, Option<Vec<String>>>(2).unwrap_or_default();
+    let columns = |row: &postgres::Row| {
+        let mut columns = row.get::<_, Option<Vec<String>>>(2).unwrap_or_default();
+        columns.sort();
+        columns
+    };
     rows.iter()
         .map(|row| (row.get(0), row.get(1), columns(row)))
         .collect()
