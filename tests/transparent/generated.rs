@@ -242,6 +242,11 @@ fn generated_queries_give_the_same_routed_and_not() {
     let failed: u64 = tally.errors.values().sum();
     assert!(failed * 4 < tally.queries, "{failed} of {} fail", tally.queries);
     assert!(
+        tally.unchecked <= 3 + tally.queries / 100,
+        "{} unchecked",
+        tally.unchecked
+    );
+    assert!(
         tally.too_long * 50 < tally.queries,
         "{} took too long",
         tally.too_long

@@ -129,6 +129,7 @@ fn a_snapshot_younger_than_the_proof_keeps_its_side_for_all_its_statements() {
         // It finds the sides to differ.
         run(&mut owner, &["SELECT partition_router.verify('revenues')"]);
         let first = side(&mut session);
+        assert_eq!(first, "twin", "{level}: it was proven in this snapshot");
         assert_eq!(
             one::<String>(&mut session, "EXECUTE at_side(0)"),
             first,
