@@ -84,7 +84,8 @@ impl Comparison {
     }
 
     /// The rows with the keys of the array `$1`, on both sides, where they differ: `ord`, `key`, `kind`, `l`, `t`, and the
-    /// names of the columns that differ. Of several rows of the twin with one key the others are extra.
+    /// names of the columns that differ. Of several rows of the twin with one key the others are extra. Keys that are equal in
+    /// other bytes (1.0 and 1.00) name a row once.
     pub fn of_keys(&self) -> String {
         let on = |side: &str| {
             self.key
@@ -121,12 +122,13 @@ impl Comparison {
                           pg_catalog.record_image_ne(ROW({l_row}), ROW({t_row})) AS differs,
                           ARRAY[{differ}]::pg_catalog.text[] AS columns,
                           pg_catalog.row_number() OVER (PARTITION BY k.ord ORDER BY
-                              pg_catalog.record_image_ne(ROW({l_row}), ROW({t_row})), t.tableoid, t.ctid) AS nth
+                              pg_catalog.record_image_ne(ROW({l_row}), ROW({t_row})), t.tableoid, t.ctid) AS nth,
+                          pg_catalog.row_number() OVER (PARTITION BY l.tableoid, l.ctid, t.tableoid, t.ctid ORDER BY k.ord) AS seen
                    FROM (SELECT u.ord, u.key, pg_catalog.jsonb_populate_record(NULL::{legacy}, u.key) AS r
                          FROM pg_catalog.jsonb_array_elements($1) WITH ORDINALITY u(key, ord) OFFSET 0) k
                    LEFT JOIN {legacy} l ON {}
                    LEFT JOIN {twin} t ON {}) x
-             WHERE NOT (x.l_gone AND x.t_gone) AND (x.l_gone OR x.t_gone OR x.differs OR x.nth > 1)",
+             WHERE x.seen = 1 AND NOT (x.l_gone AND x.t_gone) AND (x.l_gone OR x.t_gone OR x.differs OR x.nth > 1)",
             on("l"),
             on("t"),
             legacy = self.legacy,

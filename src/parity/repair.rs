@@ -112,8 +112,9 @@ fn repair_pass(pair: &Pair, comparison: &Comparison, keys: &[Value], repaired: &
         Phase::Switched => (pair.twin, pair.legacy),
         _ => (pair.legacy, pair.twin),
     };
+    // A key in other bytes (1.0 and 1.00) is the same row, to be counted once.
     let query = format!(
-        "SELECT {} FROM (SELECT pg_catalog.jsonb_populate_record(NULL::{}, u.key) AS r
+        "SELECT DISTINCT {} FROM (SELECT pg_catalog.jsonb_populate_record(NULL::{}, u.key) AS r
          FROM pg_catalog.jsonb_array_elements($1) u(key) OFFSET 0) k",
         list(
             sync_pair
