@@ -371,7 +371,7 @@ fn what_changes_values_without_a_write_raises_no_alarm() {
             "CREATE TYPE mood AS ENUM ('sad', 'ok')",
             "CREATE TYPE place AS (street text, town text)",
             "CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, m mood, p place, n int)",
-            "INSERT INTO t SELECT g, date '2026-01-01' + g % 90, 'ok', ROW('s' || g, 't'), g FROM generate_series(1, 300) g",
+            "INSERT INTO t SELECT g, date '2026-01-01' + g % 90, 'ok', ROW('s' || g, 't')::place, g FROM generate_series(1, 300) g",
             "CALL partition_router.migrate('t', 'at', premake => 0)",
         ],
     );
