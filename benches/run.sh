@@ -120,7 +120,7 @@ put() {
 # How much faster two workers were than one, by the sums of all rounds; 0 when it was not measured.
 gain_of_workers() {
   [[ -s $BENCH/copy.tsv ]] || { echo 0 && return; }
-  awk -F '\t' '$2 == "workers" { sum[$3] += $4 } END { print sum["two"] > 0 ? sum["one"] / sum["two"] : 0 }' "$BENCH/copy.tsv"
+  awk -F '\t' '$2 == "workers" { sum[$3] += $4 } END { print (sum["two"] > 0 ? sum["one"] / sum["two"] : 0) }' "$BENCH/copy.tsv"
 }
 
 main() {
