@@ -113,9 +113,16 @@ fn try_all(wanted: &[(Oid, LockMode)]) -> Result<Option<(Oid, LockMode)>> {
     }
 }
 
+/// What `pg_stat_activity` shows stays as it was when this transaction looked first: a worker that came since would be missed.
+fn look_at_sessions_anew() {
+    // SAFETY: forgets a copy that the server makes again.
+    unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
+}
+
 /// Cancels autovacuum on `relation`, as the server does for whoever waits longer than `deadlock_timeout`: our waits are
 /// shorter than that. A vacuum against wraparound is left alone, as the server leaves it.
 fn cancel_autovacuum(relation: Oid) -> Result<()> {
+    look_at_sessions_anew();
     session::with_own_tables(|| {
         spi::row::<bool>(
             "SELECT pg_catalog.to_jsonb(pg_catalog.bool_or(pg_catalog.pg_cancel_backend(a.pid)))
@@ -133,6 +140,7 @@ fn cancel_autovacuum(relation: Oid) -> Result<()> {
 
 /// Who holds or awaits locks on `relation`, with what they run.
 fn blockers(relation: Oid) -> Result<String> {
+    look_at_sessions_anew();
     let found: Option<String> = session::with_own_tables(|| {
         spi::row(
             "SELECT pg_catalog.to_jsonb(pg_catalog.string_agg(
