@@ -234,18 +234,8 @@ impl Value {
     /// # Safety
     /// `place` points at a value of this type.
     unsafe fn datum(&self, place: *const u8) -> Datum {
-        if !self.by_value {
-            return Datum::from(place.cast_mut());
-        }
-        // SAFETY: a value by value is 1, 2, 4 or 8 bytes long.
-        unsafe {
-            Datum::from(match self.length {
-                1 => place.cast::<i8>().read_unaligned() as usize,
-                2 => place.cast::<i16>().read_unaligned() as usize,
-                4 => place.cast::<i32>().read_unaligned() as usize,
-                _ => place.cast::<u64>().read_unaligned() as usize,
-            })
-        }
+        // SAFETY: the caller's.
+        unsafe { fetch_datum(place, self.by_value, self.length) }
     }
 }
 
@@ -424,5 +414,24 @@ unsafe fn multirange(place: *const u8, entry: *mut pg_sys::TypeCacheEntry, of: &
         for i in 0..count as usize {
             of.write((*ranges.add(i)).cast(), out);
         }
+    }
+}
+
+/// The value at `place`, as `fetch_att` of the server gives it: a pointer, or what lies there.
+///
+/// # Safety
+/// `place` points at a value of a type with this length, passed by value or not.
+pub(super) unsafe fn fetch_datum(place: *const u8, by_value: bool, length: i16) -> Datum {
+    if !by_value {
+        return Datum::from(place.cast_mut());
+    }
+    // SAFETY: a value by value is 1, 2, 4 or 8 bytes long.
+    unsafe {
+        Datum::from(match length {
+            1 => place.cast::<i8>().read_unaligned() as usize,
+            2 => place.cast::<i16>().read_unaligned() as usize,
+            4 => place.cast::<i32>().read_unaligned() as usize,
+            _ => place.cast::<u64>().read_unaligned() as usize,
+        })
     }
 }

@@ -2,6 +2,7 @@
 //! lie in their tuples.
 #![allow(unsafe_code)]
 
+use super::codec::fetch_datum;
 use super::encode::Format;
 use crate::compat;
 use crate::error::{Error, Result};
@@ -214,17 +215,7 @@ impl KeyColumn {
     /// # Safety
     /// `place` points at a value of the column.
     unsafe fn datum(&self, place: *const u8) -> Datum {
-        if !self.by_value {
-            return Datum::from(place.cast_mut());
-        }
-        // SAFETY: a value by value is 1, 2, 4 or 8 bytes long.
-        unsafe {
-            Datum::from(match self.length {
-                1 => place.cast::<i8>().read_unaligned() as usize,
-                2 => place.cast::<i16>().read_unaligned() as usize,
-                4 => place.cast::<i32>().read_unaligned() as usize,
-                _ => place.cast::<u64>().read_unaligned() as usize,
-            })
-        }
+        // SAFETY: the caller's.
+        unsafe { fetch_datum(place, self.by_value, self.length) }
     }
 }

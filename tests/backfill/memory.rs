@@ -2,55 +2,32 @@
 
 use super::{one, pid, run, step};
 use crate::common::Database;
+use crate::common::memory::peak_kb;
 use postgres::Client;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Memory of a process that it shares with none, in kB.
-fn private_kb(pid: i32) -> u64 {
-    std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .expect("the process lives")
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
-        .expect("the kernel says RssAnon")
-}
 
 /// The most memory that a session has while it copies the whole table in one batch.
 fn peak_of_copy(database: &Database, name: &str) -> u64 {
     let mut client = database.connect();
     step(&mut client, name);
     let backend = pid(&mut client);
-    let done = Arc::new(AtomicBool::new(false));
-    let sampler = std::thread::spawn({
-        let done = Arc::clone(&done);
-        move || {
-            let mut most = 0;
-            while !done.load(Ordering::Relaxed) {
-                most = most.max(private_kb(backend));
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            most.max(private_kb(backend))
-        }
-    });
-    run(
-        &mut client,
-        &[&format!(
-            "SELECT partition_router.backfill_step('{name}', 2000000000)"
-        )],
-    );
-    assert_eq!(
-        one::<String>(
+    peak_kb(backend, || {
+        run(
             &mut client,
-            &format!(
-                "SELECT stage FROM partition_router.copy_state c JOIN partition_router.pair p ON p.id = c.pair_id
-                 WHERE p.legacy = '{name}'::regclass"
-            )
-        ),
-        "index"
-    );
-    done.store(true, Ordering::Relaxed);
-    sampler.join().expect("it samples")
+            &[&format!(
+                "SELECT partition_router.backfill_step('{name}', 2000000000)"
+            )],
+        );
+        assert_eq!(
+            one::<String>(
+                &mut client,
+                &format!(
+                    "SELECT stage FROM partition_router.copy_state c JOIN partition_router.pair p ON p.id = c.pair_id
+                     WHERE p.legacy = '{name}'::regclass"
+                )
+            ),
+            "index"
+        );
+    })
 }
 
 fn captured(client: &mut Client, name: &str, rows: i64, day_of: &str, text: &str) {

@@ -1,6 +1,8 @@
 //! One throwaway server for the tests of a file (`scripts/cluster.sh`), one database a test.
 #![allow(dead_code)] // each test file uses its own part
 
+pub mod memory;
+
 use postgres::{Client, Config, NoTls};
 use std::path::PathBuf;
 use std::process::Command;
@@ -65,6 +67,11 @@ impl Cluster {
 
     /// The server that the tests of this process share.
     pub fn shared() -> Arc<Cluster> {
+        Cluster::shared_with(&[])
+    }
+
+    /// The same with settings, which are the same in all of a process.
+    pub fn shared_with(settings: &[&str]) -> Arc<Cluster> {
         static SHARED: OnceLock<Mutex<Weak<Cluster>>> = OnceLock::new();
         let mut shared = SHARED
             .get_or_init(Default::default)
@@ -73,7 +80,7 @@ impl Cluster {
         if let Some(cluster) = shared.upgrade() {
             return cluster;
         }
-        let cluster = Arc::new(Cluster::start(&[]));
+        let cluster = Arc::new(Cluster::start(settings));
         *shared = Arc::downgrade(&cluster);
         cluster
     }

@@ -1,37 +1,14 @@
 //! The memory of a proof, of naming what differs and of mending it does not grow with the rows.
 
+use crate::common::memory::peak_kb;
 use crate::common::{Database, is_stress, one, plant, run};
 use crate::pid;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Memory of a process that it shares with none, in kB.
-fn private_kb(pid: i32) -> u64 {
-    std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .expect("the process lives")
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
-        .expect("the kernel says RssAnon")
-}
 
 /// The most memory that a new session has while it runs a call.
 fn peak_of(database: &Database, call: &str) -> u64 {
     let mut client = database.connect();
     let backend = pid(&mut client);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let sampler = scope.spawn(|| {
-            let mut most = 0;
-            while !done.load(Ordering::Relaxed) {
-                most = most.max(private_kb(backend));
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            most.max(private_kb(backend))
-        });
-        run(&mut client, &["SET work_mem = '1MB'", call]);
-        done.store(true, Ordering::Relaxed);
-        sampler.join().expect("it samples")
-    })
+    peak_kb(backend, || run(&mut client, &["SET work_mem = '1MB'", call]))
 }
 
 /// What five times the rows may take more.

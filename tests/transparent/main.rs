@@ -22,21 +22,11 @@ mod ways;
 mod world;
 
 use common::Cluster;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::Arc;
 
 /// The server that the tests here share: every session has the library.
 pub fn server() -> Arc<Cluster> {
-    static SHARED: OnceLock<Mutex<Weak<Cluster>>> = OnceLock::new();
-    let mut shared = SHARED
-        .get_or_init(Default::default)
-        .lock()
-        .expect("no test panicked in here");
-    if let Some(cluster) = shared.upgrade() {
-        return cluster;
-    }
-    let cluster = Arc::new(Cluster::start(&["session_preload_libraries=partition_router"]));
-    *shared = Arc::downgrade(&cluster);
-    cluster
+    Cluster::shared_with(&["session_preload_libraries=partition_router"])
 }
 
 /// The seed of a run: that of the environment, or the clock's. Printed, so that a failure can be repeated.
