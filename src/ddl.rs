@@ -76,6 +76,7 @@ fn is_in_force() -> bool {
 /// # Safety
 /// To be called by the backend itself.
 unsafe fn is_restore() -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
         !pg_sys::check_function_bodies
             && !pg_sys::row_security
@@ -94,6 +95,7 @@ unsafe fn begin(node: *mut pg_sys::Node) -> Result<()> {
     let mut following = vec![];
     let mut partitions = vec![];
     let mut commits = false;
+    // SAFETY: the caller's promise.
     match unsafe { statement::read(node) } {
         Statement::Alter(alter) => following.extend(begin_alter(&pairs, &alter)?),
         Statement::CreateIndex {

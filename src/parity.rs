@@ -371,6 +371,7 @@ fn under_newest_snapshot<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
 /// # Safety
 /// `relation` is open.
 pub unsafe fn each_row(relation: pg_sys::Relation, mut body: impl FnMut(Slot) -> Result<()>) -> Result<()> {
+    // SAFETY: the caller's promise.
     unsafe {
         let snapshot = pg_sys::GetActiveSnapshot();
         let scan = pg_sys::table_beginscan_strat(relation, snapshot, 0, null_mut(), true, true);

@@ -80,9 +80,9 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
 
 /// How many processes share the work that this process does.
 pub fn processes() -> u32 {
-    // SAFETY: the segment stays mapped as long as HEADER points into it.
     HEADER.with_borrow(|header| {
         header.map_or(1, |header| {
+            // SAFETY: the segment stays mapped as long as HEADER points into it.
             unsafe { (*header).processes.load(Ordering::Relaxed) }.max(1)
         })
     })

@@ -32,6 +32,7 @@ pub unsafe fn require_partitions_first(begun: &Following, statement: *mut pg_sys
     }
     // SAFETY: as the caller promises.
     let mut index = unsafe { probe(begun, statement) }?;
+    // SAFETY: as the caller promises.
     index.unique = unsafe { (*statement).unique };
     require(begun, &begun.before, &index)
 }
@@ -41,6 +42,7 @@ pub unsafe fn require_partitions_first(begun: &Following, statement: *mut pg_sys
 /// # Safety
 /// As [`probe`].
 unsafe fn is_there(begun: &Following, statement: *mut pg_sys::IndexStmt) -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
         (*statement).if_not_exists
             && !(*statement).idxname.is_null()

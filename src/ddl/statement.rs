@@ -121,6 +121,7 @@ impl Alter {
 /// # Safety
 /// `node` is the parse tree of a utility statement.
 pub unsafe fn read(node: *mut pg_sys::Node) -> Statement {
+    // SAFETY: the caller's promise.
     unsafe {
         match (*node).type_ {
             NodeTag::T_AlterTableStmt => alter_table(node.cast()),
@@ -146,7 +147,10 @@ pub unsafe fn read(node: *mut pg_sys::Node) -> Statement {
     }
 }
 
+/// # Safety
+/// `node` is the parse tree of such a statement.
 unsafe fn alter_table(node: *mut pg_sys::AlterTableStmt) -> Statement {
+    // SAFETY: the caller's promise.
     unsafe {
         let commands = elements((*node).cmds).map(|command| read_command(command.cast()));
         let table = match (*node).objtype {
@@ -161,7 +165,10 @@ unsafe fn alter_table(node: *mut pg_sys::AlterTableStmt) -> Statement {
     }
 }
 
+/// # Safety
+/// `command` is one of an ALTER TABLE.
 unsafe fn read_command(command: *mut pg_sys::AlterTableCmd) -> Command {
+    // SAFETY: the caller's promise.
     unsafe {
         let kind = (*command).subtype;
         let def = (*command).def;
@@ -187,7 +194,10 @@ unsafe fn read_command(command: *mut pg_sys::AlterTableCmd) -> Command {
     }
 }
 
+/// # Safety
+/// `node` is the parse tree of such a statement.
 unsafe fn rename(node: *mut pg_sys::RenameStmt) -> Statement {
+    // SAFETY: the caller's promise.
     unsafe {
         let lock = match (*node).renameType {
             ObjectType::OBJECT_COLUMN | ObjectType::OBJECT_TABCONSTRAINT => {
@@ -204,7 +214,10 @@ unsafe fn rename(node: *mut pg_sys::RenameStmt) -> Statement {
     }
 }
 
+/// # Safety
+/// `node` is the parse tree of such a statement.
 unsafe fn drop(node: *mut pg_sys::DropStmt) -> Statement {
+    // SAFETY: the caller's promise.
     unsafe {
         let kind = (*node).removeType;
         if ![
@@ -229,7 +242,10 @@ unsafe fn drop(node: *mut pg_sys::DropStmt) -> Statement {
     }
 }
 
+/// # Safety
+/// `node` is the parse tree of such a statement.
 unsafe fn create_table(node: *mut pg_sys::CreateStmt, is_foreign: bool) -> Statement {
+    // SAFETY: the caller's promise.
     unsafe {
         Statement::CreateTable {
             parents: elements((*node).inhRelations)
@@ -242,25 +258,36 @@ unsafe fn create_table(node: *mut pg_sys::CreateStmt, is_foreign: bool) -> State
 }
 
 /// The elements of a list of nodes.
+///
+/// # Safety
+/// `list` is null or a list of nodes in a parse tree, which outlives the result.
 unsafe fn elements(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
     let length = if list.is_null() {
         0
     } else {
+        // SAFETY: the caller's promise.
         unsafe { (*list).length }
     };
     // SAFETY: the list has as many elements, and lives as long as the statement.
     (0..length as usize).map(move |i| unsafe { (*(*list).elements.add(i)).ptr_value.cast() })
 }
 
+/// # Safety
+/// `name` is null or a string of a parse tree.
 unsafe fn text(name: *const c_char) -> Option<Ident> {
+    // SAFETY: a name in a parse tree is null or ends with a zero byte.
     (!name.is_null()).then(|| Ident::new(unsafe { CStr::from_ptr(name) }.to_string_lossy()))
 }
 
 /// The relation that a name means now; invalid when there is none. Takes no lock: that comes once it is known to matter.
+///
+/// # Safety
+/// `name` is null or of a parse tree.
 unsafe fn oid_of(name: *mut pg_sys::RangeVar) -> Oid {
     if name.is_null() {
         return Oid::INVALID;
     }
+    // SAFETY: the caller's promise.
     unsafe {
         pg_sys::RangeVarGetRelidExtended(
             name,
@@ -273,7 +300,11 @@ unsafe fn oid_of(name: *mut pg_sys::RangeVar) -> Oid {
 }
 
 /// As [`oid_of`]; of an index its table.
+///
+/// # Safety
+/// As for [`oid_of`].
 unsafe fn table_of(name: *mut pg_sys::RangeVar) -> Oid {
+    // SAFETY: the caller's promise.
     unsafe {
         let oid = oid_of(name);
         match pg_sys::get_rel_relkind(oid) as u8 {
@@ -284,7 +315,11 @@ unsafe fn table_of(name: *mut pg_sys::RangeVar) -> Oid {
 }
 
 /// An expression over the columns of a table as the server would print it, and whether it is volatile.
+///
+/// # Safety
+/// `raw` is an expression as parsed; the table is locked.
 unsafe fn deparse(table: Oid, raw: *mut pg_sys::Node) -> Result<(String, bool)> {
+    // SAFETY: the caller's promise.
     unsafe {
         let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as c_int);
         let state = pg_sys::make_parsestate(std::ptr::null_mut());

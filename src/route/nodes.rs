@@ -16,6 +16,7 @@ where
     let length = if list.is_null() {
         0
     } else {
+        // SAFETY: the caller's promise.
         unsafe { (*list).length }
     };
     // SAFETY: the list has that many cells.
@@ -43,6 +44,7 @@ pub unsafe fn length(list: *const List) -> usize {
     if list.is_null() {
         0
     } else {
+        // SAFETY: the caller's promise.
         unsafe { (*list).length as usize }
     }
 }
@@ -92,6 +94,7 @@ pub unsafe fn strip(mut node: *mut Node) -> *mut Node {
 /// # Safety
 /// Allocates in the current memory context.
 pub unsafe fn number(value: i64) -> *mut pg_sys::Const {
+    // SAFETY: the caller's promise.
     unsafe {
         pg_sys::makeConst(
             pg_sys::INT8OID,
@@ -110,5 +113,6 @@ pub unsafe fn number(value: i64) -> *mut pg_sys::Const {
 /// # Safety
 /// `node` is one.
 pub unsafe fn number_of(node: *const pg_sys::Const) -> i64 {
+    // SAFETY: the caller's promise.
     unsafe { (*node).constvalue.value() as i64 }
 }
