@@ -3,7 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../faults/kinds.rs"]
+#[path = "../faults/kinds/mod.rs"]
 #[allow(dead_code)]
 mod kinds;
 
