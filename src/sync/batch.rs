@@ -14,7 +14,7 @@ use pgrx::pg_sys::{Datum, Oid};
 use std::collections::HashMap;
 use std::ptr::null_mut;
 
-/// Rows, and bytes of them, that are gathered for all tables together.
+/// Rows, and bytes of them, that are gathered for all tables together. Four times as many were no faster.
 const ROWS: usize = 10_000;
 const BYTES: usize = 4 << 20;
 /// Slots that are kept for all tables together: rows that come in the order of their partitions would fill those of one
