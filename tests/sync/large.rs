@@ -29,6 +29,20 @@ fn rows(pair: &mut Pair) -> i64 {
         WHERE c.relkind = 'i' AND i.indrelid IN (SELECT 'a'::regclass
             UNION ALL SELECT relid FROM pg_partition_tree('a_partitioned') WHERE isleaf)",
     ]);
+    // What an index has too much shows when it is believed: its condition is not asked of the rows again.
+    for side in SIDES {
+        let count = format!("SELECT count(*) FROM {side} WHERE n % 2 = 0");
+        pair.run(&["SET enable_seqscan = off", "SET enable_bitmapscan = off"]);
+        let by_index: i64 = pair.one(&count);
+        pair.run(&[
+            "RESET ALL",
+            "SET enable_indexscan = off",
+            "SET enable_indexonlyscan = off",
+            "SET enable_bitmapscan = off",
+        ]);
+        assert_eq!(by_index, pair.one::<i64>(&count));
+        pair.run(&["RESET ALL"]);
+    }
     pair.rows()
 }
 
@@ -74,9 +88,14 @@ fn a_large_statement_that_the_other_side_refuses_fails() {
     let twice = "INSERT INTO a_partitioned (id, d, code, n)
         SELECT 6000 + g % 199, date '2026-01-01' + g / 199 * 40, -g, 1 FROM generate_series(1, 200) g";
     assert_eq!(sqlstate(&mut pair.client, twice), "23505");
-    pair.run(&["ALTER TABLE a ADD CHECK (n <> 777) NOT VALID"]);
+    // Nothing is gathered past a constraint that only the other side has.
+    pair.run(&[
+        "SET partition_router.carry_ddl = off",
+        "ALTER TABLE a_partitioned ADD CONSTRAINT only_here CHECK (n <> 777)",
+        "RESET partition_router.carry_ddl",
+    ]);
     let forbidden =
-        "INSERT INTO a (id, d, n) SELECT 7000 + g, '2026-01-02', 500 + g FROM generate_series(1, 300) g";
+        "INSERT INTO a (id, d, n) SELECT 7000 + g, '2026-01-02', 700 + g FROM generate_series(1, 300) g";
     assert_eq!(sqlstate(&mut pair.client, forbidden), "23514");
     assert_eq!(rows(&mut pair), 301);
 }
@@ -93,7 +112,12 @@ fn rows_of_a_large_statement_may_break_a_deferrable_constraint_for_a_while() {
             ],
             "'d'",
         );
-        pair.run(&["BEGIN", &format!("UPDATE {side} SET code = 201 - code"), "COMMIT"]);
+        pair.run(&[
+            "BEGIN",
+            &format!("UPDATE {side} SET code = 1"),
+            &format!("UPDATE {side} SET code = 201 - id"),
+            "COMMIT",
+        ]);
         let mut second = pair.database.connect();
         second
             .batch_execute(&format!("BEGIN; UPDATE {side} SET code = 1 WHERE id <= 100"))
