@@ -260,6 +260,29 @@ pub unsafe fn insert_index_tuples(
     }
 }
 
+/// Begins to sort entries of an index by its keys, in as many kilobytes of memory.
+///
+/// # Safety
+/// Both relations are open until the sort ends.
+pub unsafe fn begin_index_sort(
+    heap: pg_sys::Relation,
+    index: pg_sys::Relation,
+    memory: c_int,
+) -> *mut pg_sys::Tuplesortstate {
+    let none = std::ptr::null_mut();
+    unsafe {
+        #[cfg(feature = "pg14")]
+        {
+            pg_sys::tuplesort_begin_index_btree(heap, index, false, memory, none, false)
+        }
+        #[cfg(not(feature = "pg14"))]
+        {
+            let options = pg_sys::TUPLESORT_NONE as c_int;
+            pg_sys::tuplesort_begin_index_btree(heap, index, false, false, memory, none, options)
+        }
+    }
+}
+
 /// `table_tuple_update` with waiting, and which indexes the new version needs.
 ///
 /// # Safety

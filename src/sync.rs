@@ -8,6 +8,7 @@
 
 pub mod actions;
 pub mod apply;
+pub mod batch;
 pub mod capture;
 mod elsewhere;
 pub mod frames;

@@ -12,6 +12,7 @@ use super::state::CopyState;
 use super::tasks::Task;
 use crate::catalog::load;
 use crate::error::Result;
+use crate::sync::batch::Filling;
 use crate::sync::capture::KeyLog;
 use crate::sync::leaf::Leaf;
 use crate::sync::pair_cache::SyncPair;
@@ -19,19 +20,10 @@ use crate::sync::rows::convert;
 use crate::sync::side::{ForeignKeys, Side, Slot};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use std::collections::HashMap;
 use std::ptr::null_mut;
 
 /// Blocks that are read between two looks at the number of rows.
 const CHUNK_BLOCKS: u32 = 128;
-/// Rows that are gathered for one partition before they are written.
-const ROWS_PER_WRITE: usize = 500;
-/// Rows, and bytes of them, that are gathered for all partitions together.
-const ROWS_IN_MEMORY: usize = 10_000;
-const BYTES_IN_MEMORY: usize = 4 << 20;
-/// Slots that are kept for all partitions together: rows that come in the order of their partitions would fill those of
-/// one after the other.
-const SLOTS_IN_MEMORY: usize = 2 * ROWS_IN_MEMORY;
 
 /// What the copy reads, fixed when it begins.
 pub struct Origin {
@@ -162,7 +154,7 @@ pub fn batch(
                 }
             }
         }
-        writer.finish()?;
+        writer.finish();
         pg_sys::ExecDropSingleTupleTableSlot(row);
         pg_sys::UnregisterSnapshot(snapshot);
         log.close();
@@ -185,42 +177,27 @@ unsafe fn is_older(slot: Slot, horizon: u32) -> bool {
     }
 }
 
-/// Gathers rows by partition and writes them many at a time.
+/// Puts rows of the legacy into the twin, many at a time.
 struct Writer {
     twin: Side,
     from_legacy: *mut pg_sys::TupleConversionMap,
     as_twin: Slot,
     /// Columns of the legacy.
     columns: u16,
-    buffers: HashMap<Oid, Buffer>,
-    gathered: usize,
-    bytes: usize,
-    slots: usize,
-    bulk: *mut pg_sys::BulkInsertStateData,
-}
-
-struct Buffer {
-    leaf: Leaf,
-    slots: Vec<Slot>,
-    used: usize,
 }
 
 impl Writer {
     /// # Safety
     /// `legacy` is open until the writer is finished.
     unsafe fn open(pair: &SyncPair, legacy: pg_sys::Relation) -> Result<Writer> {
-        let twin = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
+        let mut twin = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
+        twin.gather(Filling::AtTheEnd);
         unsafe {
             Ok(Writer {
                 from_legacy: pg_sys::convert_tuples_by_name((*legacy).rd_att, twin.tuple_desc()),
                 as_twin: twin.new_slot(),
                 columns: (*(*legacy).rd_att).natts as u16,
                 twin,
-                buffers: HashMap::new(),
-                gathered: 0,
-                bytes: 0,
-                slots: 0,
-                bulk: pg_sys::GetBulkInsertState(),
             })
         }
     }
@@ -233,48 +210,15 @@ impl Writer {
             convert(self.from_legacy, row, self.as_twin)
         };
         let leaf = self.twin.locate(row)?;
-        // SAFETY: the leaf belongs to the twin, which this writer holds open.
-        unsafe {
-            if leaf.is_indexed() {
-                // An index that the user added: the ordinary way keeps it up.
-                return self.twin.insert(row);
+        // SAFETY: `origin` holds a tuple of the legacy; the leaf belongs to the twin, which this writer holds open.
+        let as_it_lies = unsafe { self.tuple_as_it_lies(&leaf, origin) };
+        self.twin.copy(&leaf, |slot| match as_it_lies {
+            // SAFETY: the slot is one of the leaf, and takes a copy.
+            Some(tuple) => unsafe { pg_sys::ExecForceStoreHeapTuple(tuple, slot, false) },
+            None => {
+                Side::to_leaf(&leaf, row, slot);
             }
-            let as_it_lies = self.tuple_as_it_lies(&leaf, origin);
-            let oid = (*leaf.relation()).rd_id;
-            let buffer = self.buffers.entry(oid).or_insert_with(|| Buffer {
-                leaf,
-                slots: Vec::new(),
-                used: 0,
-            });
-            if buffer.used == buffer.slots.len() {
-                let previous = pg_sys::MemoryContextSwitchTo((*self.twin.estate()).es_query_cxt);
-                buffer
-                    .slots
-                    .push(pg_sys::table_slot_create(leaf.relation(), null_mut()));
-                pg_sys::MemoryContextSwitchTo(previous);
-                self.slots += 1;
-            }
-            let slot = buffer.slots[buffer.used];
-            match as_it_lies {
-                Some(tuple) => pg_sys::ExecForceStoreHeapTuple(tuple, slot, false),
-                None => {
-                    Side::to_leaf(&leaf, row, slot);
-                    pg_sys::ExecMaterializeSlot(slot);
-                }
-            }
-            buffer.used += 1;
-            self.gathered += 1;
-            self.bytes += (*(*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple).t_len as usize;
-            if self.gathered >= ROWS_IN_MEMORY
-                || self.bytes >= BYTES_IN_MEMORY
-                || self.slots >= SLOTS_IN_MEMORY
-            {
-                self.write_all();
-            } else if buffer.used == ROWS_PER_WRITE {
-                self.gathered -= buffer.write(self.bulk);
-            }
-        }
-        self.twin.end_row();
+        });
         Ok(())
     }
 
@@ -295,68 +239,9 @@ impl Writer {
         }
     }
 
-    fn write_all(&mut self) {
-        for buffer in self.buffers.values_mut() {
-            // SAFETY: the writer holds the leaves open.
-            unsafe { buffer.write(self.bulk) };
-        }
-        self.gathered = 0;
-        self.bytes = 0;
-        if self.slots >= SLOTS_IN_MEMORY {
-            self.drop_slots();
-        }
-    }
-
-    /// Nothing is gathered.
-    fn drop_slots(&mut self) {
-        for slot in self
-            .buffers
-            .values_mut()
-            .flat_map(|buffer| buffer.slots.drain(..))
-        {
-            // SAFETY: made by `add`, and empty.
-            unsafe { pg_sys::ExecDropSingleTupleTableSlot(slot) };
-        }
-        self.slots = 0;
-    }
-
-    fn finish(mut self) -> Result<()> {
-        self.write_all();
-        self.drop_slots();
-        // SAFETY: nothing of the writer is used after this.
-        unsafe {
-            pg_sys::FreeBulkInsertState(self.bulk);
-            pg_sys::ExecDropSingleTupleTableSlot(self.as_twin);
-        }
+    fn finish(self) {
+        // SAFETY: made in `open`; nothing of the writer is used after this.
+        unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.as_twin) };
         self.twin.close();
-        Ok(())
-    }
-}
-
-impl Buffer {
-    /// Writes what was gathered; gives its number.
-    ///
-    /// # Safety
-    /// The leaf is open.
-    unsafe fn write(&mut self, bulk: *mut pg_sys::BulkInsertStateData) -> usize {
-        let rows = std::mem::take(&mut self.used);
-        if rows == 0 {
-            return 0;
-        }
-        unsafe {
-            pg_sys::ReleaseBulkInsertStatePin(bulk); // of the partition written before
-            pg_sys::table_multi_insert(
-                self.leaf.relation(),
-                self.slots.as_mut_ptr(),
-                rows as i32,
-                pg_sys::GetCurrentCommandId(true),
-                pg_sys::TABLE_INSERT_SKIP_FSM as i32,
-                bulk,
-            );
-            for slot in &self.slots[..rows] {
-                pg_sys::ExecClearTuple(*slot);
-            }
-        }
-        rows
     }
 }

@@ -5,6 +5,7 @@
 //! is now.
 #![allow(unsafe_code)]
 
+use super::batch::Filling;
 use super::frames::{self, Ended, Event};
 use super::pair_cache::SyncPair;
 use super::reconcile::{Reconciler, same_key};
@@ -14,6 +15,9 @@ use super::{Firing, Rows};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::rc::Rc;
+
+/// From so many rows on a statement's rows are written many at a time.
+const WORTH_GATHERING: i64 = 50;
 
 /// The rows of a firing in the format of its relation, and their way into the format of another side.
 struct Source(Rc<Format>);
@@ -140,6 +144,11 @@ fn carry_images(
     };
     rewind(old);
     rewind(new);
+    // SAFETY: as in `is_empty`.
+    let is_large = !new.is_null() && unsafe { pg_sys::tuplestore_tuple_count(new) } >= WORTH_GATHERING;
+    if is_large {
+        target.gather(Filling::AnyRoom);
+    }
     match firing.event {
         Event::Insert => {
             while next(new, source.new) {
@@ -170,11 +179,13 @@ fn carry_images(
                     moved = true;
                     target.delete(source.old_row())?;
                 } else {
+                    target.write_gathered();
                     target.see_own_writes();
                     target.update(source.old_row(), source.new_row())?;
                 }
             }
             if moved {
+                target.write_gathered();
                 target.see_own_writes();
                 rewind(old);
                 rewind(new);
@@ -187,6 +198,7 @@ fn carry_images(
             }
         }
     }
+    target.write_gathered();
     Ok(())
 }
 

@@ -20,7 +20,7 @@ pub struct Leaf {
     pub(super) may_be_double: bool,
     pub(super) indexed: bool,
     pub(super) key: Slot,
-    pub(super) row: Slot,
+    pub row: Slot,
     pub found: Slot,
 }
 

@@ -12,6 +12,7 @@
 mod changes;
 
 use super::Rows;
+use super::batch::{Batch, Filling};
 use super::kept;
 use super::leaf::{Indexes, Leaf, LeafState};
 use super::pair_cache::SyncPair;
@@ -75,6 +76,8 @@ pub struct Side {
     epoch: u64,
     /// What is deleted comes back with another key, or may.
     deletes_move: bool,
+    /// Rows that wait for the heap or for their index entries, where the side gathers them.
+    batch: Option<Batch>,
     /// Not for the next statement: something was built that lives only as long as this one.
     temporary: bool,
 }
@@ -192,6 +195,7 @@ impl Side {
                 formats: HashMap::new(),
                 epoch,
                 deletes_move: false,
+                batch: None,
                 temporary: false,
             })
         }
@@ -200,6 +204,20 @@ impl Side {
     /// Until the side is closed, rows are deleted because their keys change: a session that waits for one is told so.
     pub fn deletes_move(&mut self) {
         self.deletes_move = true;
+    }
+
+    /// From now on rows that come are written many at a time. Each has a key of its own; nothing else is done to the side
+    /// before [`Side::write_gathered`].
+    pub fn gather(&mut self, filling: Filling) {
+        self.batch = Some(Batch::new(filling));
+    }
+
+    /// Writes the rows that were gathered, and goes on row by row.
+    pub fn write_gathered(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            // SAFETY: the leaves are this side's, and open.
+            unsafe { batch.finish(self.estate) };
+        }
     }
 
     /// # Safety
@@ -215,6 +233,7 @@ impl Side {
 
     /// Closes what was opened; locks stay until the transaction ends. What may serve the next statement is kept.
     pub fn close(mut self) {
+        self.write_gathered();
         // SAFETY: nothing of the side is used after this, or before it is opened again; the order is that of
         // `finish_edata` in worker.c.
         unsafe {

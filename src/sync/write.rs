@@ -64,25 +64,53 @@ unsafe fn finish_insert(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) {
 /// As for [`insert`]; `found` holds a row of the leaf.
 pub unsafe fn update(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> Change {
     unsafe {
-        let relation = leaf.relation();
-        let tid: *mut pg_sys::ItemPointerData = &mut (*leaf.found).tts_tid;
-        pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
-        check(leaf, estate, row, pg_sys::CmdType::CMD_UPDATE);
-        let (result, indexes) = compat::update_tuple(relation, tid, row, estate);
-        match change(result) {
-            Change::Done => {}
-            other => return other,
+        let (change, indexes) = replace(leaf, estate, row);
+        if change != Change::Done {
+            return change;
         }
         let mut recheck = null_mut();
         if leaf.is_indexed() && indexes != compat::IndexUpdate::None {
             leaf.open_indexes(estate);
             recheck = compat::insert_index_tuples(leaf.info, row, estate, indexes);
         }
-        if !(*leaf.info).ri_TrigDesc.is_null() {
-            compat::after_update_triggers(estate, leaf.info, tid, row, recheck);
-        }
+        finish_update(leaf, estate, row, recheck);
         pg_sys::list_free(recheck);
         Change::Done
+    }
+}
+
+/// As [`update`], without the index entries: whether the row needs any. For leaves all of whose indexes are as
+/// [`super::batch`] takes them.
+///
+/// # Safety
+/// As for [`update`].
+pub unsafe fn update_heap(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> (Change, bool) {
+    unsafe {
+        let (change, indexes) = replace(leaf, estate, row);
+        if change == Change::Done {
+            finish_update(leaf, estate, row, null_mut());
+        }
+        let needs_entries = leaf.is_indexed() && indexes == compat::IndexUpdate::All;
+        (change, needs_entries && change == Change::Done)
+    }
+}
+
+unsafe fn replace(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> (Change, compat::IndexUpdate) {
+    unsafe {
+        let relation = leaf.relation();
+        pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
+        check(leaf, estate, row, pg_sys::CmdType::CMD_UPDATE);
+        let (result, indexes) = compat::update_tuple(relation, &raw mut (*leaf.found).tts_tid, row, estate);
+        (change(result), indexes)
+    }
+}
+
+/// The triggers of a row that was replaced.
+unsafe fn finish_update(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot, recheck: *mut pg_sys::List) {
+    unsafe {
+        if !(*leaf.info).ri_TrigDesc.is_null() {
+            compat::after_update_triggers(estate, leaf.info, &raw mut (*leaf.found).tts_tid, row, recheck);
+        }
     }
 }
 
@@ -140,7 +168,10 @@ fn change(result: pg_sys::TM_Result::Type) -> Change {
 }
 
 /// Computes what the row's table generates, and checks its constraints.
-unsafe fn check(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot, command: pg_sys::CmdType::Type) {
+///
+/// # Safety
+/// As for [`insert`].
+pub unsafe fn check(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot, command: pg_sys::CmdType::Type) {
     unsafe {
         let constraints = (*(*leaf.relation()).rd_att).constr;
         if constraints.is_null() {

@@ -6,6 +6,7 @@ mod common;
 mod errors;
 mod foreign_keys;
 mod keys;
+mod large;
 mod rights;
 mod sessions;
 mod statements;

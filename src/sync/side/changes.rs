@@ -3,6 +3,7 @@
 
 use super::{Outcome, Side, Slot};
 use crate::error::{Error, Result};
+use crate::sync::batch::Batch;
 use crate::sync::leaf::{Leaf, scan_key};
 use crate::sync::relation::relation_name;
 use crate::sync::rows::{convert, same_row};
@@ -18,11 +19,50 @@ impl Side {
 
     pub fn insert(&mut self, row: Slot) -> Result<()> {
         let leaf = self.locate(row)?;
-        let target = Side::to_leaf(&leaf, row, leaf.row);
-        // SAFETY: the slot is in the leaf's format.
-        unsafe { write::insert(&leaf, self.estate, target) };
+        // SAFETY: the slots are in the leaf's format, and the leaf is open.
+        unsafe {
+            let estate = self.estate;
+            match self.slot_to_gather(&leaf) {
+                Some((batch, slot)) => {
+                    Side::to_leaf(&leaf, row, slot);
+                    write::check(&leaf, estate, slot, pg_sys::CmdType::CMD_INSERT);
+                    batch.insert(&leaf, slot, estate);
+                }
+                None => write::insert(&leaf, estate, Side::to_leaf(&leaf, row, leaf.row)),
+            }
+        }
         self.end_row();
         Ok(())
+    }
+
+    /// Writes a copy of a row that is known to be right into `leaf`, where it belongs. `fill` puts it into a slot of the leaf.
+    pub fn copy(&mut self, leaf: &Leaf, fill: impl FnOnce(Slot)) {
+        // SAFETY: as in `insert`.
+        unsafe {
+            let estate = self.estate;
+            match self.slot_to_gather(leaf) {
+                Some((batch, slot)) => {
+                    fill(slot);
+                    batch.insert(leaf, slot, estate);
+                }
+                None => {
+                    fill(leaf.row);
+                    write::insert(leaf, estate, leaf.row);
+                }
+            }
+        }
+        self.end_row();
+    }
+
+    /// Where rows are gathered and those of `leaf` may be: the batch, and a slot of the leaf from it.
+    ///
+    /// # Safety
+    /// The leaf is open.
+    unsafe fn slot_to_gather(&mut self, leaf: &Leaf) -> Option<(&mut Batch, Slot)> {
+        let batch = self.batch.as_mut()?;
+        // SAFETY: the caller's.
+        let slot = unsafe { batch.slot(leaf, self.estate) }?;
+        Some((batch, slot))
     }
 
     /// Locks the row with the key of `row`; it is then in `leaf.found`.
@@ -130,8 +170,7 @@ impl Side {
             // SAFETY: the found row is one of the leaf; the slots are in the leaves' formats.
             let change = unsafe {
                 if from.info == to.info {
-                    let target = Side::to_leaf(&to, new, to.row);
-                    write::update(&to, self.estate, target)
+                    self.replace(&to, new)
                 } else {
                     write::delete(&from, self.estate, true)
                 }
@@ -145,6 +184,28 @@ impl Side {
         }
         self.end_row();
         Ok(())
+    }
+
+    /// Replaces the row that lies in `leaf.found` by `new`; where rows are gathered, its index entries come later.
+    ///
+    /// # Safety
+    /// `found` holds a row of the leaf.
+    unsafe fn replace(&mut self, leaf: &Leaf, new: Slot) -> Change {
+        // SAFETY: the slots are in the leaf's format, and the leaf is open.
+        unsafe {
+            let estate = self.estate;
+            let Some((batch, slot)) = self.slot_to_gather(leaf) else {
+                return write::update(leaf, estate, Side::to_leaf(leaf, new, leaf.row));
+            };
+            Side::to_leaf(leaf, new, slot);
+            let (change, needs_entries) = write::update_heap(leaf, estate, slot);
+            if needs_entries {
+                batch.index(leaf, slot, estate);
+            } else {
+                batch.give_back(leaf, slot);
+            }
+            change
+        }
     }
 
     /// Makes the row with the key of `key` equal to `row`, which has the same key.
