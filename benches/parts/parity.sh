@@ -93,9 +93,13 @@ many() {
 
 # damaged SCHEMA STATEMENT: runs it with the sync of the legacy switched off.
 damaged() {
-  sql "$1" -c 'SET partition_router.carry_ddl = off' -c 'ALTER TABLE revenues DISABLE TRIGGER USER' -c "$2" \
-    -c "SELECT format('ALTER TABLE revenues ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger
-      WHERE tgrelid = 'revenues'::regclass AND NOT tgisinternal \\gexec" >/dev/null
+  sql "$1" >/dev/null <<SQL
+SET partition_router.carry_ddl = off;
+ALTER TABLE revenues DISABLE TRIGGER USER;
+$2;
+SELECT format('ALTER TABLE revenues ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger
+WHERE tgrelid = 'revenues'::regclass AND NOT tgisinternal \\gexec
+SQL
 }
 
 # Ten rows that differ, anywhere in many.

@@ -2,7 +2,8 @@
 //! pointer, variable ones with any header, compressed or out of line.
 #![allow(unsafe_code)]
 
-use super::encode::{Format, alignment, is_plain, locate, plain};
+use super::encode::Format;
+use super::layout::{alignment, is_plain, locate, plain};
 use super::out::Out;
 use crate::compat;
 use crate::error::{Error, Result};
