@@ -10,6 +10,7 @@ pub mod diff;
 pub mod digest;
 mod encode;
 mod evidence;
+mod layout;
 mod locate;
 mod out;
 mod page;

@@ -2,7 +2,8 @@
 //! pointer, variable ones with any header, compressed or out of line.
 #![allow(unsafe_code)]
 
-use super::encode::{Format, alignment, is_plain, locate, plain};
+use super::encode::Format;
+use super::layout::{alignment, is_plain, locate, plain};
 use super::out::Out;
 use crate::compat;
 use crate::error::{Error, Result};
@@ -116,6 +117,38 @@ impl Value {
         }
     }
 
+    /// The length of values that are written as they lie and all have one.
+    pub fn fixed_length(&self) -> Option<usize> {
+        match self.codec {
+            Codec::One => Some(1),
+            Codec::Two => Some(2),
+            Codec::Four => Some(4),
+            Codec::Eight => Some(8),
+            Codec::Sixteen => Some(16),
+            Codec::Fixed(length) => Some(length),
+            _ => None,
+        }
+    }
+
+    /// Whether values are written as a length and their content.
+    pub fn is_bytes(&self) -> bool {
+        matches!(self.codec, Codec::Bytes)
+    }
+
+    /// Whether this is a numeric that is written as a length and the content that lies here.
+    ///
+    /// # Safety
+    /// `place` points at a value of this type.
+    #[inline(always)]
+    pub unsafe fn is_short_numeric(&self, place: *const u8) -> bool {
+        // SAFETY: the caller's; a numeric begins with a header of two bytes.
+        unsafe {
+            matches!(self.codec, Codec::Numeric)
+                && is_plain(place)
+                && plain(place).0.cast::<u16>().read_unaligned() & SPECIAL == SHORT
+        }
+    }
+
     /// What the bytes of values depend on.
     pub fn describe(&self) -> String {
         let of = match &self.codec {
@@ -201,7 +234,8 @@ impl Value {
                 }
                 Codec::Composite(format) => {
                     let row = pg_sys::pg_detoast_datum(place.cast_mut().cast());
-                    format.borrow_mut().write(row.cast(), out);
+                    let end = row.cast::<u8>().add(pgrx::varsize_any(row.cast()));
+                    format.borrow_mut().write(row.cast(), end, out);
                     return true;
                 }
                 Codec::Range(bound) => {
@@ -314,15 +348,18 @@ unsafe fn with_content(place: *const u8, body: impl FnOnce(&[u8])) -> bool {
     }
 }
 
+/// The highest bits of a numeric tell its form: both are set in NaN and the infinities, the first alone in the short one.
+const SPECIAL: u16 = 0xC000;
+const SHORT: u16 = 0x8000;
+
 /// The shortest form of a numeric: older servers wrote the long one also where the short one does.
 fn numeric(content: &[u8], out: &mut Out) {
-    const SPECIAL: u16 = 0xC000;
     let word = |i: usize| u16::from_le_bytes([content[2 * i], content[2 * i + 1]]);
     let header = word(0);
     if header & SPECIAL == SPECIAL {
         return out.push_sized(&content[..2]);
     }
-    if header & 0x8000 != 0 {
+    if header & SPECIAL == SHORT {
         return out.push_sized(content);
     }
     let (scale, weight) = (header & 0x3FFF, word(1) as i16);

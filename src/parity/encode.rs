@@ -2,35 +2,26 @@
 //! columns are copied as they lie; values whose bytes may differ for one value have a codec of their own ([`super::codec`]).
 #![allow(unsafe_code)]
 
-use super::codec::{Codec, Value};
+use super::codec::Value;
 use super::digest;
-use super::out::{Out, Room, VARIABLE};
+use super::layout::{Attribute, Kind, Prefix, alignment, all_set, is_plain, plain};
+use super::out::{Out, READ_AT_ONCE, Room, VARIABLE};
 use crate::compat;
 use crate::error::Result;
 use pgrx::pg_sys;
 use std::ffi::CStr;
+use std::ops::Range;
 
 #[cfg(target_endian = "big")]
 compile_error!("the digest copies integers as they lie, which its specification wants little-endian");
 
-/// The most that a value of fixed length takes, and more than the length of others.
-const WIDEST: usize = 16;
-/// A row longer than this gives its memory back.
+/// A batch of rows longer than this gives its memory back.
 const KEPT: usize = 1 << 20;
-
-/// A column as the tuple has it.
-struct Attribute {
-    length: i16,
-    /// Alignment less one.
-    mask: usize,
-    /// Its place in the order of names; that of the dropped ones is behind all others.
-    rank: u32,
-}
 
 /// A column in the order of names.
 struct Column {
     value: Value,
-    /// What rows have that are older than the column, as a tuple would hold it.
+    /// What rows have that are older than the column, as a tuple would hold it, with [`READ_AT_ONCE`] bytes behind.
     missing: Option<Box<[u8]>>,
 }
 
@@ -38,12 +29,19 @@ struct Column {
 pub struct Format {
     attributes: Vec<Attribute>,
     columns: Vec<Column>,
-    /// Where each column of the current row lies; null is NULL.
+    /// The columns that are not of fixed length, by rank; and whether their values are written as they lie if they do so whole.
+    variable: Vec<(u32, bool)>,
+    /// Where each column behind the prefix of the current row lies; null is NULL.
     places: Vec<*const u8>,
-    /// The offsets of the first attributes, as long as all are of fixed length.
-    prefix: Vec<usize>,
-    /// The presence map of a row without NULL.
-    full_map: Vec<u8>,
+    prefix: Prefix,
+    /// So many attributes of the current row were found by the prefix, in the data that begins here.
+    by_prefix: usize,
+    data: *const u8,
+    /// The presence map of a row without NULL, with [`READ_AT_ONCE`] bytes behind.
+    map: Vec<u8>,
+    map_length: usize,
+    /// With the values of fixed length, which follow.
+    head_length: usize,
     /// Tells this format from others that would give other bytes.
     description: String,
     /// Columns written in a way that is not known to be canonical, with their types.
@@ -62,10 +60,17 @@ impl Format {
                 .filter(|i| !attributes[*i].attisdropped && attributes[*i].attgenerated as u8 != b'v')
                 .collect();
             order.sort_by(|a, b| name(*a).cmp(name(*b)));
-            let mut columns = Vec::with_capacity(order.len());
+            let count = order.len();
+            let map_length = count.div_ceil(8);
+            let mut map = vec![0u8; map_length + READ_AT_ONCE];
+            let mut head_length = map_length;
+            let mut columns = Vec::with_capacity(count);
+            let mut variable = Vec::new();
+            let mut to = vec![None; attributes.len()];
             let mut description = String::new();
             let mut fallbacks = Vec::new();
-            for &i in &order {
+            for (rank, &i) in order.iter().enumerate() {
+                map[rank / 8] |= 1 << (rank % 8);
                 let value = Value::of_type(attributes[i].atttypid)?;
                 let column = String::from_utf8_lossy(name(i)).into_owned();
                 // Two columns of one type may exchange their names, with no row written.
@@ -73,33 +78,53 @@ impl Format {
                 if let Some(type_name) = value.fallback() {
                     fallbacks.push(format!("{column} ({type_name})"));
                 }
+                match value.fixed_length() {
+                    Some(length) => {
+                        to[i] = Some(head_length);
+                        head_length += length;
+                    }
+                    None => variable.push((rank as u32, value.is_bytes())),
+                }
                 let missing = missing(desc, i, &value);
                 if let Some(missing) = &missing {
                     description += &format!("{:032x};", digest::of(missing));
                 }
-                columns.push(Column { value, missing });
+                columns.push(Column {
+                    value,
+                    missing: missing.map(|bytes| [&bytes[..], &[0; READ_AT_ONCE]].concat().into()),
+                });
             }
-            let rank = |i: usize| order.iter().position(|o| *o == i).unwrap_or(order.len()) as u32;
-            let count = columns.len();
-            let mut full_map = vec![0u8; count.div_ceil(8)];
-            for i in 0..count {
-                full_map[i / 8] |= 1 << (i % 8);
-            }
+            let rank = |i: usize| order.iter().position(|o| *o == i);
             let attributes: Vec<Attribute> = attributes
                 .iter()
                 .enumerate()
                 .map(|(i, a)| Attribute {
+                    kind: match (a.attlen, to[i]) {
+                        (-1, _) => Kind::Variable,
+                        (_, None) => Kind::Apart,
+                        (4, _) => Kind::Four,
+                        (8, _) => Kind::Eight,
+                        _ => Kind::Fixed,
+                    },
                     length: a.attlen,
                     mask: alignment(a.attalign as u8) - 1,
-                    rank: rank(i),
+                    rank: rank(i).unwrap_or(count) as u32,
+                    byte: rank(i).map_or(0, |rank| rank as u32 / 8),
+                    bit: rank(i).map_or(0, |rank| 1 << (rank % 8)),
+                    to: to[i].unwrap_or(0),
                 })
                 .collect();
             Ok(Format {
-                prefix: prefix(&attributes),
+                prefix: Prefix::of(&attributes),
                 attributes,
                 columns,
+                variable,
                 places: vec![std::ptr::null(); count + 1],
-                full_map,
+                by_prefix: 0,
+                data: std::ptr::null(),
+                map,
+                map_length,
+                head_length,
                 description,
                 fallbacks,
             })
@@ -115,8 +140,15 @@ impl Format {
     }
 
     /// Where attribute `index` of the row lies that was found or written last; null is NULL.
+    ///
+    /// # Safety
+    /// That row is still there.
     #[inline(always)]
-    pub fn place(&self, index: usize) -> *const u8 {
+    pub unsafe fn place(&self, index: usize) -> *const u8 {
+        if index < self.by_prefix {
+            // SAFETY: the caller's.
+            return unsafe { self.data.add(self.prefix.offsets[index]) };
+        }
         self.places[self.attributes[index].rank as usize]
     }
 
@@ -126,227 +158,102 @@ impl Format {
     /// `tuple` is a whole tuple of the format.
     #[inline(always)]
     pub unsafe fn find_up_to(&mut self, tuple: pg_sys::HeapTupleHeader, last: usize) {
-        // SAFETY: the caller's.
-        unsafe { self.find(tuple, last + 1) };
+        // SAFETY: the caller's; nothing is written.
+        unsafe { self.find::<false>(tuple, last + 1, std::ptr::null_mut()) };
     }
 
-    /// Finds where the first `all` attributes lie; gives whether none is NULL.
+    /// Finds where the first `all` attributes lie, and, when it WRITEs, those of fixed length go to their places in `row`,
+    /// which begins with the map of a row without NULL.
     ///
     /// # Safety
-    /// `tuple` is a whole tuple of the format.
+    /// `tuple` is a whole tuple of the format; when it WRITEs `row` has room for the head, and `all` are all.
     #[inline(always)]
-    unsafe fn find(&mut self, tuple: pg_sys::HeapTupleHeader, all: usize) -> bool {
-        // SAFETY: offsets follow the layout of a tuple, as in `heap_deform_tuple`; ranks are below the length of places.
+    unsafe fn find<const WRITE: bool>(&mut self, tuple: pg_sys::HeapTupleHeader, all: usize, row: *mut u8) {
+        // SAFETY: offsets follow the layout of a tuple, as in `heap_deform_tuple`; ranks are below the length of places, and
+        // where values go lies within the head.
         unsafe {
             let stored = ((*tuple).t_infomask2 & pg_sys::HEAP_NATTS_MASK as u16) as usize;
             let has_nulls = (*tuple).t_infomask & pg_sys::HEAP_HASNULL as u16 != 0;
             let base = tuple.cast::<u8>();
             let data = base.add(usize::from((*tuple).t_hoff));
+            let bits = base.add(std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits));
             let places = self.places.as_mut_ptr();
             let last = stored.min(all);
-            let bits = base.add(std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits));
             let mut offset = 0usize;
-            let mut from = self.prefix.len().min(all);
+            let mut from = self.prefix.offsets.len().min(all);
+            self.data = data;
             if from <= last && (!has_nulls || all_set(bits, from)) {
-                for (attribute, offset) in self.attributes.iter().zip(&self.prefix[..from]) {
-                    *places.add(attribute.rank as usize) = data.add(*offset);
+                if WRITE {
+                    self.prefix.write(data, row, places);
                 }
-                if let Some(i) = from.checked_sub(1) {
-                    offset = self.prefix[i] + self.attributes[i].length as usize;
-                }
+                offset = self.prefix.end;
             } else {
                 from = 0;
             }
+            self.by_prefix = from;
             if !has_nulls {
                 for attribute in self.attributes.get_unchecked(from..last) {
-                    let (place, next) = locate(data, offset, attribute.length, attribute.mask);
-                    *places.add(attribute.rank as usize) = place;
-                    offset = next;
+                    offset = attribute.take::<WRITE>(data, offset, row, places);
                 }
             } else {
                 for i in from..last {
                     let attribute = self.attributes.get_unchecked(i);
-                    let place = places.add(attribute.rank as usize);
                     if *bits.add(i >> 3) & (1 << (i & 7)) == 0 {
-                        *place = std::ptr::null();
+                        attribute.leave::<WRITE>(row, places);
                     } else {
-                        (*place, offset) = locate(data, offset, attribute.length, attribute.mask);
+                        offset = attribute.take::<WRITE>(data, offset, row, places);
                     }
                 }
             }
             if stored < all {
                 for attribute in &self.attributes[stored..all] {
-                    let missing = self
-                        .columns
-                        .get(attribute.rank as usize)
-                        .and_then(|c| c.missing.as_deref());
-                    *places.add(attribute.rank as usize) = missing.map_or(std::ptr::null(), <[u8]>::as_ptr);
+                    let column = self.columns.get(attribute.rank as usize);
+                    match column.and_then(|c| c.missing.as_deref()) {
+                        Some(missing) => {
+                            attribute.take::<WRITE>(missing.as_ptr(), 0, row, places);
+                        }
+                        None => attribute.leave::<WRITE>(row, places),
+                    }
                 }
             }
-            !has_nulls && stored >= all
         }
     }
 
     /// Writes the row down behind what `out` has; true when memory of the current context was used.
     ///
     /// # Safety
-    /// `tuple` is a whole tuple of the format.
+    /// `tuple` is a whole tuple of the format; all bytes between it and `limit` may be read.
     #[inline(always)]
-    pub unsafe fn write(&mut self, tuple: pg_sys::HeapTupleHeader, out: &mut Out) -> bool {
+    pub unsafe fn write(&mut self, tuple: pg_sys::HeapTupleHeader, limit: *const u8, out: &mut Out) -> bool {
         // SAFETY: places point at values of the types that the columns have; each write has room, see `room`.
         unsafe {
-            let full = self.find(tuple, self.attributes.len());
-            let map = out.bytes.len();
-            out.bytes.extend_from_slice(&self.full_map);
-            if !full {
-                for (i, place) in self.places[..self.columns.len()].iter().enumerate() {
-                    if place.is_null() {
-                        out.bytes[map + i / 8] &= !(1 << (i % 8));
-                    }
-                }
-            }
+            let mut room = Room::of(&mut out.bytes, self.head_length + VARIABLE);
+            room.copy(self.map.as_ptr(), self.map_length, self.map.as_ptr_range().end);
+            let row = room.skip(self.head_length - self.map_length, self.map_length);
+            self.find::<true>(tuple, self.attributes.len(), row);
             let mut used = false;
-            let mut room = Room::of(&mut out.bytes, self.columns.len() * WIDEST, VARIABLE);
-            for (column, place) in self.columns.iter().zip(&self.places) {
-                let place = *place;
+            for (rank, is_bytes) in &self.variable {
+                let place = *self.places.get_unchecked(*rank as usize);
                 if place.is_null() {
                     continue;
                 }
-                match column.value.codec {
-                    Codec::Four => room.put(place.cast::<u32>().read_unaligned()),
-                    Codec::Eight => room.put(place.cast::<u64>().read_unaligned()),
-                    Codec::One => room.put(*place),
-                    Codec::Two => room.put(place.cast::<u16>().read_unaligned()),
-                    Codec::Sixteen => room.put(place.cast::<u128>().read_unaligned()),
-                    Codec::Bytes if is_plain(place) => {
-                        let (data, length) = plain(place);
-                        if length > room.left() {
-                            room.grow(length);
-                        }
-                        room.put(length as u32);
-                        room.copy(data, length);
+                let value = || &self.columns.get_unchecked(*rank as usize).value;
+                if *is_bytes && is_plain(place) || value().is_short_numeric(place) {
+                    let (data, length) = plain(place);
+                    if length + size_of::<u32>() > room.left() {
+                        room.grow(length);
                     }
-                    _ => {
-                        room.close();
-                        used |= column.value.write(place, out);
-                        room = Room::of(&mut out.bytes, self.columns.len() * WIDEST, VARIABLE);
-                    }
+                    room.put(length as u32);
+                    room.copy(data, length, limit);
+                } else {
+                    room.close();
+                    used |= value().write(place, out);
+                    room = Room::of(&mut out.bytes, VARIABLE);
                 }
             }
             room.close();
             used
         }
-    }
-}
-
-/// The offsets of the attributes in front that are of fixed length.
-fn prefix(attributes: &[Attribute]) -> Vec<usize> {
-    let mut next = 0usize;
-    attributes
-        .iter()
-        .take_while(|a| a.length > 0)
-        .map(|a| {
-            let at = (next + a.mask) & !a.mask;
-            next = at + a.length as usize;
-            at
-        })
-        .collect()
-}
-
-/// Whether the first `count` bits are all 1.
-///
-/// # Safety
-/// There are so many.
-#[inline(always)]
-unsafe fn all_set(bits: *const u8, count: usize) -> bool {
-    // SAFETY: the caller's.
-    unsafe {
-        (0..count / 8).all(|i| *bits.add(i) == 0xFF)
-            && (count.is_multiple_of(8) || !*bits.add(count / 8) & ((1 << (count % 8)) - 1) == 0)
-    }
-}
-
-/// A value's place and what is behind it.
-///
-/// # Safety
-/// As for [`Format::find`].
-#[inline(always)]
-pub unsafe fn locate(data: *const u8, offset: usize, length: i16, mask: usize) -> (*const u8, usize) {
-    // SAFETY: the caller's. A byte that is not 0 where a variable value may begin is one of a short header, which is not aligned.
-    unsafe {
-        if length > 0 {
-            let at = (offset + mask) & !mask;
-            return (data.add(at), at + length as usize);
-        }
-        if length == -2 {
-            let text = data.add(offset);
-            return (text, offset + CStr::from_ptr(text.cast()).count_bytes() + 1);
-        }
-        let first = *data.add(offset);
-        if first & 1 == 1 && first != 1 {
-            return (data.add(offset), offset + usize::from(first >> 1));
-        }
-        let at = if first == 0 {
-            (offset + mask) & !mask
-        } else {
-            offset
-        };
-        let value = data.add(at);
-        let length = if *value == 1 {
-            external_size(value)
-        } else {
-            (value.cast::<u32>().read_unaligned() >> 2) as usize
-        };
-        (value, at + length)
-    }
-}
-
-/// # Safety
-/// `value` is a pointer to a value out of line.
-#[cold]
-unsafe fn external_size(value: *const u8) -> usize {
-    // SAFETY: the caller's.
-    unsafe { pgrx::varsize_any(value.cast()) }
-}
-
-/// Whether a variable value lies here as it is, neither compressed nor out of line.
-///
-/// # Safety
-/// `value` is a variable value.
-#[inline(always)]
-pub unsafe fn is_plain(value: *const u8) -> bool {
-    // SAFETY: the caller's.
-    let first = unsafe { *value };
-    (first & 1 == 1 && first != 1) || first & 3 == 0
-}
-
-/// The bytes of a plain variable value.
-///
-/// # Safety
-/// `value` is a plain variable value.
-#[inline(always)]
-pub unsafe fn plain(value: *const u8) -> (*const u8, usize) {
-    // SAFETY: the caller's.
-    unsafe {
-        let first = *value;
-        if first & 1 == 1 {
-            (value.add(1), usize::from(first >> 1) - 1)
-        } else {
-            (
-                value.add(4),
-                (value.cast::<u32>().read_unaligned() >> 2) as usize - 4,
-            )
-        }
-    }
-}
-
-/// The number of bytes that `typalign` stands for.
-pub fn alignment(code: u8) -> usize {
-    match code {
-        b'c' => 1,
-        b's' => 2,
-        b'i' => 4,
-        _ => 8,
     }
 }
 
@@ -405,24 +312,44 @@ impl Digester {
     /// The digest of a row.
     ///
     /// # Safety
-    /// `tuple` is a whole tuple of the format.
+    /// As for [`Format::write`].
+    pub unsafe fn row(&mut self, tuple: pg_sys::HeapTupleHeader, limit: *const u8) -> u128 {
+        self.clear();
+        // SAFETY: the caller's.
+        let end = unsafe { self.write(tuple, limit) };
+        self.digest(0..end)
+    }
+
+    /// Writes a row down behind the others since [`Digester::clear`]; gives the number of their bytes.
+    ///
+    /// # Safety
+    /// As for [`Format::write`].
     #[inline(always)]
-    pub unsafe fn row(&mut self, tuple: pg_sys::HeapTupleHeader) -> u128 {
-        self.out.bytes.clear();
+    pub unsafe fn write(&mut self, tuple: pg_sys::HeapTupleHeader, limit: *const u8) -> usize {
         // SAFETY: what the codecs allocate goes after the row.
         unsafe {
             let previous = pg_sys::CurrentMemoryContext;
             pg_sys::CurrentMemoryContext = self.memory;
-            let used = self.format.write(tuple, &mut self.out);
+            let used = self.format.write(tuple, limit, &mut self.out);
             pg_sys::CurrentMemoryContext = previous;
             if used {
                 pg_sys::MemoryContextReset(self.memory);
             }
         }
-        let digest = digest::of(&self.out.bytes);
+        self.out.bytes.len()
+    }
+
+    /// The digest of a row that was written from here to there.
+    #[inline(always)]
+    pub fn digest(&self, row: Range<usize>) -> u128 {
+        digest::of(&self.out.bytes[row])
+    }
+
+    #[inline(always)]
+    pub fn clear(&mut self) {
         if self.out.bytes.len() > KEPT {
             self.out = Out::new();
         }
-        digest
+        self.out.bytes.clear();
     }
 }

@@ -3,6 +3,8 @@
 
 /// Bytes that may be written behind what was asked for.
 const SLACK: usize = 64;
+/// Bytes behind the beginning of a value that are copied with it, however short it is.
+pub const READ_AT_ONCE: usize = 32;
 /// Bytes that the variable values of a row take mostly.
 pub const VARIABLE: usize = 512;
 
@@ -33,28 +35,42 @@ impl Out {
 pub struct Room {
     bytes: *mut Vec<u8>,
     at: *mut u8,
-    /// Values of fixed length, and the lengths of others, may go on behind this.
+    /// Values may go on behind this, by no more than the slack.
     end: *mut u8,
-    fixed: usize,
 }
 
 impl Room {
-    /// Room for `fixed` bytes of values of fixed length and `variable` bytes of others.
-    pub fn of(bytes: &mut Vec<u8>, fixed: usize, variable: usize) -> Room {
-        bytes.reserve(fixed + variable + SLACK);
+    /// Room for so many bytes, or more.
+    #[inline(always)]
+    pub fn of(bytes: &mut Vec<u8>, length: usize) -> Room {
+        bytes.reserve(length + SLACK);
         let spare = bytes.spare_capacity_mut().as_mut_ptr_range();
         Room {
             bytes,
             at: spare.start.cast(),
             // SAFETY: the spare room is longer than this.
-            end: unsafe { spare.end.cast::<u8>().sub(fixed + SLACK) },
-            fixed,
+            end: unsafe { spare.end.cast::<u8>().sub(SLACK) },
         }
     }
 
-    /// Bytes that a variable value may take.
+    /// Bytes that there is room for.
+    #[inline(always)]
     pub fn left(&self) -> usize {
         (self.end as usize).saturating_sub(self.at as usize)
+    }
+
+    /// Leaves out `length` bytes, for others to write; gives where it was `before` bytes ago.
+    ///
+    /// # Safety
+    /// There is room, and there were so many bytes.
+    #[inline(always)]
+    pub unsafe fn skip(&mut self, length: usize, before: usize) -> *mut u8 {
+        // SAFETY: the caller's.
+        unsafe {
+            let from = self.at.sub(before);
+            self.at = self.at.add(length);
+            from
+        }
     }
 
     /// # Safety
@@ -69,44 +85,17 @@ impl Room {
     }
 
     /// # Safety
-    /// There is room, and `data` is `length` bytes long.
+    /// There is room, `data` is `length` bytes long, and all bytes from there to `limit`, if any, can be read.
     #[inline(always)]
-    pub unsafe fn copy(&mut self, data: *const u8, length: usize) {
-        // SAFETY: the caller's. Two overlapping words are quicker than a call for the short strings that most are.
+    pub unsafe fn copy(&mut self, data: *const u8, length: usize, limit: *const u8) {
+        // SAFETY: the caller's. Most values are short: to copy more than them, over the slack, is quicker than to ask how short.
         unsafe {
-            if length > 32 {
-                std::ptr::copy_nonoverlapping(data, self.at, length);
-            } else if length > 16 {
-                self.at
-                    .cast::<u128>()
-                    .write_unaligned(data.cast::<u128>().read_unaligned());
-                let tail = length - 16;
-                self.at
-                    .add(tail)
-                    .cast::<u128>()
-                    .write_unaligned(data.add(tail).cast::<u128>().read_unaligned());
-            } else if length >= 8 {
-                self.at
-                    .cast::<u64>()
-                    .write_unaligned(data.cast::<u64>().read_unaligned());
-                let tail = length - 8;
-                self.at
-                    .add(tail)
-                    .cast::<u64>()
-                    .write_unaligned(data.add(tail).cast::<u64>().read_unaligned());
-            } else if length >= 4 {
-                self.at
-                    .cast::<u32>()
-                    .write_unaligned(data.cast::<u32>().read_unaligned());
-                let tail = length - 4;
-                self.at
-                    .add(tail)
-                    .cast::<u32>()
-                    .write_unaligned(data.add(tail).cast::<u32>().read_unaligned());
+            if length <= READ_AT_ONCE && data.wrapping_add(READ_AT_ONCE) <= limit {
+                let (from, to) = (data.cast::<u128>(), self.at.cast::<u128>());
+                to.write_unaligned(from.read_unaligned());
+                to.add(1).write_unaligned(from.add(1).read_unaligned());
             } else {
-                for i in 0..length {
-                    *self.at.add(i) = *data.add(i);
-                }
+                std::ptr::copy_nonoverlapping(data, self.at, length);
             }
             self.at = self.at.add(length);
         }
@@ -117,10 +106,11 @@ impl Room {
     pub fn grow(&mut self, length: usize) {
         self.close();
         // SAFETY: the vector outlives the room.
-        *self = Room::of(unsafe { &mut *self.bytes }, self.fixed, length + VARIABLE);
+        *self = Room::of(unsafe { &mut *self.bytes }, length + VARIABLE);
     }
 
     /// The vector is as long as what was written.
+    #[inline(always)]
     pub fn close(&mut self) {
         // SAFETY: everything up to `at` was written, within the vector's capacity.
         unsafe {

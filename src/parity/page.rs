@@ -45,6 +45,11 @@ mod server {
 const MOST_ROWS: usize = 1200;
 /// What a page begins with, before its line pointers.
 const HEADER: usize = 24;
+/// Bytes that are mapped at once, and of a cache line.
+const MEMORY_PAGE: usize = 4096;
+const LINE: usize = 64;
+/// Cache lines of a page in which its line pointers mostly lie.
+const HEADER_LINES: usize = 5;
 const ALL_VISIBLE: u16 = 0x0004;
 /// Blocks whose age is asked for at a time: bits of a word.
 const BATCH: u32 = 64;
@@ -99,6 +104,11 @@ pub struct Heap {
     rows: Box<[pg_sys::HeapTupleHeader; MOST_ROWS]>,
     offsets: Box<[u16; MOST_ROWS]>,
     count: usize,
+    /// Where the page ends that was read last, and how far from it the next one lies in memory.
+    limit: *const u8,
+    to_next: isize,
+    /// The block that will be read next, and its buffer, pinned.
+    next: (u32, pg_sys::Buffer),
 }
 
 impl Heap {
@@ -134,16 +144,20 @@ impl Heap {
                 rows: Box::new([null_mut(); MOST_ROWS]),
                 offsets: Box::new([0; MOST_ROWS]),
                 count: 0,
+                limit: std::ptr::null(),
+                to_next: 0,
+                next: (0, pg_sys::InvalidBuffer as pg_sys::Buffer),
             }
         }
     }
 
-    pub fn close(mut self) {
-        // SAFETY: both are pinned by this heap, if any.
+    pub fn close(self) {
+        // SAFETY: all are pinned by this heap, if any.
         unsafe {
-            self.release();
-            if self.map != pg_sys::InvalidBuffer as pg_sys::Buffer {
-                pg_sys::ReleaseBuffer(self.map);
+            for buffer in [self.buffer, self.next.1, self.map] {
+                if buffer != pg_sys::InvalidBuffer as pg_sys::Buffer {
+                    pg_sys::ReleaseBuffer(buffer);
+                }
             }
             if !self.source.strategy.is_null() {
                 pg_sys::FreeAccessStrategy(self.source.strategy);
@@ -151,37 +165,64 @@ impl Heap {
         }
     }
 
-    unsafe fn release(&mut self) {
-        if self.buffer != pg_sys::InvalidBuffer as pg_sys::Buffer {
-            // SAFETY: pinned by this heap.
-            unsafe { pg_sys::ReleaseBuffer(self.buffer) };
-            self.buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
-        }
-    }
-
-    /// Reads a page; the rows on it that the snapshot sees are in [`Heap::rows`] until the next one is read.
-    pub fn read(&mut self, block: u32) {
+    /// Reads a page; the rows on it that the snapshot sees are in [`Heap::rows`] until the next one is read. `next` is the
+    /// block that will be read after it, if any.
+    pub fn read(&mut self, block: u32, next: Option<u32>) {
         pgrx::check_for_interrupts!();
         self.count = 0;
         let old = std::mem::take(&mut self.buffer);
+        let (expected, ahead) = std::mem::take(&mut self.next);
         let (source, snapshot): (*mut Source, _) = (&mut self.source, self.snapshot);
         let (rows, offsets) = (self.rows.as_mut_ptr(), self.offsets.as_mut_ptr());
         // SAFETY: the closure has no destructors, so that an error of the server may leave it. Rows are looked at while the page is
         // locked, and stay where they are while it is pinned.
-        let (buffer, count) = unsafe {
+        let (buffer, count, ahead) = unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                if old != 0 {
-                    server::ReleaseBuffer(old);
-                }
-                let buffer = (*source).pin(block);
+                release(old);
+                let buffer = if ahead != 0 && expected == block {
+                    ahead
+                } else {
+                    release(ahead);
+                    (*source).pin(block)
+                };
                 server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
                 let count = visible((*source).relation, snapshot, buffer, block, rows, offsets);
                 server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
-                (buffer, count)
+                let ahead = next.map_or(0, |next| (*source).pin(next));
+                (buffer, count, ahead)
             })
         };
         self.buffer = buffer;
         self.count = count;
+        self.next = (next.unwrap_or(0), ahead);
+        // SAFETY: the buffers are pinned.
+        unsafe {
+            let here = page(buffer);
+            let there = if ahead == 0 { here } else { page(ahead) };
+            self.limit = here.add(pg_sys::BLCKSZ as usize);
+            self.to_next = there.offset_from(here);
+            // Where this process meets memory for the first time, what only asks for it is not heard.
+            for place in (0..pg_sys::BLCKSZ as usize).step_by(MEMORY_PAGE) {
+                std::hint::black_box(there.add(place).read_volatile());
+            }
+            for line in 0..HEADER_LINES {
+                prefetch(there.wrapping_add(LINE * line));
+            }
+        }
+    }
+
+    /// Asks for what lies on the next page where this row lies on its own: from the rows of a page nearly all of the next one is
+    /// asked for, early enough.
+    #[inline(always)]
+    pub fn ask_for_next(&self, row: pg_sys::HeapTupleHeader) {
+        let there = row.cast::<u8>().cast_const().wrapping_offset(self.to_next);
+        prefetch(there);
+        prefetch(there.wrapping_add(LINE));
+    }
+
+    /// The end of the page read last.
+    pub fn limit(&self) -> *const u8 {
+        self.limit
     }
 
     /// The rows of the page read last.
@@ -255,6 +296,15 @@ unsafe fn told_by_map(
             return 0;
         }
         told
+    }
+}
+
+/// # Safety
+/// `buffer` is pinned, or none. Calls the server without a guard.
+unsafe fn release(buffer: pg_sys::Buffer) {
+    if buffer != pg_sys::InvalidBuffer as pg_sys::Buffer {
+        // SAFETY: the caller's.
+        unsafe { server::ReleaseBuffer(buffer) };
     }
 }
 
@@ -374,18 +424,17 @@ unsafe fn is_settled(tuple: pg_sys::HeapTupleHeader, oldest: u32) -> bool {
     }
 }
 
-/// Asks for a row that will be read soon.
+/// Asks for memory that will be read soon.
 #[inline(always)]
-pub fn prefetch(row: pg_sys::HeapTupleHeader) {
+fn prefetch(memory: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, which reads nothing.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(row.cast());
-        _mm_prefetch::<_MM_HINT_T0>(row.cast::<i8>().add(64));
+        _mm_prefetch::<_MM_HINT_T0>(memory.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
+    let _ = memory;
 }
 
 /// `TransactionIdPrecedes`.

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-/// Rows between the one that is read and the one that is asked for.
-const AHEAD: usize = 4;
+/// Bytes of rows that are written down before they are hashed: what fits into the first cache.
+const BATCH: usize = 24 << 10;
 
 /// What a verify reads. The same in each process that takes part.
 #[derive(Debug, Serialize, Deserialize)]
@@ -227,8 +227,17 @@ pub struct Reader<'a> {
     digester: Digester,
     hashes: bool,
     router: Option<Router>,
+    batch: Vec<Written>,
     /// Partitions that were found changed so far.
     suspects: Vec<bool>,
+}
+
+/// A row that was written down, to be hashed.
+struct Written {
+    column: u32,
+    item: u16,
+    /// Where its bytes end.
+    end: usize,
 }
 
 /// What the ages of a partition's rows in a chunk say.
@@ -258,6 +267,7 @@ impl<'a> Reader<'a> {
                 } else {
                     None
                 },
+                batch: Vec::new(),
                 suspects: Vec::new(),
             })
         }
@@ -331,12 +341,11 @@ impl<'a> Reader<'a> {
         let mut ages = vec![Ages::default(); before.len()];
         let mut hashed = 0;
         for block in blocks.clone() {
-            self.heap.read(block);
+            self.heap
+                .read(block, Some(block + 1).filter(|next| blocks.contains(next)));
             let rows = self.heap.rows();
-            for (i, tuple) in rows.iter().enumerate() {
-                if let Some(soon) = rows.get(i + AHEAD) {
-                    page::prefetch(*soon);
-                }
+            for tuple in rows {
+                self.heap.ask_for_next(*tuple);
                 // SAFETY: the row is on the page that is pinned.
                 unsafe {
                     let column = match &mut self.router {
@@ -351,7 +360,11 @@ impl<'a> Reader<'a> {
                         ages.has_new = true;
                     }
                     if self.suspects[column] {
-                        cells[column].add(if self.hashes { self.digester.row(*tuple) } else { 0 });
+                        cells[column].add(if self.hashes {
+                            self.digester.row(*tuple, self.heap.limit())
+                        } else {
+                            0
+                        });
                         hashed += 1;
                     }
                 }
@@ -386,6 +399,9 @@ impl<'a> Reader<'a> {
 
     /// Calls `body` with the place, the column and the digest of each row of the blocks, of all partitions or of those that
     /// are named.
+    ///
+    /// Rows are written down, many of them, and then hashed: a word that is read back right after its parts were written has
+    /// to wait for them.
     #[inline(always)]
     pub fn each_of(
         &mut self,
@@ -393,34 +409,66 @@ impl<'a> Reader<'a> {
         of: Option<&[bool]>,
         mut body: impl FnMut((u32, u16), usize, u128) -> Result<()>,
     ) -> Result<()> {
-        for block in blocks {
-            self.heap.read(block);
-            let rows = self.heap.rows();
-            for (i, (tuple, offset)) in rows.iter().zip(self.heap.offsets()).enumerate() {
-                if let Some(soon) = rows.get(i + AHEAD) {
-                    page::prefetch(*soon);
-                }
-                // SAFETY: the row is on the page that is pinned.
-                unsafe {
-                    let (column, digest) = match (&mut self.router, of) {
-                        (None, _) => (0, self.hashes.then(|| self.digester.row(*tuple))),
-                        (Some(router), None) if self.hashes => {
-                            let digest = self.digester.row(*tuple);
-                            (router.find(*tuple, self.digester.format(), true)?, Some(digest))
-                        }
-                        (Some(router), _) => {
-                            let column = router.find(*tuple, self.digester.format(), false)?;
-                            if of.is_some_and(|of| !of[column as usize]) {
-                                continue;
-                            }
-                            (column, self.hashes.then(|| self.digester.row(*tuple)))
-                        }
+        for block in blocks.clone() {
+            self.heap
+                .read(block, Some(block + 1).filter(|next| blocks.contains(next)));
+            let mut next = 0;
+            while next < self.heap.rows().len() {
+                next = self.write(next, of)?;
+                let mut start = 0;
+                for row in &self.batch {
+                    let digest = if self.hashes {
+                        self.digester.digest(start..row.end)
+                    } else {
+                        0
                     };
-                    body((block, *offset), column as usize, digest.unwrap_or(0))?;
+                    start = row.end;
+                    body((block, row.item), row.column as usize, digest)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Writes down a batch of the page's rows from the one with the number `next`; gives the number of the one behind it.
+    #[inline(always)]
+    fn write(&mut self, mut next: usize, of: Option<&[bool]>) -> Result<usize> {
+        self.batch.clear();
+        self.digester.clear();
+        let mut end = 0;
+        let (rows, items, limit) = (self.heap.rows(), self.heap.offsets(), self.heap.limit());
+        while next < rows.len() && end < BATCH {
+            let (tuple, item) = (rows[next], items[next]);
+            next += 1;
+            self.heap.ask_for_next(tuple);
+            // SAFETY: the row is on the page that is pinned.
+            let column = unsafe {
+                match (&mut self.router, of) {
+                    (None, _) => {
+                        if self.hashes {
+                            end = self.digester.write(tuple, limit);
+                        }
+                        0
+                    }
+                    (Some(router), None) if self.hashes => {
+                        end = self.digester.write(tuple, limit);
+                        router.find(tuple, self.digester.format(), true)?
+                    }
+                    (Some(router), _) => {
+                        let column = router.find(tuple, self.digester.format(), false)?;
+                        if of.is_some_and(|of| !of[column as usize]) {
+                            continue;
+                        }
+                        if self.hashes {
+                            end = self.digester.write(tuple, limit);
+                        }
+                        column
+                    }
+                }
+            };
+            self.batch.push(Written { column, item, end });
+        }
+        Ok(next)
     }
 
     /// As [`Reader::each_of`] for all rows, through the table's access method, which also tells a serializable transaction's
@@ -432,7 +480,9 @@ impl<'a> Reader<'a> {
             each_row(self.relation, |slot| {
                 let mut should_free = false;
                 let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, true, &mut should_free);
-                let digest = if hashes { digester.row((*tuple).t_data) } else { 0 };
+                let row = (*tuple).t_data;
+                let limit = row.cast::<u8>().add((*tuple).t_len as usize);
+                let digest = if hashes { digester.row(row, limit) } else { 0 };
                 let column = match router {
                     Some(router) => router.find((*tuple).t_data, digester.format(), false)?,
                     None => 0,

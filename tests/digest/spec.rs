@@ -157,7 +157,17 @@ impl Types {
         self.named(values.iter().map(|(_, ty, value)| (*ty, *value)), out);
     }
 
-    /// A presence map and the values that there are, in order.
+    /// The number of bytes of a type of fixed length.
+    fn length(&self, oid: u32) -> Option<usize> {
+        let ty = self.get(oid);
+        match ty.kind {
+            Kind::Domain(base) => self.length(base),
+            Kind::Plain if ty.is_built_in => fields(&ty.name).map(|fields| fields.iter().sum()),
+            _ => None,
+        }
+    }
+
+    /// A presence map, the values of fixed length with zeros for NULL, and the others that there are, in order.
     fn named<'a>(&self, values: impl Iterator<Item = (u32, Option<&'a [u8]>)>, out: &mut Vec<u8>) {
         let values: Vec<_> = values.collect();
         let mut map = vec![0u8; values.len().div_ceil(8)];
@@ -167,8 +177,17 @@ impl Types {
             }
         }
         out.extend(map);
+        for (ty, value) in &values {
+            match (self.length(*ty), value) {
+                (Some(_), Some(value)) => self.value(*ty, value, out),
+                (Some(length), None) => out.extend(vec![0; length]),
+                (None, _) => {}
+            }
+        }
         for (ty, value) in values {
-            if let Some(value) = value {
+            if let Some(value) = value
+                && self.length(ty).is_none()
+            {
                 self.value(ty, value, out);
             }
         }

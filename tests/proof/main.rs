@@ -4,6 +4,7 @@
 mod common;
 
 mod crash;
+mod kept;
 mod load;
 mod memory;
 mod repair;
