@@ -14,9 +14,10 @@ use super::{hook, reading};
 use crate::error::{Error, Result};
 use crate::ident::Ident;
 use crate::session::PinnedSettings;
+use crate::spi;
+use pgrx::JsonB;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{CmdType, ExplainState, NodeTag, Oid, ParamListInfo, PlannedStmt, Query, QueryDesc};
-use pgrx::{JsonB, Spi};
 use serde_json::Value;
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -368,13 +369,7 @@ fn twins_of(sql: &str) -> Result<Vec<Oid>> {
 fn compare_side(sql: &str, side: Side, name: &'static str, twins: &[Oid]) -> Result<Compared> {
     let _asked = AskedFor::new(side);
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT json) {sql}");
-    let run = || {
-        Spi::connect_mut(|client| -> Result<Value> {
-            let table = client.update(explain.as_str(), Some(1), &[])?;
-            let text = table.first().get_one::<pgrx::Json>()?;
-            Ok(text.map(|json| json.0).unwrap_or_default())
-        })
-    };
+    let run = || spi::explained(&explain);
     let plan = crate::error::keeping_sqlstate(run, |_| None)?;
     let _path = PinnedSettings::search_path();
     let top = plan

@@ -34,7 +34,7 @@ const WRITING: &[&str] = &[
     "SELECT partition_router.set_policy('revenues', premake => 4)",
     "SELECT partition_router.create_partitions('revenues')",
     "SELECT partition_router.create_range_partition('revenues', 'p', '2030-01-01', '2030-02-01')",
-    "SELECT partition_router.drop_partition('revenues_partitioned_2026_01')",
+    "SELECT partition_router.drop_partition('revenues_2026_01')",
     "CALL partition_router.run_maintenance()",
 ];
 
