@@ -7,7 +7,7 @@ use crate::error::{Error, Result, report};
 use crate::execute::{self, Mode};
 use crate::plan::Plan;
 use crate::twin::Request;
-use crate::{backfill, catalog::load, ident::Ident, migrate, observe, parity, preflight, route};
+use crate::{backfill, catalog::load, compat, ident::Ident, migrate, observe, parity, preflight, route};
 use backfill::Progress;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
@@ -24,6 +24,14 @@ fn plan_rows(
 /// A `name` argument.
 fn text(name: &CStr) -> String {
     name.to_string_lossy().into_owned()
+}
+
+/// Runs a call that changes something, which a standby cannot: there it ends with 25006. A dry run only reads.
+fn change<T>(call: &CStr, dry_run: bool, body: impl FnOnce() -> Result<T>) -> T {
+    if !dry_run {
+        compat::refuse_during_recovery(call);
+    }
+    report(body)
 }
 
 /// An argument of a function that is not STRICT because others of its arguments may be null.
@@ -103,7 +111,7 @@ fn create_twin(
     twin: Option<&CStr>,
     dry_run: Option<bool>,
 ) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
-    report(|| {
+    change(c"create_twin()", dry_run == Some(true), || {
         let legacy = given("legacy", legacy)?;
         let request = request(
             partition_key,
@@ -137,7 +145,7 @@ fn migrate_step(
     premake: Option<i32>,
     twin: Option<&CStr>,
 ) -> bool {
-    report(|| {
+    change(c"migrate()", false, || {
         let legacy = given("legacy", legacy)?;
         let request = request(
             partition_key,
@@ -153,7 +161,7 @@ fn migrate_step(
 
 #[pg_extern(sql = false)]
 fn start_sync(relation: Oid) {
-    report(|| backfill::start_sync(relation))
+    change(c"start_sync()", false, || backfill::start_sync(relation))
 }
 
 /// An interval as a time to wait.
@@ -164,7 +172,7 @@ fn waiting_time(pause: Option<pgrx::datum::Interval>) -> Duration {
 
 #[pg_extern(sql = false)]
 fn muster_workers(relation: Option<Oid>, batch_rows: Option<i32>, pause: Option<pgrx::datum::Interval>) {
-    report(|| {
+    change(c"a copy", false, || {
         let (relation, batch_rows) = (given("relation", relation)?, given("batch_rows", batch_rows)?);
         crate::worker::muster(relation, batch_rows, waiting_time(pause))
     })
@@ -181,7 +189,7 @@ fn backfill_step(
     batch_rows: Option<i32>,
     pause: Option<pgrx::datum::Interval>,
 ) -> bool {
-    report(|| {
+    change(c"backfill()", false, || {
         let (relation, batch_rows) = (given("relation", relation)?, given("batch_rows", batch_rows)?);
         Ok(backfill::step(relation, batch_rows, waiting_time(pause))? == Progress::More)
     })
@@ -204,7 +212,7 @@ fn verify(
         name!(matches, bool),
     ),
 > {
-    report(|| {
+    change(c"verify()", false, || {
         let level = level.parse::<parity::Level>()?;
         let checksum =
             |tally: parity::digest::Tally| (level > parity::Level::Counts).then(|| tally.checksum());
@@ -264,7 +272,7 @@ fn repair(
     relation: Oid,
     dry_run: bool,
 ) -> TableIterator<'static, (name!(inserted, i64), name!(updated, i64), name!(deleted, i64))> {
-    report(|| {
+    change(c"repair()", dry_run, || {
         let repaired = parity::repair::repair(relation, dry_run)?;
         Ok(TableIterator::once((
             repaired.inserted,
@@ -304,7 +312,7 @@ fn set_rollout(
     excluded: Option<Vec<Option<String>>>,
     tenant_column: Option<&CStr>,
 ) {
-    report(|| {
+    change(c"set_rollout()", false, || {
         let column = tenant_column.map(text);
         let relation = given("relation", relation)?;
         route::set_rollout(relation, percent, pilots, excluded, column.as_deref())
@@ -396,7 +404,9 @@ fn reset_routing_stats() {
 
 #[pg_extern(sql = false)]
 fn abandon(relation: Oid, dry_run: bool) {
-    report(|| migrate::abandon(relation, Mode::from_dry_run(dry_run)))
+    change(c"abandon()", dry_run, || {
+        migrate::abandon(relation, Mode::from_dry_run(dry_run))
+    })
 }
 
 #[pg_extern(sql = false)]

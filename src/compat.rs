@@ -452,6 +452,35 @@ pub unsafe fn checked_as(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTbl
     }
 }
 
+/// Whether rights on a whole row, or on a system column, are to be checked for a range table entry.
+///
+/// # Safety
+/// As for [`checked_as`].
+pub unsafe fn reads_rows_or_system_columns(
+    query: *mut pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+) -> bool {
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let columns = {
+            let _ = query;
+            (*entry).selectedCols
+        };
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        let columns = {
+            if (*entry).perminfoindex == 0 {
+                return true;
+            }
+            (*pg_sys::getRTEPermissionInfo((*query).rteperminfos, entry)).selectedCols
+        };
+        // Columns count from FirstLowInvalidHeapAttributeNumber; the whole row is column 0.
+        const ROW_AND_SYSTEM: i32 = -pg_sys::FirstLowInvalidHeapAttributeNumber + 1;
+        !columns.is_null()
+            && (*columns).nwords > 0
+            && *(*columns).words.as_ptr() & ((1 << ROW_AND_SYSTEM) - 1) != 0
+    }
+}
+
 /// Takes the rights to check off a range table entry whose copy has them; what is left is read as `user`.
 ///
 /// # Safety
@@ -494,6 +523,52 @@ pub unsafe fn has_new_file(relation: pg_sys::Oid) -> bool {
         let since = (*relation).rd_firstRelfilelocatorSubid;
         pg_sys::RelationClose(relation);
         since != 0
+    }
+}
+
+/// What the server does for EXPLAIN EXECUTE. Not guarded: errors pass as they are.
+///
+/// # Safety
+/// As for the hook that explains a query; `execute` is the statement.
+pub unsafe extern "C-unwind" fn explain_execute(
+    execute: *mut pg_sys::ExecuteStmt,
+    into: *mut pg_sys::IntoClause,
+    es: *mut pg_sys::ExplainState,
+    text: *const std::ffi::c_char,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+) {
+    #[cfg(not(feature = "pg18"))]
+    unsafe {
+        // SAFETY: the signature of prepare.h.
+        unsafe extern "C-unwind" {
+            fn ExplainExecuteQuery(
+                execute: *mut pg_sys::ExecuteStmt,
+                into: *mut pg_sys::IntoClause,
+                es: *mut pg_sys::ExplainState,
+                text: *const std::ffi::c_char,
+                params: pg_sys::ParamListInfo,
+                environment: *mut pg_sys::QueryEnvironment,
+            );
+        }
+        ExplainExecuteQuery(execute, into, es, text, params, environment);
+    }
+    #[cfg(feature = "pg18")]
+    unsafe {
+        // SAFETY: the signature of prepare.h.
+        unsafe extern "C-unwind" {
+            fn ExplainExecuteQuery(
+                execute: *mut pg_sys::ExecuteStmt,
+                into: *mut pg_sys::IntoClause,
+                es: *mut pg_sys::ExplainState,
+                state: *mut pg_sys::ParseState,
+                params: pg_sys::ParamListInfo,
+            );
+        }
+        let state = pg_sys::make_parsestate(std::ptr::null_mut());
+        (*state).p_sourcetext = text;
+        (*state).p_queryEnv = environment;
+        ExplainExecuteQuery(execute, into, es, state, params);
     }
 }
 

@@ -21,7 +21,7 @@ mod substitute;
 
 use crate::error::{Error, Result};
 use crate::pair::store;
-use crate::{compat, session, spi};
+use crate::{session, spi};
 use choose::Session;
 use decide::{Decision, Kept, Reason, Side};
 use pgrx::pg_sys;
@@ -78,7 +78,8 @@ pub fn route(relation: Oid, tenant: Option<&str>, requested: Option<bool>) -> Re
     Ok((target, reason))
 }
 
-/// Changes who reads the twin. NULL keeps what there is.
+/// Changes who reads the twin. NULL keeps what there is. Who may is a grant: EXECUTE on the function, which nobody has until it
+/// is given to them. Both sides are proven equal, so it changes how the rows are read, not which ones.
 pub fn set_rollout(
     relation: Oid,
     percent: Option<i32>,
@@ -86,9 +87,7 @@ pub fn set_rollout(
     excluded: Option<Vec<Option<String>>>,
     tenant_column: Option<&str>,
 ) -> Result<()> {
-    compat::refuse_during_recovery(c"set_rollout()");
     let pair = store::get(relation)?;
-    store::require_owner(pair.legacy)?;
     if let Some(percent) = percent
         && !(0..=100).contains(&percent)
     {

@@ -106,6 +106,26 @@ pub fn rows_in_snapshot<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Resul
         .collect()
 }
 
+/// The answer of an EXPLAIN in JSON, routed as a client's is. SPI takes a utility statement for one that writes, so pgrx would
+/// assign a transaction id, which a standby has not.
+pub fn explained(statement: &str) -> Result<serde_json::Value> {
+    let statement = CString::new(statement).map_err(|e| Error::Internal(e.to_string()))?;
+    // SAFETY: the text is copied before SPI frees it. After an error the abort cleans up.
+    let text = unsafe {
+        pg_sys::SPI_connect();
+        let status = pg_sys::SPI_execute(statement.as_ptr(), false, 1);
+        if status != pg_sys::SPI_OK_UTILITY as i32 || pg_sys::SPI_processed != 1 {
+            return Err(Error::Internal(format!("SPI gave {status}")));
+        }
+        let table = pg_sys::SPI_tuptable;
+        let text = pg_sys::SPI_getvalue(*(*table).vals, (*table).tupdesc, 1);
+        let text = (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
+        pg_sys::SPI_finish();
+        text
+    };
+    Ok(serde_json::from_str(&text.unwrap_or_default())?)
+}
+
 /// The first row that a statement which changes something returns, as one `jsonb` column.
 pub fn returning<T: DeserializeOwned>(statement: &str, args: &[Arg]) -> Result<Option<T>> {
     let _unrouted = Unrouted::new();

@@ -1,6 +1,6 @@
 //! The calls of maintenance.
 
-use super::given;
+use super::{change, given};
 use crate::error::report;
 use crate::execute::Mode;
 use crate::ident::Ident;
@@ -16,7 +16,7 @@ fn ident(name: &CStr) -> Ident {
     Ident::new(name.to_string_lossy())
 }
 
-fn change(
+fn rules(
     premake: Option<i32>,
     retention: Option<Interval>,
     retention_action: Option<String>,
@@ -53,7 +53,7 @@ fn manage(
     timezone: Option<&str>,
     dry_run: Option<bool>,
 ) {
-    report(|| {
+    change(c"manage()", dry_run == Some(true), || {
         let parent = given("parent", parent)?;
         let partition_interval = given("partition_interval", partition_interval)?;
         let premake = given("premake", premake)?;
@@ -63,7 +63,7 @@ fn manage(
         // The default action is no choice: without a length nothing is retired.
         let action =
             Some(retention_action.to_owned()).filter(|action| action != "drop" || retention.is_some());
-        let change = change(
+        let change = rules(
             Some(premake),
             retention,
             action,
@@ -84,9 +84,9 @@ fn set_policy(
     timezone: Option<String>,
     dry_run: Option<bool>,
 ) {
-    report(|| {
+    change(c"set_policy()", dry_run == Some(true), || {
         let (relation, dry_run) = (given("relation", relation)?, given("dry_run", dry_run)?);
-        let change = change(premake, retention, retention_action, archive_schema, timezone);
+        let change = rules(premake, retention, retention_action, archive_schema, timezone);
         maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
     });
 }
@@ -97,7 +97,7 @@ fn create_partitions(
     premake: Option<i32>,
     dry_run: Option<bool>,
 ) -> SetOfIterator<'static, String> {
-    let names = report(|| {
+    let names = change(c"create_partitions()", dry_run == Some(true), || {
         let mode = Mode::from_dry_run(given("dry_run", dry_run)?);
         by_hand::create_partitions(given("relation", relation)?, premake, mode)
     });
@@ -106,7 +106,7 @@ fn create_partitions(
 
 #[pg_extern(sql = false)]
 fn create_range_partition(relation: Oid, partition: &CStr, lower: &str, upper: &str, dry_run: bool) {
-    report(|| {
+    change(c"create_range_partition()", dry_run, || {
         let mode = Mode::from_dry_run(dry_run);
         by_hand::create_range_partition(relation, ident(partition), lower, upper, mode)
     });
@@ -114,12 +114,14 @@ fn create_range_partition(relation: Oid, partition: &CStr, lower: &str, upper: &
 
 #[pg_extern(sql = false)]
 fn drop_partition(partition: Oid, dry_run: bool) {
-    report(|| by_hand::drop_partition(partition, Mode::from_dry_run(dry_run)));
+    change(c"drop_partition()", dry_run, || {
+        by_hand::drop_partition(partition, Mode::from_dry_run(dry_run))
+    });
 }
 
 #[pg_extern(sql = false)]
 fn maintenance_targets(relation: Option<Oid>) -> Vec<Oid> {
-    report(|| maintenance::targets(relation))
+    change(c"run_maintenance()", false, || maintenance::targets(relation))
 }
 
 #[pg_extern(sql = false)]

@@ -124,11 +124,19 @@ impl Session {
         if decision.side == Side::Legacy {
             return decision;
         }
-        match kept.or_else(|| in_the_middle(pair)) {
+        match holds(kept).or_else(|| in_the_middle(pair)) {
             Some(kept) => stays(kept),
             None => decision,
         }
     }
+}
+
+/// What keeps a place on the legacy in this transaction: nobody can write through a cursor of one that is read-only. It
+/// stays so to its end, while a subtransaction may be read-only in one that is not.
+pub fn holds(kept: Option<Kept>) -> Option<Kept> {
+    // SAFETY: plain reads.
+    let is_read_only = || unsafe { pg_sys::XactReadOnly && pg_sys::GetCurrentTransactionNestLevel() == 1 };
+    kept.filter(|kept| *kept != Kept::Cursor || !is_read_only())
 }
 
 /// What this transaction has written to one side and not yet carried to the other.

@@ -1,8 +1,8 @@
 //! What EXPLAIN says of routing, and the two functions that explain a query before anybody runs it.
 //!
 //! EXPLAIN shows the twin by itself. The line that says why is added when the executor ends, which is where the server has
-//! the output of a statement open. The state of an EXPLAIN is known where the server asks a hook to explain a query, so
-//! EXPLAIN EXECUTE, which explains a plan, has no such line.
+//! the output of a statement open. The state of an EXPLAIN is known where the server asks a hook to explain a query. For
+//! EXPLAIN EXECUTE it asks none, so that comes as an empty query that carries the EXECUTE, and is told by it.
 #![allow(unsafe_code)]
 
 use super::choose::{self, AskedFor, Session};
@@ -14,9 +14,10 @@ use super::{hook, reading};
 use crate::error::{Error, Result};
 use crate::ident::Ident;
 use crate::session::PinnedSettings;
+use crate::spi;
+use pgrx::JsonB;
 use pgrx::pg_sys;
-use pgrx::pg_sys::{CmdType, ExplainState, NodeTag, Oid, ParamListInfo, Query, QueryDesc};
-use pgrx::{JsonB, Spi};
+use pgrx::pg_sys::{CmdType, ExplainState, NodeTag, Oid, ParamListInfo, PlannedStmt, Query, QueryDesc};
 use serde_json::Value;
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -25,15 +26,26 @@ use std::ptr::null_mut;
 
 static mut PREVIOUS_EXPLAIN: pg_sys::ExplainOneQuery_hook_type = None;
 static mut PREVIOUS_END: pg_sys::ExecutorEnd_hook_type = None;
+static mut PREVIOUS_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 
 thread_local! {
     /// The EXPLAIN that is going on; null for none.
     static EXPLAINING: Cell<*mut ExplainState> = const { Cell::new(null_mut()) };
 }
 
-// SAFETY: the signatures of executor.h; unguarded for the reason that `hook` has.
+// SAFETY: the signatures of executor.h and utility.h; unguarded for the reason that `hook` has.
 unsafe extern "C-unwind" {
     fn standard_ExecutorEnd(desc: *mut QueryDesc);
+    fn standard_ProcessUtility(
+        statement: *mut PlannedStmt,
+        text: *const c_char,
+        is_read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        dest: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
 }
 
 /// Called once, when the library is loaded.
@@ -45,6 +57,8 @@ pub fn init() {
         pg_sys::ExplainOneQuery_hook = Some(explain);
         PREVIOUS_END = pg_sys::ExecutorEnd_hook;
         pg_sys::ExecutorEnd_hook = Some(end);
+        PREVIOUS_UTILITY = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(utility);
         pg_sys::RegisterXactCallback(Some(at_transaction_end), null_mut());
         pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), null_mut());
     }
@@ -80,11 +94,79 @@ unsafe extern "C-unwind" fn explain(
     // SAFETY: the server passes a query to explain, and so it is passed on.
     unsafe {
         let before = EXPLAINING.replace(es);
+        let execute = (*query).utilityStmt;
         match PREVIOUS_EXPLAIN {
+            _ if !execute.is_null() => {
+                crate::compat::explain_execute(execute.cast(), into, es, text, params, environment);
+            }
             None => crate::compat::explain_query(query, options, into, es, text, params, environment),
             Some(previous) => previous(query, options, into, es, text, params, environment),
         }
         EXPLAINING.set(before);
+    }
+}
+
+unsafe extern "C-unwind" fn utility(
+    statement: *mut PlannedStmt,
+    text: *const c_char,
+    is_read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    dest: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: the server passes a statement to run, and so it, or another in its place, is passed on.
+    unsafe {
+        let statement = match explained_execute((*statement).utilityStmt) {
+            Some(explain) => with_query(statement, explain),
+            None => statement,
+        };
+        let next = PREVIOUS_UTILITY.unwrap_or(standard_ProcessUtility);
+        next(
+            statement,
+            text,
+            is_read_only_tree,
+            context,
+            params,
+            environment,
+            dest,
+            completion,
+        );
+    }
+}
+
+/// The statement, if it is an EXPLAIN EXECUTE.
+unsafe fn explained_execute(statement: *mut pg_sys::Node) -> Option<*mut pg_sys::ExplainStmt> {
+    // SAFETY: the statement is valid.
+    unsafe {
+        let explain = cast::<pg_sys::ExplainStmt>(statement, NodeTag::T_ExplainStmt)?;
+        let query = cast::<Query>((*explain).query, NodeTag::T_Query)?;
+        ((*query).commandType == CmdType::CMD_UTILITY
+            && cast::<pg_sys::ExecuteStmt>((*query).utilityStmt, NodeTag::T_ExecuteStmt).is_some())
+        .then_some(explain)
+    }
+}
+
+/// The same EXPLAIN, of a query in place of a utility statement. The original may be a plan that is cached.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn with_query(
+    statement: *mut PlannedStmt,
+    explain: *mut pg_sys::ExplainStmt,
+) -> *mut PlannedStmt {
+    // SAFETY: as in `utility`; nodes are made in the current memory context, which the statement runs in.
+    unsafe {
+        let query = pg_sys::palloc(std::mem::size_of::<Query>()).cast::<Query>();
+        *query = *(*explain).query.cast::<Query>();
+        (*query).commandType = CmdType::CMD_SELECT;
+        (*query).jointree = pg_sys::makeFromExpr(null_mut(), null_mut());
+        let explained = pg_sys::palloc(std::mem::size_of::<pg_sys::ExplainStmt>()).cast();
+        *explained = *explain;
+        (*explained).query = query.cast();
+        let passed_on = pg_sys::palloc(std::mem::size_of::<PlannedStmt>()).cast();
+        *passed_on = *statement;
+        (*passed_on).utilityStmt = explained.cast();
+        passed_on
     }
 }
 
@@ -287,13 +369,7 @@ fn twins_of(sql: &str) -> Result<Vec<Oid>> {
 fn compare_side(sql: &str, side: Side, name: &'static str, twins: &[Oid]) -> Result<Compared> {
     let _asked = AskedFor::new(side);
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT json) {sql}");
-    let run = || {
-        Spi::connect_mut(|client| -> Result<Value> {
-            let table = client.update(explain.as_str(), Some(1), &[])?;
-            let text = table.first().get_one::<pgrx::Json>()?;
-            Ok(text.map(|json| json.0).unwrap_or_default())
-        })
-    };
+    let run = || spi::explained(&explain);
     let plan = crate::error::keeping_sqlstate(run, |_| None)?;
     let _path = PinnedSettings::search_path();
     let top = plan

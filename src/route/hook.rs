@@ -11,16 +11,17 @@
 
 use super::choose::{self, Session};
 use super::decide::{Decision, Kept, Reason, Side};
-use super::mark::{Header, Mark, Place};
+use super::mark::{self, Header, Mark, Place};
 use super::reading::{self, Reading};
 use super::state::{self, Key};
 use super::substitute::{self, Columns};
 use super::{alternatives, nodes, report, shadow};
 use pgrx::pg_sys;
 use pgrx::pg_sys::{ParamListInfo, PlannedStmt, Query, QueryDesc};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_int};
 use std::ptr::null_mut;
+use std::rc::Rc;
 
 static mut PREVIOUS_PLANNER: pg_sys::planner_hook_type = None;
 static mut PREVIOUS_START: pg_sys::ExecutorStart_hook_type = None;
@@ -63,6 +64,8 @@ struct Wanted {
 }
 
 thread_local! {
+    /// Whether there is one.
+    static IS_WANTED: Cell<bool> = const { Cell::new(false) };
     static WANTED: RefCell<Option<Wanted>> = const { RefCell::new(None) };
 }
 
@@ -74,7 +77,12 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut PlannedStmt {
     // SAFETY: the server passes a query to plan, and so it is passed on.
     unsafe {
-        let routed = route_query(query, options, params);
+        let is_of_no_concern = !IS_WANTED.get() && reading::is_of_strangers(query);
+        let routed = if is_of_no_concern {
+            null_mut()
+        } else {
+            route_query(query, options, params)
+        };
         let plan = match PREVIOUS_PLANNER {
             None => standard_planner(query, text, options, params),
             Some(previous) => previous(query, text, options, params),
@@ -93,6 +101,8 @@ struct Routed {
     header: Header,
     places: *mut Place,
     count: usize,
+    /// What [`state::messages`] was before the planner began.
+    messages: u64,
     /// What the inlining of functions depends on.
     invalidations: *mut pg_sys::List,
     depends_on_role: bool,
@@ -107,6 +117,7 @@ unsafe extern "C-unwind" fn route_query(
 ) -> *mut Routed {
     // SAFETY: the server passes a query that may be changed.
     unsafe {
+        IS_WANTED.set(false);
         let wanted = WANTED.take().filter(|wanted| wanted.query == query);
         if !pg_sys::IsTransactionState() {
             return null_mut();
@@ -134,26 +145,27 @@ unsafe extern "C-unwind" fn route_query(
                 is_generic: params.is_null(),
             },
         };
-        (*routed).original = nodes::copy(query);
+        (*routed).original = mark::copy_for_mark(query);
         let readings = reading::find(query, (*routed).header.cursor_options);
-        let places = place_all(query, &readings, wanted.map(|wanted| wanted.sides), params);
-        let size = std::mem::size_of::<Place>() * places.len();
-        (*routed).places = pg_sys::palloc(size).cast();
-        (*routed).count = places.len();
-        std::ptr::copy_nonoverlapping(places.as_ptr(), (*routed).places, places.len());
+        (*routed).messages = state::messages();
+        (*routed).places = pg_sys::palloc(std::mem::size_of::<Place>() * readings.len()).cast();
+        (*routed).count = readings.len();
+        let sides = wanted.map(|wanted| wanted.sides);
+        place_all(query, &readings, sides, params, (*routed).places);
         routed
     }
 }
 
-/// Chooses a side for each reading, or takes the sides that are wanted, and changes the query accordingly.
+/// Chooses a side for each reading, or takes the sides that are wanted, and changes the query accordingly. `places` has room
+/// for a place of each reading.
 unsafe fn place_all(
     query: *mut Query,
     readings: &[Reading],
     wanted: Option<Vec<Side>>,
     params: ParamListInfo,
-) -> Vec<Place> {
+    places: *mut Place,
+) {
     let session = Session::now();
-    let mut places = vec![];
     let mut routed = vec![];
     for (i, reading) in readings.iter().enumerate() {
         // SAFETY: the reading is of the query, which is valid.
@@ -167,7 +179,7 @@ unsafe fn place_all(
             }
         };
         let mut place = Place::new(reading, Side::Legacy, reading.kept);
-        if side == Side::Twin && reading.kept.is_none() {
+        if side == Side::Twin && choose::holds(reading.kept).is_none() {
             // SAFETY: within a transaction.
             match unsafe { lock_twin(reading) } {
                 Ok((columns, layout)) => {
@@ -178,31 +190,33 @@ unsafe fn place_all(
                 Err(kept) => place.kept = Some(kept),
             }
         }
-        places.push(place);
+        // SAFETY: as for this function.
+        unsafe { places.add(i).write(place) };
     }
     if !routed.is_empty() {
         // SAFETY: the readings are of this query, and nothing has changed it since they were found.
         unsafe { substitute::substitute(query, &routed) };
     }
-    places
 }
 
 /// Locks the twin of a reading as a query would; gives where its columns are, and the number of its partitions' layout.
-unsafe fn lock_twin(reading: &Reading) -> Result<(Columns, i64), Kept> {
+unsafe fn lock_twin(reading: &Reading) -> Result<(Rc<Columns>, i64), Kept> {
     let pair = &reading.pair;
     // SAFETY: within a transaction; the legacy was locked when the query was parsed, or its plan taken from a cache.
     unsafe {
         pg_sys::LockRelationOid(pair.twin, pg_sys::AccessShareLock as i32);
-        if pg_sys::get_rel_relkind(pair.twin) as u8 != pg_sys::RELKIND_PARTITIONED_TABLE {
-            return Err(Kept::TwinGone);
-        }
+        let columns = substitute::columns(pair.legacy, pair.twin)?;
         // The lock took in what others have done to the twin meanwhile.
-        let now = state::latest(pair.legacy, Key::Legacy).ok_or(Kept::TwinGone)?;
-        if (now.id, now.twin) != (pair.id, pair.twin) {
-            return Err(Kept::TwinGone);
-        }
-        let columns = substitute::columns(pair.legacy, pair.twin).ok_or(Kept::Columns)?;
-        Ok((columns, now.layout))
+        let layout = if state::messages() == reading.messages {
+            pair.layout
+        } else {
+            let now = state::latest(pair.legacy, Key::Legacy).ok_or(Kept::TwinGone)?;
+            if (now.id, now.twin) != (pair.id, pair.twin) {
+                return Err(Kept::TwinGone);
+            }
+            now.layout
+        };
+        Ok((columns, layout))
     }
 }
 
@@ -211,12 +225,25 @@ unsafe extern "C-unwind" fn mark_plan(plan: *mut PlannedStmt, routed: *mut Route
     // SAFETY: `routed` was made by `route_query` for the query that has this plan.
     unsafe {
         let routed = &*routed;
+        let places = if routed.count == 0 {
+            &mut []
+        } else {
+            std::slice::from_raw_parts_mut(routed.places, routed.count)
+        };
+        // Partitions that came or went while the planner looked at them: the plan is of neither state.
+        if state::messages() != routed.messages {
+            for place in places.iter_mut().filter(|place| place.side == Side::Twin) {
+                let now = state::latest(place.legacy, Key::Legacy);
+                if now.is_none_or(|now| !place.is_of(&now)) {
+                    place.layout = Place::NO_LAYOUT;
+                }
+            }
+        }
         for item in nodes::cells::<pg_sys::Node>(routed.invalidations) {
             (*plan).invalItems = pg_sys::lappend((*plan).invalItems, item.cast());
         }
         (*plan).dependsOnRole |= routed.depends_on_role;
-        if routed.count > 0 {
-            let places = std::slice::from_raw_parts(routed.places, routed.count);
+        if !places.is_empty() {
             Mark::put(plan, routed.original, routed.header, places);
         }
     }
@@ -389,7 +416,7 @@ unsafe fn request(
             options |= pg_sys::CURSOR_OPT_SCROLL as c_int;
         }
         *request = Request {
-            query: nodes::copy(mark.query()),
+            query: mark.query_to_plan(),
             options,
             params: if header.is_generic {
                 null_mut()
@@ -398,6 +425,7 @@ unsafe fn request(
             },
             tries: tries + 1,
         };
+        IS_WANTED.set(true);
         WANTED.replace(Some(Wanted {
             query: (*request).query,
             statement: header,

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::{List, Node, NodeTag, Oid};
+use pgrx::pg_sys::{List, Node, NodeTag};
 
 /// The pointers in a list, null for none.
 ///
@@ -87,32 +87,4 @@ pub unsafe fn strip(mut node: *mut Node) -> *mut Node {
             }
         }
     }
-}
-
-/// A constant of 64 bits.
-///
-/// # Safety
-/// Allocates in the current memory context.
-pub unsafe fn number(value: i64) -> *mut pg_sys::Const {
-    // SAFETY: the caller's promise.
-    unsafe {
-        pg_sys::makeConst(
-            pg_sys::INT8OID,
-            -1,
-            Oid::INVALID,
-            8,
-            pg_sys::Datum::from(value),
-            false,
-            true,
-        )
-    }
-}
-
-/// The value of a constant made by [`number`].
-///
-/// # Safety
-/// `node` is one.
-pub unsafe fn number_of(node: *const pg_sys::Const) -> i64 {
-    // SAFETY: the caller's promise.
-    unsafe { (*node).constvalue.value() as i64 }
 }

@@ -25,6 +25,8 @@ pub struct Reading {
     pub whole_row: bool,
     /// A constant or a parameter that the tenant column is compared with; null for none.
     pub tenant: *mut Node,
+    /// What [`state::messages`] was when the pair was looked at.
+    pub messages: u64,
 }
 
 /// The first oid that belongs to a user's object.
@@ -33,6 +35,33 @@ const FIRST_NORMAL_OBJECT: u32 = 16384;
 // Flags of `query_tree_walker`.
 const IGNORE_RANGE_TABLE_QUERIES: c_int = 0x01;
 const IGNORE_CTE_QUERIES: c_int = 0x02;
+
+/// Whether a query certainly reads no legacy: what nearly all of them are told by, so it calls nothing and takes no
+/// memory.
+///
+/// # Safety
+/// `query` is a valid query after the rewriter.
+pub unsafe fn is_of_strangers(query: *mut Query) -> bool {
+    // SAFETY: as for this function.
+    unsafe {
+        !(*query).hasSubLinks
+            && (*query).cteList.is_null()
+            && cells::<RangeTblEntry>((*query).rtable).all(|entry| match (*entry).rtekind {
+                RTEKind::RTE_RELATION => !is_table(entry) || state::is_stranger((*entry).relid),
+                RTEKind::RTE_SUBQUERY => is_of_strangers((*entry).subquery),
+                RTEKind::RTE_FUNCTION => false,
+                _ => true,
+            })
+    }
+}
+
+/// Whether a range table entry is a table of the user's.
+unsafe fn is_table(entry: *mut RangeTblEntry) -> bool {
+    // SAFETY: the entry is valid.
+    unsafe {
+        (*entry).relkind as u8 == pg_sys::RELKIND_RELATION && (*entry).relid.to_u32() >= FIRST_NORMAL_OBJECT
+    }
+}
 
 /// Whether a query, or one inside it, reads a legacy. This is asked for every query, so it looks at range tables only.
 ///
@@ -44,7 +73,7 @@ pub unsafe fn mentions_a_legacy(query: *mut Query, glob: *mut pg_sys::PlannerGlo
         let mut found = false;
         for entry in cells::<RangeTblEntry>((*query).rtable) {
             found |= match (*entry).rtekind {
-                RTEKind::RTE_RELATION => legacy_of(entry).is_some(),
+                RTEKind::RTE_RELATION => is_table(entry) && state::may_be_legacy((*entry).relid),
                 RTEKind::RTE_SUBQUERY => mentions_a_legacy((*entry).subquery, glob),
                 RTEKind::RTE_FUNCTION => {
                     inline(query, entry, glob);
@@ -97,11 +126,11 @@ unsafe extern "C-unwind" fn search_sublinks(node: *mut Node, context: *mut c_voi
 unsafe fn legacy_of(entry: *mut RangeTblEntry) -> Option<Rc<PairState>> {
     // SAFETY: the entry is valid, and planning goes on within a transaction.
     unsafe {
-        if (*entry).relkind as u8 != pg_sys::RELKIND_RELATION || (*entry).relid.to_u32() < FIRST_NORMAL_OBJECT
-        {
-            return None;
+        if is_table(entry) {
+            state::latest((*entry).relid, Key::Legacy)
+        } else {
+            None
         }
-        state::latest((*entry).relid, Key::Legacy)
     }
 }
 
@@ -246,6 +275,7 @@ impl Walk {
                 if (*entry).rtekind != RTEKind::RTE_RELATION {
                     continue;
                 }
+                let messages = state::messages();
                 let Some(pair) = legacy_of(entry) else {
                     continue;
                 };
@@ -263,12 +293,23 @@ impl Walk {
                     kept,
                     whole_row: false,
                     tenant: std::ptr::null_mut(),
+                    messages,
                 });
             }
             self.find_tenants(query, first);
-            self.levels.push(query);
-            compat::query_tree_walker(query, visit, (&raw mut *self).cast(), 0);
-            self.levels.pop();
+            let is_plain = reads_plain_columns(query);
+            // The walk finds nothing in these; a debug build looks whether that is so.
+            if !is_plain || cfg!(debug_assertions) {
+                self.levels.push(query);
+                compat::query_tree_walker(query, visit, (&raw mut *self).cast(), 0);
+                self.levels.pop();
+            }
+            debug_assert!(
+                !is_plain
+                    || self.readings.iter().all(|reading| reading.query != query
+                        || !reading.whole_row && reading.kept != Some(Kept::SystemColumn)),
+                "the rights to check tell of all columns that are read"
+            );
         }
     }
 
@@ -298,7 +339,11 @@ impl Walk {
         unsafe {
             let is_of_use = |entry: *mut RangeTblEntry| (*entry).rtekind == RTEKind::RTE_SUBQUERY;
             let given = self.given.remove(&query).unwrap_or_default();
-            if self.readings.len() == first && !cells((*query).rtable).any(is_of_use) {
+            let has_subqueries = cells((*query).rtable).any(is_of_use);
+            let has_tenants = self.readings[first..]
+                .iter()
+                .any(|reading| reading.pair.tenant_column.is_some());
+            if !has_tenants && !has_subqueries {
                 return;
             }
             let mut known: Vec<Equality> = vec![];
@@ -355,6 +400,24 @@ impl Walk {
                 }
             }
         }
+    }
+}
+
+/// Whether a query is one without others inside, and reads plain columns only: no row as a whole and no system column. That
+/// is known from the columns on which it needs rights.
+unsafe fn reads_plain_columns(query: *mut Query) -> bool {
+    // SAFETY: the query is valid.
+    unsafe {
+        !(*query).hasSubLinks
+            && (*query).cteList.is_null()
+            && (*query).commandType == pg_sys::CmdType::CMD_SELECT
+            && cells::<RangeTblEntry>((*query).rtable).all(|entry| match (*entry).rtekind {
+                RTEKind::RTE_RELATION => {
+                    (*entry).securityQuals.is_null() && !compat::reads_rows_or_system_columns(query, entry)
+                }
+                RTEKind::RTE_JOIN | RTEKind::RTE_RESULT => true,
+                _ => false,
+            })
     }
 }
 

@@ -8,7 +8,6 @@ use super::comparable::{self, Order};
 use super::decide::Side;
 use super::digest::Digest;
 use super::mark::Mark;
-use super::nodes;
 use crate::error::Result;
 use crate::{session, settings, spi};
 use pgrx::pg_sys;
@@ -244,7 +243,7 @@ unsafe fn run_other(desc: *mut QueryDesc, routed: &Digest, is_ordered: bool) -> 
         let mark = Mark::of((*desc).plannedstmt);
         pg_sys::PushActiveSnapshot((*desc).snapshot);
         let (query, options) = match mark {
-            Some(mark) => (nodes::copy(mark.query()), mark.header().cursor_options),
+            Some(mark) => (mark.query_to_plan(), mark.header().cursor_options),
             None => unreachable!("the statement had a mark when it began"),
         };
         let started = Instant::now();

@@ -6,10 +6,11 @@
 //! sees itself. Whatever changes a rollout changes the pair's row (`rollout_version`).
 //!
 //! That a relation is in no pair is kept without a look, until a message says that the relation has changed: making a
-//! pair sends one.
+//! pair sends one. That is the answer for most, so it has a table of its own, which the planner hook looks into first.
 #![allow(unsafe_code)]
 
 use super::decide::{Proof, Rollout};
+use super::substitute;
 use crate::compat;
 use crate::pair::Phase;
 use pgrx::pg_sys;
@@ -66,10 +67,16 @@ struct SameSight {
     command: pg_sys::CommandId,
 }
 
+const STRANGER_PLACES: usize = 256;
+
 thread_local! {
     static KNOWN: RefCell<HashMap<(u32, bool), Known>> = RefCell::new(HashMap::new());
+    /// Some of the strangers, each at the place of its last bits.
+    static STRANGERS: [Cell<u32>; STRANGER_PLACES] = const { [const { Cell::new(0) }; STRANGER_PLACES] };
     /// The version that was looked at last, and under which snapshot it was seen.
     static LAST: Cell<Option<(SameSight, RowVersion)>> = const { Cell::new(None) };
+    /// The version that was looked at last outside of any write, and how many transactions the server had seen end then.
+    static UNTIL: Cell<Option<(u64, RowVersion)>> = const { Cell::new(None) };
     /// The table of pairs; invalid when it has to be looked for.
     static TABLE: Cell<Oid> = const { Cell::new(Oid::INVALID) };
     /// Counts messages: what came while a pair was read must not be missed.
@@ -88,15 +95,25 @@ pub fn init() {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn forget(_arg: pg_sys::Datum, relation: Oid) {
     MESSAGES.set(MESSAGES.get() + 1);
+    substitute::forget(relation);
+    let oid = relation.to_u32();
+    STRANGERS.with(|places| {
+        for place in places {
+            if relation == Oid::INVALID || place.get() == oid || relation == TABLE.get() {
+                place.set(0);
+            }
+        }
+    });
     if relation == Oid::INVALID || relation == TABLE.get() {
         TABLE.set(Oid::INVALID);
         LAST.set(None);
+        UNTIL.set(None);
         KNOWN.with_borrow_mut(HashMap::clear);
     } else {
         KNOWN.with_borrow_mut(|known| {
             if !known.is_empty() {
-                known.remove(&(relation.to_u32(), false));
-                known.remove(&(relation.to_u32(), true));
+                known.remove(&(oid, false));
+                known.remove(&(oid, true));
             }
         });
     }
@@ -115,9 +132,34 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     }
 }
 
-/// Whether a relation is known to be the legacy of no pair: the answer for most, and quick.
+/// Whether a relation is known to be the legacy of no pair: the answer for most, and quick. It may be one all the same.
 pub fn is_stranger(relation: Oid) -> bool {
-    KNOWN.with_borrow(|known| matches!(known.get(&(relation.to_u32(), false)), Some(Known::Stranger)))
+    let oid = relation.to_u32();
+    STRANGERS.with(|places| places[oid as usize % STRANGER_PLACES].get() == oid)
+}
+
+fn keep_stranger(relation: Oid) {
+    let oid = relation.to_u32();
+    STRANGERS.with(|places| places[oid as usize % STRANGER_PLACES].set(oid));
+}
+
+/// How many messages about relations this backend has heard.
+pub fn messages() -> u64 {
+    MESSAGES.get()
+}
+
+/// Whether a relation was the legacy of a pair when this backend last looked, or is now.
+///
+/// # Safety
+/// Within a transaction.
+pub unsafe fn may_be_legacy(relation: Oid) -> bool {
+    if is_stranger(relation) {
+        return false;
+    }
+    let is_known =
+        KNOWN.with_borrow(|known| matches!(known.get(&(relation.to_u32(), false)), Some(Known::Pair(_))));
+    // SAFETY: as for this function.
+    is_known || unsafe { latest(relation, Key::Legacy) }.is_some()
 }
 
 /// The pair that has `relation` as its legacy, or as its twin, as `snapshot` sees it; `None` when it sees none.
@@ -127,7 +169,12 @@ pub fn is_stranger(relation: Oid) -> bool {
 pub unsafe fn under(relation: Oid, key: Key, snapshot: pg_sys::Snapshot) -> Option<Rc<PairState>> {
     let place = (relation.to_u32(), key == Key::Twin);
     match KNOWN.with_borrow(|known| known.get(&place).cloned()) {
-        Some(Known::Stranger) => return None,
+        Some(Known::Stranger) => {
+            if key == Key::Legacy {
+                keep_stranger(relation);
+            }
+            return None;
+        }
         // SAFETY: as for this function.
         Some(Known::Pair(pair)) if unsafe { sees(&pair, snapshot) } => return Some(pair),
         _ => {}
@@ -146,6 +193,9 @@ pub unsafe fn under(relation: Oid, key: Key, snapshot: pg_sys::Snapshot) -> Opti
             }
             // An old snapshot may not see a pair that there is.
             None if is_latest => {
+                if key == Key::Legacy {
+                    keep_stranger(relation);
+                }
                 KNOWN.with_borrow_mut(|known| known.insert(place, Known::Stranger));
             }
             None => {}
@@ -162,8 +212,16 @@ pub unsafe fn latest(relation: Oid, key: Key) -> Option<Rc<PairState>> {
     if key == Key::Legacy && is_stranger(relation) {
         return None;
     }
-    // SAFETY: the snapshot is registered while it is used; after an error the abort lets go of it.
+    // SAFETY: a look at one row needs no registered snapshot, since nobody asks for the latest one meanwhile; a reading does.
+    // After an error the abort lets go of it.
     unsafe {
+        let snapshot = pg_sys::GetLatestSnapshot();
+        let known = KNOWN.with_borrow(|known| known.get(&(relation.to_u32(), key == Key::Twin)).cloned());
+        if let Some(Known::Pair(pair)) = known
+            && sees(&pair, snapshot)
+        {
+            return Some(pair);
+        }
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let pair = under(relation, key, snapshot);
         pg_sys::UnregisterSnapshot(snapshot);
@@ -187,6 +245,15 @@ unsafe fn sees(pair: &PairState, snapshot: pg_sys::Snapshot) -> bool {
         if LAST.get() == Some((sight, pair.version)) {
             return true;
         }
+        // The server uses a snapshot again while no transaction that wrote has ended; what it saw, it still sees.
+        let ended = match pg_sys::GetTopTransactionIdIfAny() {
+            pg_sys::InvalidTransactionId => (*snapshot).snapXactCompletionCount,
+            _ => 0,
+        };
+        if ended != 0 && UNTIL.get() == Some((ended, pair.version)) {
+            LAST.set(Some((sight, pair.version)));
+            return true;
+        }
         let Some(table) = Table::open() else {
             return false;
         };
@@ -197,6 +264,9 @@ unsafe fn sees(pair: &PairState, snapshot: pg_sys::Snapshot) -> bool {
         });
         if is_visible {
             LAST.set(Some((sight, pair.version)));
+            if ended != 0 {
+                UNTIL.set(Some((ended, pair.version)));
+            }
         }
         is_visible
     }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -59,6 +59,8 @@ struct Key {
 struct Counters {
     slots: &'static [Slot],
     mine: RefCell<HashMap<Key, Option<usize>>>,
+    /// The last of them, which is nearly always the next one too.
+    last: Cell<Option<(Key, Option<usize>)>>,
 }
 
 thread_local! {
@@ -72,6 +74,7 @@ fn with_counters<T>(body: impl FnOnce(&Counters) -> T) -> Option<T> {
             Ok(slots) => Some(Counters {
                 slots,
                 mine: RefCell::default(),
+                last: Cell::new(None),
             }),
             Err(error) => {
                 pgrx::log!("partition_router cannot count routing decisions: {error}");
@@ -128,11 +131,18 @@ pub fn count(legacy: Oid, target: Oid, reason: Reason) {
         reason,
     };
     with_counters(|counters| {
-        let place = *counters
-            .mine
-            .borrow_mut()
-            .entry(key)
-            .or_insert_with(|| counters.slot(key));
+        let place = match counters.last.get() {
+            Some((last, place)) if last == key => place,
+            _ => {
+                let place = *counters
+                    .mine
+                    .borrow_mut()
+                    .entry(key)
+                    .or_insert_with(|| counters.slot(key));
+                counters.last.set(Some((key, place)));
+                place
+            }
+        };
         if let Some(place) = place {
             counters.slots[place].count.fetch_add(1, Ordering::Relaxed);
         }

@@ -4,15 +4,27 @@
 //! as a view that was expanded does.
 #![allow(unsafe_code)]
 
+use super::decide::Kept;
 use super::nodes::{cast, copy, nth};
 use super::reading::Reading;
+use super::state;
 use crate::compat;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{AttrNumber, Node, NodeTag, Oid, Query, RangeTblEntry};
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
+use std::rc::Rc;
 
 /// Flag of `query_tree_mutator`: the query itself is changed, not a copy.
 const DONT_COPY_QUERY: c_int = 0x40;
+
+thread_local! {
+    /// The columns of pairs, until a message says that one of the tables has changed.
+    static KNOWN: RefCell<Vec<Rc<Columns>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// More are not kept.
+const KEPT_PAIRS: usize = 64;
 
 /// Where the columns of a legacy are in its twin.
 pub struct Columns {
@@ -27,11 +39,52 @@ pub struct Columns {
     twin: Oid,
 }
 
-/// Reads both tables; `None` when one has a column that the other has not, or as another type.
+/// A relation has changed, or all have.
+pub fn forget(relation: Oid) {
+    KNOWN.with_borrow_mut(|known| {
+        known.retain(|c| relation != Oid::INVALID && relation != c.legacy && relation != c.twin);
+    });
+}
+
+/// What is known of both tables; `None` when one has a column that the other has not, or as another type, or the twin
+/// is no partitioned table.
+///
+/// # Safety
+/// Both are locked, so that messages about them have come.
+pub unsafe fn columns(legacy: Oid, twin: Oid) -> Result<Rc<Columns>, Kept> {
+    let known = KNOWN.with_borrow(|known| {
+        known
+            .iter()
+            .find(|c| c.legacy == legacy && c.twin == twin)
+            .cloned()
+    });
+    if let Some(columns) = known {
+        return Ok(columns);
+    }
+    // SAFETY: as for this function.
+    let columns = unsafe {
+        if pg_sys::get_rel_relkind(twin) as u8 != pg_sys::RELKIND_PARTITIONED_TABLE {
+            return Err(Kept::TwinGone);
+        }
+        let before = state::messages();
+        let columns = Rc::new(read_columns(legacy, twin).ok_or(Kept::Columns)?);
+        if state::messages() != before {
+            return Ok(columns);
+        }
+        columns
+    };
+    KNOWN.with_borrow_mut(|known| {
+        known.truncate(KEPT_PAIRS - 1);
+        known.insert(0, Rc::clone(&columns));
+    });
+    Ok(columns)
+}
+
+/// Reads both tables.
 ///
 /// # Safety
 /// Both are locked.
-pub unsafe fn columns(legacy: Oid, twin: Oid) -> Option<Columns> {
+unsafe fn read_columns(legacy: Oid, twin: Oid) -> Option<Columns> {
     // SAFETY: relations are closed here, or by the abort; their descriptions are used in between.
     unsafe {
         let (a, b) = (
@@ -94,23 +147,27 @@ fn numbers(
 ///
 /// # Safety
 /// They are of `query`, as it is now, each with its columns; the twins are locked.
-pub unsafe fn substitute(query: *mut Query, routed: &[(&Reading, Columns)]) {
+pub unsafe fn substitute(query: *mut Query, routed: &[(&Reading, Rc<Columns>)]) {
     // SAFETY: as for this function.
     unsafe {
-        let mut places: Vec<_> = routed.iter().map(|(reading, _)| reading.query).collect();
         if routed
             .iter()
-            .any(|(reading, columns)| reading.whole_row || !columns.is_same)
+            .all(|(reading, columns)| !reading.whole_row && columns.is_same)
         {
-            let tables: Vec<_> = places.iter().map(|query| (**query).rtable).collect();
-            let mut change = Change {
-                routed,
-                tables: &tables,
-                levels: vec![(*query).rtable],
-                places: &mut places,
-            };
-            compat::query_tree_mutator(query, mutate, (&raw mut change).cast(), DONT_COPY_QUERY);
+            for (reading, columns) in routed {
+                replace_entry(reading.query, reading.number, columns);
+            }
+            return;
         }
+        let mut places: Vec<_> = routed.iter().map(|(reading, _)| reading.query).collect();
+        let tables: Vec<_> = places.iter().map(|query| (**query).rtable).collect();
+        let mut change = Change {
+            routed,
+            tables: &tables,
+            levels: vec![(*query).rtable],
+            places: &mut places,
+        };
+        compat::query_tree_mutator(query, mutate, (&raw mut change).cast(), DONT_COPY_QUERY);
         for ((reading, columns), place) in routed.iter().zip(places) {
             replace_entry(place, reading.number, columns);
         }
@@ -127,6 +184,7 @@ unsafe fn replace_entry(query: *mut Query, number: usize, columns: &Columns) {
         (*permissions).inh = false;
         (*permissions).inFromCl = false;
         (*permissions).lateral = false;
+        (*permissions).eref = pg_sys::makeAlias((*(*entry).eref).aliasname, std::ptr::null_mut());
         (*query).rtable = pg_sys::lappend((*query).rtable, permissions.cast());
 
         (*entry).relid = columns.twin;
@@ -148,6 +206,9 @@ unsafe fn statistics_reader(entry: *mut RangeTblEntry, query: *mut Query, column
             Oid::INVALID => pg_sys::GetUserId(),
             user => user,
         };
+        if reader == columns.twin_owner {
+            return reader;
+        }
         let allowed =
             pg_sys::pg_class_aclcheck(columns.legacy, reader, pg_sys::ACL_SELECT as pg_sys::AclMode);
         if allowed == pg_sys::AclResult::ACLCHECK_OK {
@@ -159,7 +220,7 @@ unsafe fn statistics_reader(entry: *mut RangeTblEntry, query: *mut Query, column
 }
 
 /// The names of a relation's columns, empty for dropped ones, as the parser lists them.
-unsafe fn column_names(relation: Oid) -> *mut pg_sys::List {
+pub unsafe fn column_names(relation: Oid) -> *mut pg_sys::List {
     // SAFETY: the relation is locked; what is listed is copied.
     unsafe {
         let opened = pg_sys::relation_open(relation, pg_sys::NoLock as i32);
@@ -180,7 +241,7 @@ unsafe fn column_names(relation: Oid) -> *mut pg_sys::List {
 /// The server copies the node of a query before it asks what is to become of it, but not the list that is its range table:
 /// that tells which query it is.
 struct Change<'a> {
-    routed: &'a [(&'a Reading, Columns)],
+    routed: &'a [(&'a Reading, Rc<Columns>)],
     /// The range tables that the readings had.
     tables: &'a [*mut pg_sys::List],
     /// The range tables of the queries around the place of the walk, as they were, the innermost last.
@@ -229,7 +290,7 @@ impl Change<'_> {
             .iter()
             .zip(self.tables)
             .position(|((reading, _), of)| *of == table && reading.number as i64 == i64::from(var.varno))?;
-        self.routed.get(place).map(|(_, columns)| columns)
+        self.routed.get(place).map(|(_, columns)| columns.as_ref())
     }
 }
 

@@ -276,7 +276,71 @@ fn a_decision_is_one_line_in_the_log() {
 }
 
 #[test]
-fn anybody_may_ask_and_only_the_owner_may_change() {
+fn who_may_change_a_rollout_is_a_grant() {
+    let (database, mut client) = live("grant");
+    let [owner, operator, nobody] =
+        ["owner", "operator", "nobody"].map(|role| format!("{role}_{}", database.name));
+    let c = &mut client;
+    for role in [&owner, &operator, &nobody] {
+        run(c, &[&format!("CREATE ROLE {role} LOGIN")]);
+    }
+    let function = "FUNCTION partition_router.set_rollout(regclass, int, text[], text[], name)";
+    run(
+        c,
+        &[
+            &format!("ALTER TABLE revenues OWNER TO {owner}"),
+            &format!("ALTER TABLE revenues_partitioned OWNER TO {owner}"),
+            &format!("GRANT EXECUTE ON {function} TO {operator}"),
+        ],
+    );
+    let change = |percent: u32| format!("SELECT partition_router.set_rollout('revenues', {percent})");
+    let now = |c: &mut Client| explain(c, "'revenues'");
+    // Neither to be the owner nor to be anybody else is a grant.
+    for role in [&owner, &nobody] {
+        let mut session = database.connect_as(role);
+        assert_eq!(sqlstate(&mut session, &change(100)), "42501", "{role}");
+        assert_eq!(now(&mut session), "revenues default");
+    }
+    let mut session = database.connect_as(&operator);
+    run(&mut session, &[&change(100)]);
+    assert_eq!(now(c), "revenues_partitioned in the first 100 %");
+    run(
+        &mut session,
+        &["SELECT partition_router.set_rollout('revenues', pilots => '{a}', tenant_column => 'org')"],
+    );
+    // The grant is of this call alone.
+    for denied in [
+        "UPDATE partition_router.rollout SET percent = 0",
+        "UPDATE partition_router.pair SET rollout_version = 0",
+        "SELECT * FROM revenues",
+        "SELECT * FROM revenues_partitioned",
+        "SELECT partition_router.abandon('revenues')",
+        "SELECT partition_router.verify('revenues')",
+    ] {
+        assert_eq!(sqlstate(&mut session, denied), "42501", "{denied}");
+    }
+    assert_eq!(
+        one::<String>(
+            c,
+            "SELECT changed_by::text FROM partition_router.rollout WHERE percent = 100"
+        ),
+        operator
+    );
+    run(c, &[&format!("REVOKE EXECUTE ON {function} FROM {operator}")]);
+    assert_eq!(sqlstate(&mut session, &change(0)), "42501");
+    drop(session);
+    run(
+        c,
+        &[
+            "SELECT partition_router.abandon('revenues')",
+            &format!("DROP OWNED BY {owner}, {operator}, {nobody}"),
+            &format!("DROP ROLE {owner}, {operator}, {nobody}"),
+        ],
+    );
+}
+
+#[test]
+fn anybody_may_ask_and_only_who_was_given_the_right_may_change() {
     let (database, mut client) = live("rights");
     let role = format!("nobody_{}", database.name);
     run(

@@ -47,6 +47,44 @@ fn a_cursor_that_may_be_updated_through_stays_on_the_legacy() {
 }
 
 #[test]
+fn a_cursor_of_a_read_only_transaction_reads_the_twin() {
+    let mut routed = Routed::new("read_only_cursor");
+    let c = &mut routed.client;
+    let declare = "DECLARE c CURSOR FOR SELECT side FROM revenues WHERE id < 3";
+    run(
+        c,
+        &["CREATE FUNCTION opened() RETURNS text LANGUAGE plpgsql AS
+           $$ DECLARE p CURSOR FOR SELECT side FROM revenues; found text; BEGIN
+              OPEN p; FETCH p INTO found; CLOSE p; RETURN found; END $$"],
+    );
+    let opened = |c: &mut postgres::Client| texts(c, "SELECT opened()").join("");
+    // The plan is cached where the cursor is a read, and where it is not.
+    for (begin, wanted) in [("BEGIN READ ONLY", "twin"), ("BEGIN", "legacy")].repeat(7) {
+        run(c, &[begin, declare]);
+        assert_eq!(texts(c, "FETCH 1 FROM c"), [wanted], "{begin}");
+        assert_eq!(opened(c), wanted, "{begin}");
+        run(c, &["COMMIT"]);
+    }
+    // What only a subtransaction may not write, the transaction around it may.
+    run(
+        c,
+        &[
+            "BEGIN",
+            "SAVEPOINT s",
+            "SET LOCAL transaction_read_only = on",
+            declare,
+            "RELEASE s",
+        ],
+    );
+    assert_eq!(texts(c, "FETCH 1 FROM c"), ["legacy"]);
+    run(
+        c,
+        &["UPDATE revenues SET amount = 8 WHERE CURRENT OF c", "COMMIT"],
+    );
+    assert_eq!(texts(c, "SELECT amount::text FROM revenues WHERE id = 1"), ["8"]);
+}
+
+#[test]
 fn the_extension_itself_reads_what_it_names() {
     let mut routed = Routed::new("internal");
     let c = &mut routed.client;

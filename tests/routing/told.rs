@@ -137,6 +137,66 @@ fn explain_says_that_a_statement_was_routed() {
 }
 
 #[test]
+fn explain_of_a_prepared_statement_says_that_it_was_routed() {
+    let mut routed = Routed::new("explain_execute");
+    let c = &mut routed.client;
+    run(
+        c,
+        &[
+            "PREPARE q(int) AS SELECT side FROM revenues WHERE id = $1",
+            "PREPARE other AS SELECT 1",
+            "PREPARE w AS UPDATE revenues SET amount = amount WHERE id = 1",
+        ],
+    );
+    let line = |c: &mut postgres::Client, query: &str| {
+        texts(c, query)
+            .into_iter()
+            .filter_map(|line| line.strip_prefix("Routing: ").map(str::to_string))
+            .collect::<Vec<_>>()
+    };
+    let to_twin = ["revenues -> revenues_partitioned (setting)"];
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        run(c, &[&format!("SET plan_cache_mode = {mode}")]);
+        for explain in ["EXPLAIN", "EXPLAIN ANALYZE", "EXPLAIN (COSTS off, VERBOSE)"] {
+            assert_eq!(line(c, &format!("{explain} EXECUTE q(1)")), to_twin, "{mode}");
+        }
+        // The statement is what it was: it can be run, and explained again.
+        assert_eq!(texts(c, "EXECUTE q(1)"), ["twin"]);
+        run(c, &["SET partition_router.use_partitioned_tables = off"]);
+        assert_eq!(
+            line(c, "EXPLAIN EXECUTE q(1)"),
+            ["revenues -> revenues (default)"]
+        );
+        run(c, &["SET partition_router.use_partitioned_tables = on"]);
+    }
+    assert_eq!(
+        line(c, "EXPLAIN EXECUTE w"),
+        ["revenues -> revenues (the statement writes)"]
+    );
+    assert!(line(c, "EXPLAIN EXECUTE other").is_empty());
+    let plan = c
+        .query_one("EXPLAIN (FORMAT json) EXECUTE q(2)", &[])
+        .map(|row| row.get::<_, postgres::types::Json<serde_json::Value>>(0).0)
+        .expect("a plan");
+    assert_eq!(plan[0]["Routing"], serde_json::json!(to_twin));
+    // Inside of a function its plan is cached, as a tree that nobody may change.
+    run(
+        c,
+        &[
+            "CREATE FUNCTION explained() RETURNS SETOF text LANGUAGE plpgsql AS
+           $$ DECLARE l text; BEGIN FOR l IN EXPLAIN EXECUTE q(1) LOOP RETURN NEXT l; END LOOP; END $$",
+        ],
+    );
+    for _ in 0..3 {
+        assert_eq!(line(c, "SELECT explained()"), to_twin);
+    }
+    assert_eq!(sqlstate(c, "EXPLAIN EXECUTE missing"), "26000");
+    assert_eq!(sqlstate(c, "EXPLAIN ANALYZE EXECUTE q('x')"), "22P02");
+    assert_eq!(sqlstate(c, "EXPLAIN EXECUTE q"), "42601");
+    assert_eq!(routed.side(), "twin");
+}
+
+#[test]
 fn an_explain_that_fails_leaves_nothing_behind() {
     let mut routed = Routed::new("explain_fails");
     let c = &mut routed.client;

@@ -12,6 +12,23 @@ use std::sync::Arc;
 
 const ROLE: &str = "DO $$BEGIN IF to_regrole('smith') IS NULL THEN CREATE ROLE smith LOGIN; END IF; END$$";
 
+/// sqlsmith takes the pseudo-types that it does not know for types that a value can have (`anyrange`, `anymultirange`, those of
+/// PostgreSQL 14 and later), and two statements of three did not get past the parser. So it is shown a server without what takes
+/// or gives such a type. Functions are looked for through the `search_path`, operators in `pg_catalog`.
+const KNOWN_TYPES: &[&str] = &[
+    "CREATE SCHEMA shown",
+    "CREATE VIEW shown.pg_proc AS SELECT * FROM pg_catalog.pg_proc p
+     WHERE has_function_privilege('smith', p.oid, 'EXECUTE') AND NOT EXISTS (
+         SELECT FROM pg_catalog.pg_type t WHERE (t.oid = p.prorettype OR t.oid = ANY (p.proargtypes))
+         AND (t.typname ~ '^any.*(range|compatible|enum)' OR t.typname IN ('cstring', 'internal', 'any')))",
+    "DELETE FROM pg_catalog.pg_operator o USING pg_catalog.pg_type t
+     WHERE t.oid IN (o.oprleft, o.oprright, o.oprresult)
+     AND (t.typname ~ '^any.*(range|compatible|enum)' OR t.typname = 'cstring')",
+    "GRANT USAGE ON SCHEMA shown TO smith",
+    "GRANT SELECT ON shown.pg_proc TO smith",
+    "ALTER ROLE smith SET search_path = shown, pg_catalog, public",
+];
+
 /// What a statement that fails left in the server's log.
 struct Failed {
     code: String,
@@ -119,6 +136,7 @@ fn sqlsmith_finds_no_crash_and_no_internal_error() {
             "ALTER ROLE smith SET partition_router.use_partitioned_tables = on",
         ],
     );
+    run(&mut owner, KNOWN_TYPES);
     let started: String = one(&mut owner, "SELECT pg_postmaster_start_time()::text");
     log.take();
     let before = routed(&mut owner);
@@ -165,9 +183,9 @@ fn sqlsmith_finds_no_crash_and_no_internal_error() {
         }
     }
     let decided = routed(&mut owner) - before;
+    let failures = failed.values().sum::<u64>();
     println!(
-        "sqlsmith: {number} statements, {} failed, {of_server} with an internal error of the server's own, {} of ours; {decided} readings of twins",
-        failed.values().sum::<u64>(),
+        "sqlsmith: {number} statements, {failures} failed, {of_server} with an internal error of the server's own, {} of ours; {decided} readings of twins",
         internal.len()
     );
     println!("sqlsmith: failed with {failed:?}");
@@ -175,6 +193,10 @@ fn sqlsmith_finds_no_crash_and_no_internal_error() {
     assert_eq!(
         one::<String>(&mut owner, "SELECT pg_postmaster_start_time()::text"),
         started
+    );
+    assert!(
+        failures < number / 2,
+        "{failures} of {number} statements failed: {failed:?}"
     );
     assert!(decided > number as i64 / 4, "only {decided} readings of twins");
 }

@@ -20,6 +20,37 @@ fn catch_up(primary: &mut Client, standby: &mut Client) {
     }
 }
 
+/// What changes something.
+const WRITING: &[&str] = &[
+    "CALL partition_router.migrate('other', 'at')",
+    "SELECT partition_router.create_twin('other', 'at')",
+    "SELECT partition_router.start_sync('revenues')",
+    "CALL partition_router.backfill('revenues')",
+    "SELECT partition_router.verify('revenues')",
+    "SELECT partition_router.repair('revenues')",
+    "SELECT partition_router.set_rollout('revenues', 0)",
+    "SELECT partition_router.abandon('revenues')",
+    "SELECT partition_router.manage('other', '1 month')",
+    "SELECT partition_router.set_policy('revenues', premake => 4)",
+    "SELECT partition_router.create_partitions('revenues')",
+    "SELECT partition_router.create_range_partition('revenues', 'p', '2030-01-01', '2030-02-01')",
+    "SELECT partition_router.drop_partition('revenues_2026_01')",
+    "CALL partition_router.run_maintenance()",
+];
+
+/// What only reads, and so works.
+const READING: &[&str] = &[
+    "SELECT partition_router.metrics()",
+    "SELECT partition_router.verify_partitions()",
+    "SELECT * FROM partition_router.status",
+    "SELECT * FROM partition_router.health",
+    "SELECT * FROM partition_router.partitions",
+    "SELECT * FROM partition_router.mismatches('revenues')",
+    "SELECT * FROM partition_router.compare_plans('SELECT count(*) FROM revenues')",
+    "SELECT partition_router.plan('abandon', 'revenues')",
+    "SELECT partition_router.reset_routing_stats()",
+];
+
 #[test]
 fn a_hot_standby_routes_and_goes_on_after_promotion() {
     let settings = [
@@ -30,6 +61,10 @@ fn a_hot_standby_routes_and_goes_on_after_promotion() {
     let database = Database::on(server.clone(), "standby");
     let mut owner = database.connect();
     run(&mut owner, marked::TABLE);
+    run(
+        &mut owner,
+        &["CREATE TABLE other (id int PRIMARY KEY, at date NOT NULL)"],
+    );
     marked::migrate(&mut owner);
     let standby = server.standby(&[]);
     let mut reader = standby
@@ -89,10 +124,12 @@ fn a_hot_standby_routes_and_goes_on_after_promotion() {
     assert_eq!(side(c), "twin");
     assert!(one::<bool>(c, "SELECT pg_current_xact_id_if_assigned() IS NULL"));
     run(c, &["COMMIT"]);
-    assert_eq!(
-        sqlstate(c, "SELECT partition_router.set_rollout('revenues', 0)"),
-        "25006"
-    );
+    for call in WRITING {
+        assert_eq!(sqlstate(c, call), "25006", "{call}");
+    }
+    for call in READING {
+        run(c, &[call]);
+    }
 
     assert!(one::<bool>(c, "SELECT pg_promote()"));
     assert!(!one::<bool>(c, "SELECT pg_is_in_recovery()"));
