@@ -212,7 +212,7 @@ fn verify(
         name!(matches, bool),
     ),
 > {
-    change(c"verify()", false, || {
+    report(|| {
         let level = level.parse::<parity::Level>()?;
         let checksum =
             |tally: parity::digest::Tally| (level > parity::Level::Counts).then(|| tally.checksum());
