@@ -7,7 +7,7 @@ use crate::error::{Error, Result, report};
 use crate::execute::{self, Mode};
 use crate::plan::Plan;
 use crate::twin::Request;
-use crate::{backfill, catalog::load, ident::Ident, migrate, observe, parity, preflight, route};
+use crate::{backfill, catalog::load, ident::Ident, migrate, observe, parity, preflight, route, switchover};
 use backfill::Progress;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
@@ -397,6 +397,30 @@ fn reset_routing_stats() {
 #[pg_extern(sql = false)]
 fn abandon(relation: Oid, dry_run: bool) {
     report(|| migrate::abandon(relation, Mode::from_dry_run(dry_run)))
+}
+
+#[pg_extern(sql = false)]
+fn switchover_step(relation: Option<Oid>, operation: Option<&str>, stage: Option<&str>) -> bool {
+    report(|| {
+        let relation = given("relation", relation)?;
+        let (operation, stage) = (given("operation", operation)?, given("stage", stage)?);
+        switchover::step(relation, operation, stage)
+    })
+}
+
+#[pg_extern(sql = false)]
+fn switchover_dry_run(relation: Option<Oid>, operation: Option<&str>) {
+    report(|| switchover::dry_run(given("relation", relation)?, given("operation", operation)?))
+}
+
+#[pg_extern(sql = false)]
+fn cleanup_step(relation: Option<Oid>, stage: Option<&str>) -> bool {
+    report(|| switchover::cleanup::step(given("relation", relation)?, given("stage", stage)?))
+}
+
+#[pg_extern(sql = false)]
+fn redefine_materialized_view(view: Option<Oid>, definition: Option<&str>) {
+    report(|| switchover::redefine::materialized_view(given("view", view)?, given("definition", definition)?))
 }
 
 #[pg_extern(sql = false)]
