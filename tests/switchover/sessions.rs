@@ -113,3 +113,39 @@ fn a_reader_in_the_way_is_named_and_nobody_queues_behind_the_swap() {
     run(&mut client, &[THERE]);
     equal(&mut client, true);
 }
+
+#[test]
+fn a_view_that_comes_while_the_locks_are_awaited_follows_the_name() {
+    let database = Database::new("meanwhile");
+    let mut client = database.connect();
+    let mut reader = database.connect();
+    let mut other = database.connect();
+    run(&mut client, TABLES);
+    run(&mut reader, &["BEGIN", "SELECT count(*) FROM s.t"]);
+    let pid: i32 = one(&mut client, "SELECT pg_backend_pid()");
+    run(&mut client, &["SET partition_router.lock_timeout = '2s'"]);
+    let call = std::thread::spawn(move || client.batch_execute(THERE).map(|()| client));
+    let waits = format!("SELECT EXISTS (SELECT FROM pg_locks WHERE pid = {pid} AND NOT granted)");
+    while !one::<bool>(&mut other, &waits) {
+        assert!(!call.is_finished(), "the reader is in the way");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    // The reader reads already, so nobody is in its way.
+    run(
+        &mut reader,
+        &["CREATE VIEW s.late AS SELECT count(*) FROM s.t", "COMMIT"],
+    );
+    let mut client = call.join().expect("the thread ends").expect("the call ends well");
+    let of: String = one(
+        &mut client,
+        "SELECT DISTINCT refobjid::regclass::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+         WHERE r.ev_class = 's.late'::regclass AND refclassid = 'pg_class'::regclass AND d.deptype = 'n'
+           AND refobjid <> r.ev_class",
+    );
+    assert_eq!(of, "s.t");
+    run(
+        &mut client,
+        &["INSERT INTO s.t (at, org) VALUES ('2025-02-02', 1)"],
+    );
+    assert_eq!(one::<i64>(&mut client, "SELECT count FROM s.late"), 1001);
+}
