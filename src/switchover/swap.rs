@@ -131,6 +131,11 @@ pub fn require_possible(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
     if direction == Direction::There {
         in_the_way::require_no_old_snapshot(pair)?;
     }
+    make(pair, direction)
+}
+
+/// The plan, when nothing of the catalog is in its way.
+fn make(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
     let scene = Scene::look(pair, direction)?;
     require_names(&scene)?;
     require_rights(&scene)?;
@@ -212,7 +217,7 @@ pub fn run(relation: Oid, direction: Direction) -> Result<bool> {
     let swap = require_possible(&pair, direction)?;
     lock(&swap)?;
     let locked = Instant::now();
-    if require_possible(&pair, direction)? != swap {
+    if make(&pair, direction)? != swap {
         return Ok(true);
     }
     change(&pair, direction, &swap)?;
@@ -239,7 +244,7 @@ pub fn run(relation: Oid, direction: Direction) -> Result<bool> {
 pub fn swap_back(pair: &Pair) -> Result<()> {
     let swap = require_possible(pair, Direction::Back)?;
     lock(&swap)?;
-    let swap = require_possible(pair, Direction::Back)?;
+    let swap = make(pair, Direction::Back)?;
     change(pair, Direction::Back, &swap)
 }
 
