@@ -7,7 +7,9 @@ use crate::error::{Error, Result, report};
 use crate::execute::{self, Mode};
 use crate::plan::Plan;
 use crate::twin::Request;
-use crate::{backfill, catalog::load, compat, ident::Ident, migrate, observe, parity, preflight, route};
+use crate::{
+    backfill, catalog::load, compat, ident::Ident, migrate, observe, parity, preflight, route, switchover,
+};
 use backfill::Progress;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
@@ -407,6 +409,37 @@ fn abandon(relation: Oid, dry_run: bool) {
     change(c"abandon()", dry_run, || {
         migrate::abandon(relation, Mode::from_dry_run(dry_run))
     })
+}
+
+#[pg_extern(sql = false)]
+fn switchover_step(relation: Option<Oid>, operation: Option<&str>, stage: Option<&str>) -> bool {
+    let call = if operation == Some("rollback") {
+        c"rollback()"
+    } else {
+        c"switchover()"
+    };
+    change(call, false, || {
+        let relation = given("relation", relation)?;
+        let (operation, stage) = (given("operation", operation)?, given("stage", stage)?);
+        switchover::step(relation, operation, stage)
+    })
+}
+
+#[pg_extern(sql = false)]
+fn switchover_dry_run(relation: Option<Oid>, operation: Option<&str>) {
+    report(|| switchover::dry_run(given("relation", relation)?, given("operation", operation)?))
+}
+
+#[pg_extern(sql = false)]
+fn cleanup_step(relation: Option<Oid>, stage: Option<&str>) -> bool {
+    change(c"cleanup()", false, || {
+        switchover::cleanup::step(given("relation", relation)?, given("stage", stage)?)
+    })
+}
+
+#[pg_extern(sql = false)]
+fn redefine_materialized_view(view: Option<Oid>, definition: Option<&str>) {
+    report(|| switchover::redefine::materialized_view(given("view", view)?, given("definition", definition)?))
 }
 
 #[pg_extern(sql = false)]

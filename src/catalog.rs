@@ -2,6 +2,7 @@
 //! (`sql/catalog/table_def.sql`, run by [`load`]) and never touch the server again, so that plans made of them
 //! are pure functions.
 
+pub mod dependents;
 pub mod load;
 
 use crate::ident::{Ident, RelName};
@@ -145,14 +146,14 @@ pub struct Trigger {
     pub tail: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Policy {
     pub name: Ident,
     pub comment: Option<String>,
     pub definition: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Grant {
     pub privilege: String,
     pub column: Option<Ident>,

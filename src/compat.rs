@@ -100,6 +100,7 @@ server_functions! {
         estate: *mut pg_sys::EState,
     ) -> *mut pg_sys::ResultRelInfo;
     fn ExecCleanupTupleRouting(mtstate: *mut pg_sys::ModifyTableState, routing: *mut PartitionTupleRouting);
+    fn StoreViewQuery(view: pg_sys::Oid, query: *mut pg_sys::Query, replace: bool);
     fn get_partition_parent(relation: pg_sys::Oid, even_if_detached: bool) -> pg_sys::Oid;
     fn ExecComputeStoredGenerated(
         info: *mut pg_sys::ResultRelInfo,
@@ -668,6 +669,27 @@ pub unsafe fn analyze(statement: *mut pg_sys::RawStmt, text: *const std::ffi::c_
                 &mut count,
                 std::ptr::null_mut(),
             )
+        }
+    }
+}
+
+/// Analyzes a statement without parameters, and does not rewrite it.
+///
+/// # Safety
+/// `statement` comes from parsing `text`.
+pub unsafe fn analyze_only(
+    statement: *mut pg_sys::RawStmt,
+    text: *const std::ffi::c_char,
+) -> *mut pg_sys::Query {
+    use std::ptr::null_mut;
+    unsafe {
+        #[cfg(feature = "pg14")]
+        {
+            pg_sys::parse_analyze(statement, text, null_mut(), 0, null_mut())
+        }
+        #[cfg(not(feature = "pg14"))]
+        {
+            pg_sys::parse_analyze_fixedparams(statement, text, null_mut(), 0, null_mut())
         }
     }
 }

@@ -19,6 +19,10 @@ pub enum Error {
         relation: String,
         reason: String,
     },
+    /// The relation is no materialized view.
+    NotAMaterializedView {
+        relation: String,
+    },
     TemporaryTable {
         relation: String,
     },
@@ -137,6 +141,30 @@ pub enum Error {
     OldSnapshot {
         relation: String,
     },
+    /// A prepared transaction holds a lock that has to be waited for.
+    PreparedTransaction {
+        relation: String,
+        transactions: String,
+    },
+    /// Objects that refer to a table and could not follow its name, or would go with it.
+    WouldBeLost {
+        relation: String,
+        objects: Vec<String>,
+    },
+    /// The name that a table is to be given is taken.
+    NameTaken {
+        name: String,
+        relation: String,
+    },
+    /// The caller may not make objects in the schema.
+    NoCreate {
+        schema: String,
+    },
+    /// A transaction's snapshot is older than the rows that the backfill copied.
+    SnapshotInTheWay {
+        relation: String,
+        sessions: String,
+    },
     /// Something that this version cannot carry over or do.
     Unsupported {
         what: String,
@@ -168,7 +196,7 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         use Error::*;
         match self {
-            NotAnOrdinaryTable { .. } | NotRangePartitioned { .. } => "42809",
+            NotAnOrdinaryTable { .. } | NotRangePartitioned { .. } | NotAMaterializedView { .. } => "42809",
             TemporaryTable { .. } => "PR001",
             UnloggedTable { .. } => "PR002",
             SystemTable { .. } => "PR003",
@@ -188,6 +216,8 @@ impl Error {
             Sync { .. } => "PR015",
             NotManaged { .. } => "PR016",
             NotCarried { .. } => "PR019",
+            PreparedTransaction { .. } => "PR020",
+            WouldBeLost { .. } => "PR021",
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
             UnknownColumn { .. } => "42703",
@@ -195,9 +225,9 @@ impl Error {
             NullArgument { .. } => "22004",
             UnknownRelation { .. } => "42P01",
             NameTooLong { .. } => "42622",
-            AlreadyExists { .. } => "42P07",
-            NotOwner { .. } => "42501",
-            LockNotAvailable { .. } | MaintenanceRunning { .. } => "55P03",
+            AlreadyExists { .. } | NameTaken { .. } => "42P07",
+            NotOwner { .. } | NoCreate { .. } => "42501",
+            LockNotAvailable { .. } | MaintenanceRunning { .. } | SnapshotInTheWay { .. } => "55P03",
             Busy { .. } => "55006",
             Unsupported { .. } => "0A000",
             Internal(_) => "XX000",
@@ -209,6 +239,7 @@ impl Error {
         use Error::*;
         match self {
             NotAnOrdinaryTable { relation, .. } => format!("{relation} is not an ordinary table"),
+            NotAMaterializedView { relation } => format!("{relation} is not a materialized view"),
             TemporaryTable { relation } => format!("{relation} is a temporary table"),
             UnloggedTable { relation } => format!("{relation} is an unlogged table"),
             SystemTable { relation } => format!("{relation} is a system table"),
@@ -256,6 +287,15 @@ impl Error {
             LockNotAvailable { relation, mode, .. } => {
                 format!("could not lock {relation} in mode {mode}")
             }
+            PreparedTransaction { relation, .. } => {
+                format!("a prepared transaction holds a lock on {relation}")
+            }
+            WouldBeLost { relation, .. } => format!("objects that refer to {relation} would be lost"),
+            NameTaken { name, .. } => format!("name {name} is taken"),
+            NoCreate { schema } => format!("permission denied for schema {schema}"),
+            SnapshotInTheWay { relation, .. } => {
+                format!("a transaction is older than the copy of {relation}")
+            }
             Busy { relation, operation } => format!("{operation} of {relation} is already running"),
             Unsupported { what, .. } => what.clone(),
             Sync { relation, .. } => format!("could not carry the change of {relation} to its other side"),
@@ -286,6 +326,14 @@ impl Error {
             LockNotAvailable {
                 attempts, blockers, ..
             } => Some(format!("Attempts: {attempts}. Blocked by: {blockers}.")),
+            PreparedTransaction { transactions, .. } => {
+                Some(format!("Prepared transactions: {transactions}."))
+            }
+            WouldBeLost { objects, .. } => Some(format!("{}.", capitalise(&objects.join("; ")))),
+            NameTaken { relation, .. } => Some(format!(
+                "{relation} makes room for the other side under that name."
+            )),
+            SnapshotInTheWay { sessions, .. } => Some(format!("Sessions: {sessions}.")),
             OldSnapshot { .. } => {
                 Some("The transaction's snapshot does not see the rows that the backfill copied.".into())
             }
@@ -298,6 +346,7 @@ impl Error {
         use Error::*;
         let hint = match self {
             NotAnOrdinaryTable { .. } => "Name an ordinary, permanent table that is not a partition itself.".into(),
+            NotAMaterializedView { .. } => "Name a materialized view; views take CREATE OR REPLACE VIEW.".into(),
             TemporaryTable { .. } => "Only permanent tables can be migrated.".into(),
             UnloggedTable { .. } => "Run ALTER TABLE … SET LOGGED first.".into(),
             SystemTable { .. } => "Name a table of your own schema.".into(),
@@ -338,6 +387,11 @@ impl Error {
             }
             NotManaged { .. } => "Put it under maintenance with partition_router.manage().".into(),
             WrongPhase { next, .. } => format!("Call {next}."),
+            PreparedTransaction { .. } => "End them with COMMIT PREPARED or ROLLBACK PREPARED.".into(),
+            WouldBeLost { .. } => "Drop or change these objects, and make them again afterwards.".into(),
+            NameTaken { .. } => "Rename or drop what has the name.".into(),
+            NoCreate { .. } => "Grant the caller CREATE on the schema: renaming a table asks for it.".into(),
+            SnapshotInTheWay { .. } => "Call again when they have ended.".into(),
             OldSnapshot { .. } => "Run the transaction again, or write to the legacy table.".into(),
             TwinNotEmpty { .. } => "Empty the twin, or start again with partition_router.abandon().".into(),
             NotEqual { .. } => "See partition_router.mismatches() and run partition_router.repair().".into(),

@@ -9,6 +9,7 @@
 //! | [`pair`], [`bounds`], [`plan`] | phases, partition arithmetic, plans: no server in them |
 //! | [`execute`] | runs or prints a plan |
 //! | [`preflight`], [`twin`], [`migrate`] | from a table to a pair, and back |
+//! | [`switchover`] | the names swap, there and back; the end of the legacy |
 //! | [`sync`] | the dual write: triggers, one side of a pair, change log |
 //! | [`ddl`] | DDL on one side of a pair: carried to the other, or refused |
 //! | [`backfill`] | copy, index, drain, flip |
@@ -41,6 +42,7 @@ mod route;
 mod session;
 mod settings;
 mod spi;
+mod switchover;
 mod sync;
 #[cfg(feature = "pg_test")]
 mod tests;
@@ -67,6 +69,11 @@ pgrx::extension_sql_file!(
     requires = ["schema"]
 );
 pgrx::extension_sql_file!(
+    "../sql/procedures/switchover.sql",
+    name = "switchover",
+    requires = ["functions"]
+);
+pgrx::extension_sql_file!(
     "../sql/procedures/run_maintenance.sql",
     name = "run_maintenance",
     requires = ["maintenance"]
@@ -74,7 +81,7 @@ pgrx::extension_sql_file!(
 pgrx::extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["procedures", "run_maintenance"]
+    requires = ["procedures", "run_maintenance", "switchover"]
 );
 
 /// Called by the server when the library is loaded into a backend.

@@ -1,4 +1,4 @@
-//! Strong locks on live tables, within a budget: a request waits at most `partition_router.lock_timeout`, then
+//! Strong locks on live tables, within a budget: a request, for however many tables, waits at most `partition_router.lock_timeout`, then
 //! steps back so that whoever queued behind it goes on, and tries again after a pause.
 #![allow(unsafe_code)]
 
@@ -47,7 +47,7 @@ impl LockMode {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             LockMode::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
             LockMode::Share => "SHARE",
@@ -95,10 +95,13 @@ fn try_all(wanted: &[(Oid, LockMode)]) -> Result<Option<(Oid, LockMode)>> {
     // subtransaction hands back every error instead of letting it pass.
     let result = unsafe {
         let saved = pg_sys::LockTimeout;
-        pg_sys::LockTimeout = if saved > 0 { saved.min(limit) } else { limit };
         let result = budget::subtransaction(|| {
+            let begun = Instant::now();
             for &(relation, mode) in wanted {
                 asked.set(Some((relation, mode)));
+                // Whoever waits for the first waits until all are there.
+                let left = limit.saturating_sub(begun.elapsed().as_millis() as c_int).max(1);
+                pg_sys::LockTimeout = if saved > 0 { saved.min(left) } else { left };
                 pg_sys::LockRelationOid(relation, mode.number());
             }
             Ok(())
@@ -138,23 +141,31 @@ fn cancel_autovacuum(relation: Oid) -> Result<()> {
     Ok(())
 }
 
-/// Who holds or awaits locks on `relation`, with what they run.
 fn blockers(relation: Oid) -> Result<String> {
+    Ok(holders(relation)?.unwrap_or_else(|| "a session that has ended meanwhile".into()))
+}
+
+/// Who holds locks on `relation`, with what they run or ran last where the current user may see that.
+pub fn holders(relation: Oid) -> Result<Option<String>> {
     look_at_sessions_anew();
-    let found: Option<String> = session::with_own_tables(|| {
-        spi::row(
+    let user = session::current_user();
+    session::with_own_tables(|| {
+        spi::latest_rows(
             "SELECT pg_catalog.to_jsonb(pg_catalog.string_agg(
-                    pg_catalog.format('pid %s (%s)', l.pid, COALESCE(a.state, 'prepared transaction')), ', '))
+                    pg_catalog.format('pid %s (%s)%s', l.pid, COALESCE(a.state, 'prepared transaction'),
+                        CASE WHEN pg_catalog.pg_has_role($2, a.usesysid, 'USAGE')
+                               OR pg_catalog.pg_has_role($2, 'pg_read_all_stats', 'USAGE')
+                             THEN ': ' || pg_catalog.left(a.query, 100) END), ', ' ORDER BY l.pid))
              FROM (SELECT DISTINCT pid FROM pg_catalog.pg_locks
                    WHERE relation = $1 AND granted AND pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
                      AND database = (SELECT oid FROM pg_catalog.pg_database
                                      WHERE datname = pg_catalog.current_database())) l
              LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
              HAVING pg_catalog.count(*) > 0",
-            &[relation.into()],
+            &[relation.into(), user.into()],
         )
-    })?;
-    Ok(found.unwrap_or_else(|| "a session that has ended meanwhile".into()))
+        .map(|mut rows| rows.pop())
+    })
 }
 
 /// Sleeps, a day at most; interrupts are heard all the while.

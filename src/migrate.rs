@@ -11,6 +11,7 @@ use crate::parity::{self, Extent, Level, Verdict};
 use crate::plan::Plan;
 use crate::plan::create_twin::TwinSpec;
 use crate::plan::{create_twin, foreign_keys, sync_triggers};
+use crate::switchover::{self, Direction, cleanup};
 use crate::twin::{self, Request};
 use crate::{preflight, session, spi, sync};
 use pgrx::pg_sys::Oid;
@@ -143,8 +144,8 @@ fn require_equal(pair: &Pair, verdicts: &[Verdict]) -> Result<()> {
     })
 }
 
-/// Back to the untouched legacy, from any phase in which it is still the main table. A pair that has lost a side is
-/// only let go: what is left may hold the only copy of the rows.
+/// Back to the untouched legacy, from any phase in which there is one; after a switchover the names swap back first. A pair
+/// that has lost a side is only let go: what is left may hold the only copy of the rows.
 pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
     let pair = store::get_to_let_go(relation, "abandon")?;
     if !pair.phase.can_abandon() {
@@ -155,11 +156,19 @@ pub fn abandon(relation: Oid, mode: Mode) -> Result<()> {
             next: pair.phase.next_call().into(),
         });
     }
-    let (legacy, twin) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?);
     if mode == Mode::DryRun {
         return execute::run(&abandon_plan(&pair)?, Mode::DryRun);
     }
-    locks::acquire(&abandon_locks(&pair)?)?;
+    let is_whole = load::rel_name(pair.legacy)?.is_some() && load::rel_name(pair.twin)?.is_some();
+    if pair.phase == Phase::Switched && is_whole {
+        let verdicts = parity::verify(pair.legacy, Level::Checksum, Extent::Changed)?;
+        require_equal(&pair, &verdicts)?;
+        locks::acquire(&abandon_locks(&pair)?)?;
+        switchover::swap_back(&pair)?;
+    } else {
+        locks::acquire(&abandon_locks(&pair)?)?;
+    }
+    let (legacy, twin) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?);
     sync::triggers::remove(&pair)?;
     if let (Some(_), Some(twin)) = (&legacy, &twin) {
         execute::run(&drop_twin(twin), Mode::Run)?;
@@ -209,9 +218,14 @@ fn drop_twin(twin: &RelName) -> Plan {
 }
 
 fn abandon_plan(pair: &Pair) -> Result<Plan> {
-    let (legacy, twin) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?);
+    let (mut legacy, mut twin) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?);
     let place = sync_triggers::Place::Side;
     let mut plan = Plan::default();
+    if let (Phase::Switched, Some(main), Some(_)) = (pair.phase, &twin, &legacy) {
+        plan.extend(switchover::plan_back(pair)?);
+        let away = switchover::twin_name(pair)?;
+        (legacy, twin) = (Some(main.clone()), Some(main.sibling(away)));
+    }
     if let Some(legacy) = &legacy {
         let name = sync_triggers::name_on_legacy(&pair.base_name);
         plan.extend(sync_triggers::uninstall(legacy, &name, place));
@@ -294,11 +308,15 @@ pub fn plan(operation: &str, relation: Oid) -> Result<Plan> {
             plan.extend(foreign_keys::on_root(&legacy, &twin.name));
             Ok(plan)
         }
+        "switchover" => switchover::plan(relation, Direction::There),
+        "rollback" => switchover::plan(relation, Direction::Back),
+        "cleanup" => cleanup::plan(relation, cleanup::Fate::Dropped),
         "abandon" => abandon_plan(&pair),
         _ => Err(Error::BadArgument {
             argument: "operation".into(),
             reason: format!("there is no plan for \"{operation}\""),
-            hint: "Use start_sync, backfill, abandon or run_maintenance; create_twin() has its own dry run."
+            hint: "Use start_sync, backfill, switchover, rollback, cleanup, abandon or run_maintenance; create_twin() has its \
+                   own dry run."
                 .into(),
         }),
     }

@@ -41,7 +41,37 @@ pub fn metrics() -> Result<Value> {
     }))
 }
 
+/// Of a pair that is done: the table alone.
+fn done_metrics(pair: &Pair) -> Result<Value> {
+    let Some(name) = load::rel_name(pair.twin)? else {
+        return Ok(json!({ "name": pair.base_name.as_str(), "error": "the table is gone" }));
+    };
+    let exact = size(pair.twin)? <= COUNTED_BYTES;
+    let count = if exact {
+        parity::count_rows(pair.twin)?
+    } else {
+        estimate(pair.twin)?
+    };
+    Ok(json!({
+        "name": name.name.as_str(),
+        "schema": name.schema.as_str(),
+        "twin": name.name.as_str(),
+        "phase": pair.phase.as_str(),
+        "strategy": pair.strategy.as_str(),
+        "partitionCount": load::partitions(pair.twin)?.iter().filter(|p| p.is_leaf).count(),
+        "legacyCount": 0,
+        "partitionedCount": count,
+        "rowCountDelta": 0,
+        "countsExact": exact,
+        "verifiedAt": pair.verified_at,
+        "triggers": [],
+    }))
+}
+
 fn pair_metrics(pair: &Pair) -> Result<Value> {
+    if pair.phase == Phase::Done {
+        return done_metrics(pair);
+    }
     let name = load::rel_name(pair.legacy)?;
     let twin = load::rel_name(pair.twin)?;
     let (Some(name), Some(twin)) = (name, twin) else {
@@ -123,6 +153,16 @@ pub fn checks() -> Result<Vec<Check>> {
 }
 
 fn pair_checks(pair: &Pair, checks: &mut Vec<Check>) -> Result<()> {
+    if let (Phase::Done, Some(table)) = (pair.phase, load::rel_name(pair.twin)?) {
+        checks.push(Check {
+            relation: table.to_string(),
+            check: "phase",
+            status: "ok",
+            message: "the pair is done".into(),
+            mend: None,
+        });
+        return Ok(());
+    }
     let (Some(legacy), Some(_)) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?) else {
         checks.push(Check {
             relation: pair.base_name.to_string(),

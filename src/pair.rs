@@ -37,8 +37,8 @@ impl Phase {
         match self {
             Phase::Prepared => "partition_router.start_sync()",
             Phase::Copying => "partition_router.backfill()",
-            Phase::Live => "partition_router.verify()",
-            Phase::Switched => "partition_router.rollback()",
+            Phase::Live => "partition_router.switchover()",
+            Phase::Switched => "partition_router.rollback() or partition_router.cleanup()",
             Phase::Done => "partition_router.run_maintenance()",
         }
     }
@@ -50,7 +50,7 @@ impl Phase {
 
     /// Whether the twin can be left behind and the untouched legacy kept.
     pub fn can_abandon(self) -> bool {
-        matches!(self, Phase::Prepared | Phase::Copying | Phase::Live)
+        self != Phase::Done
     }
 }
 
@@ -151,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn abandon_is_possible_until_the_legacy_is_no_more_the_main_table() {
-        assert!(Phase::Copying.can_abandon());
+    fn abandon_is_possible_as_long_as_there_is_a_legacy() {
+        assert!(Phase::Copying.can_abandon() && Phase::Switched.can_abandon());
         assert!(!Phase::Done.can_abandon());
     }
 }

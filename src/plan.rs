@@ -7,6 +7,7 @@ pub mod foreign_keys;
 pub mod indexes;
 pub mod maintain;
 pub mod retire;
+pub mod switchover;
 pub mod sync_triggers;
 
 use serde::Serialize;

@@ -198,6 +198,25 @@ fn abandon_from_live_leaves_no_trace() {
 }
 
 #[test]
+fn abandon_after_a_switchover_leaves_no_trace() {
+    for back in [false, true] {
+        leaves_no_trace("switched", |client| {
+            run(
+                client,
+                &[
+                    &format!("CALL partition_router.migrate({T}, 'at')"),
+                    &format!("CALL partition_router.switchover({T})"),
+                    "INSERT INTO s.\"T é\" (org, code) VALUES (1, 'under the new name')",
+                ],
+            );
+            if back {
+                run(client, &[&format!("CALL partition_router.rollback({T})")]);
+            }
+        });
+    }
+}
+
+#[test]
 fn abandon_does_not_drop_what_depends_on_the_twin() {
     let database = Database::new("depends");
     let mut client = database.connect();

@@ -93,6 +93,21 @@ fn the_examples_of_the_reference_work_when_pasted() {
 }
 
 #[test]
+fn the_rehearsal_works_when_pasted() {
+    let (_database, mut client) = empty_database("rehearsal");
+    run_page(&mut client, "docs/rehearsal.md");
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rehearsal.md"))
+        .expect("docs/rehearsal.md");
+    assert_eq!(text.lines().filter(|line| line.starts_with("## ")).count(), 10);
+}
+
+#[test]
+fn the_rollout_runbook_works_when_pasted() {
+    let (_database, mut client) = empty_database("runbook");
+    run_page(&mut client, "docs/runbook.md");
+}
+
+#[test]
 fn the_reference_names_every_call_setting_view_and_sqlstate() {
     let database = Database::new("reference_is_whole");
     let mut client = database.connect();

@@ -252,6 +252,8 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
             "relation regclass, percent integer DEFAULT NULL::integer, pilots text[] DEFAULT NULL::text[], excluded text[] DEFAULT NULL::text[], tenant_column name DEFAULT NULL::name",
         ),
         ("abandon", "relation regclass, dry_run boolean DEFAULT false"),
+        ("switchover", "relation regclass, dry_run boolean DEFAULT false"),
+        ("rollback", "relation regclass, dry_run boolean DEFAULT false"),
         (
             "run_maintenance",
             "relation regclass DEFAULT NULL::regclass, dry_run boolean DEFAULT false",
@@ -285,9 +287,10 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
             "relation regclass, partition name, lower text, upper text",
         ),
         ("drop_partition", "partition regclass"),
+        ("cleanup", "relation regclass, dry_run boolean DEFAULT false"),
     ] {
         let query = format!(
-            "SELECT pg_get_function_arguments(oid) FROM pg_proc
+            "SELECT replace(pg_get_function_arguments(oid), 'IN ', '') FROM pg_proc
              WHERE pronamespace = 'partition_router'::regnamespace AND proname = '{name}'"
         );
         let found = texts(&mut client, &query);
@@ -325,7 +328,14 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
             "{name}"
         );
     }
-    for name in ["migrate", "backfill", "run_maintenance"] {
+    for name in [
+        "migrate",
+        "backfill",
+        "run_maintenance",
+        "switchover",
+        "rollback",
+        "cleanup",
+    ] {
         let query =
             format!("SELECT prokind = 'p' FROM pg_proc WHERE oid = 'partition_router.{name}'::regproc");
         assert!(one::<bool>(&mut client, &query), "{name}");

@@ -45,7 +45,7 @@ pub fn check(node: *mut pg_sys::Node) -> Result<()> {
             (false, false) => {}
             (true, true) => let_go(*sides)?,
             (true, false) if !pairs::exists(sides.twin) => {}
-            (false, true) if !pairs::exists(sides.legacy) => {}
+            (false, true) if !pairs::exists(sides.legacy) => forget_done(*sides)?,
             (legacy_gone, _) => refuse_side(*sides, legacy_gone)?,
         }
     }
@@ -76,6 +76,14 @@ fn let_go(sides: Sides) -> Result<()> {
     store::delete(&pair)
 }
 
+/// The table that a finished migration left went as any table may.
+fn forget_done(sides: Sides) -> Result<()> {
+    match store::latest(sides.id)?.filter(|pair| pair.phase == Phase::Done) {
+        Some(pair) => store::delete(&pair),
+        None => Ok(()),
+    }
+}
+
 fn refuse_side(sides: Sides, legacy_gone: bool) -> Result<()> {
     let Some(pair) = store::latest(sides.id)?.filter(|pair| pair.phase != Phase::Done) else {
         return Ok(());
@@ -93,9 +101,11 @@ fn refuse_side(sides: Sides, legacy_gone: bool) -> Result<()> {
 }
 
 fn way_out(pair: &Pair) -> &'static str {
-    match pair.phase.can_abandon() {
-        true => "Drop the twin with partition_router.abandon(); to drop both tables, abandon first.",
-        false => "Drop the legacy with CALL partition_router.cleanup().",
+    match pair.phase {
+        Phase::Switched => {
+            "Drop the legacy with CALL partition_router.cleanup(), or the twin with partition_router.abandon()."
+        }
+        _ => "Drop the twin with partition_router.abandon(); to drop both tables, abandon first.",
     }
 }
 

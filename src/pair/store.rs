@@ -13,7 +13,8 @@ pub type Pair = PairOf<Oid>;
 #[derive(Deserialize)]
 struct Row {
     id: i32,
-    legacy: u32,
+    /// `None` when the pair is done.
+    legacy: Option<u32>,
     twin: u32,
     base_name: Ident,
     strategy: String,
@@ -36,7 +37,7 @@ impl TryFrom<Row> for Pair {
     fn try_from(row: Row) -> Result<Pair> {
         Ok(Pair {
             id: row.id,
-            legacy: row.legacy.into(),
+            legacy: row.legacy.map_or(Oid::INVALID, Oid::from),
             twin: row.twin.into(),
             base_name: row.base_name,
             strategy: row.strategy.parse::<Strategy>().map_err(Error::Internal)?,
@@ -104,6 +105,14 @@ pub fn get_whole_or_not(relation: Oid) -> Result<Pair> {
 }
 
 fn require_whole(pair: &Pair) -> Result<()> {
+    if pair.phase == Phase::Done {
+        return Err(Error::WrongPhase {
+            relation: display_name(pair.twin)?,
+            phase: pair.phase.to_string(),
+            call: "do this with".into(),
+            next: pair.phase.next_call().into(),
+        });
+    }
     match (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?) {
         (Some(_), Some(_)) => Ok(()),
         (legacy, twin) => Err(Error::SideGone {

@@ -5,6 +5,7 @@
 use super::decide::{self, Decision, Inputs, Kept, Reason, Rollout, Side};
 use super::nodes::{cast, cells};
 use super::state::PairState;
+use crate::pair::Phase;
 use crate::sync::frames;
 use crate::{compat, settings};
 use pgrx::pg_sys::{self, Const, Node, NodeTag, Oid, Param};
@@ -90,7 +91,7 @@ impl Session {
 
     fn inputs<'a>(
         &'a self,
-        phase: crate::pair::Phase,
+        phase: Phase,
         pair: &'a PairState,
         tenant: Option<&'a str>,
         requested: Option<bool>,
@@ -118,6 +119,13 @@ impl Session {
         }
         if !self.is_transparent() {
             return stays(Kept::NotTransparent);
+        }
+        // The name of the legacy is that of the twin now: who names the old table means it.
+        if pair.phase == Phase::Switched && self.requested.is_none() {
+            return Decision {
+                side: Side::Legacy,
+                reason: Reason::Phase(pair.phase),
+            };
         }
         let tenant = self.tenant.as_deref().or(tenant);
         let decision = decide::decide(&self.inputs(pair.phase, pair, tenant, self.requested));

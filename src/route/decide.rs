@@ -196,6 +196,13 @@ pub fn decide(inputs: &Inputs) -> Decision {
     if !inputs.routing_enabled {
         return legacy(Reason::KillSwitch);
     }
+    if inputs.phase == Phase::Switched {
+        // The twin is what applications name, and what counts.
+        return match inputs.requested {
+            Some(false) => legacy(Reason::AskedFor),
+            _ => twin(Reason::Phase(inputs.phase)),
+        };
+    }
     if !inputs.phase.is_in_step() {
         return legacy(Reason::Phase(inputs.phase));
     }
@@ -276,6 +283,24 @@ mod tests {
             ..inputs(&all)
         };
         assert_eq!(decided(&killed), (Side::Legacy, "kill switch".into()));
+    }
+
+    #[test]
+    fn after_the_switchover_the_twin_is_the_table() {
+        let excluded = rollout(0, &[], &["42"]);
+        for (requested, side) in [
+            (None, Side::Twin),
+            (Some(true), Side::Twin),
+            (Some(false), Side::Legacy),
+        ] {
+            let switched = Inputs {
+                phase: Phase::Switched,
+                proof: Proof::None,
+                requested,
+                ..inputs(&excluded)
+            };
+            assert_eq!(decide(&switched).side, side);
+        }
     }
 
     #[test]

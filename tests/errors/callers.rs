@@ -46,7 +46,7 @@ fn each_call_in_the_wrong_phase_names_the_phase_and_the_call_that_leads_on() {
         &[calls[0], calls[2], calls[3]],
     );
     run(&mut client, &[calls[1]]);
-    wrong(&mut client, "live", "partition_router.verify()", &calls[..1]);
+    wrong(&mut client, "live", "partition_router.switchover()", &calls[..1]);
 }
 
 #[test]

@@ -1,0 +1,78 @@
+//! Who holds what a swap waits for: transactions that are older than the copy, prepared transactions, locks.
+
+use crate::error::{Error, Result};
+use crate::pair::{Pair, store};
+use crate::plan::switchover::SwapPlan;
+use crate::{session, spi};
+use pgrx::pg_sys::Oid;
+
+/// # Errors
+/// `PR020` when a prepared transaction holds a lock on a side: nobody knows when that ends.
+pub fn require_no_prepared(pair: &Pair) -> Result<()> {
+    let sides = [pair.legacy, pair.twin];
+    for side in sides {
+        let found: Option<String> = session::with_own_tables(|| {
+            spi::latest_rows(
+                "SELECT pg_catalog.to_jsonb(pg_catalog.string_agg(pg_catalog.quote_literal(x.gid), ', '))
+                 FROM pg_catalog.pg_prepared_xacts x
+                 WHERE x.database = pg_catalog.current_database() AND EXISTS (
+                     SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_locks own
+                       ON own.virtualtransaction = l.virtualtransaction AND own.transactionid = x.transaction
+                     WHERE l.pid IS NULL AND l.relation = $1
+                       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+                                         WHERE d.datname = pg_catalog.current_database()))
+                 HAVING pg_catalog.count(*) > 0",
+                &[side.into()],
+            )
+            .map(|mut rows| rows.pop())
+        })?;
+        if let Some(transactions) = found {
+            return Err(Error::PreparedTransaction {
+                relation: store::display_name(side)?,
+                transactions,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A snapshot that was taken before the copy ended sees none of the rows that were copied, and nothing tells a plain query of the
+/// name so: it would read an empty table.
+///
+/// # Errors
+/// `55P03` when there is such a snapshot.
+pub fn require_no_old_snapshot(pair: &Pair) -> Result<()> {
+    let found: Option<String> = session::with_own_tables(|| {
+        spi::latest_rows(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.string_agg(
+                 pg_catalog.format('pid %s (%s)', a.pid, a.state), ', ' ORDER BY a.pid))
+             FROM pg_catalog.pg_stat_get_activity(NULL) a, partition_router.copy_state s
+             WHERE s.pair_id = $1 AND a.backend_xmin IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid()
+               AND a.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+               AND a.usesysid IS NOT NULL
+               AND a.xact_start <= s.updated_at + interval '1 minute'
+               AND pg_catalog.age(a.backend_xmin) >= pg_catalog.age(s.xmin)
+             HAVING pg_catalog.count(*) > 0",
+            &[pair.id.into()],
+        )
+        .map(|mut rows| rows.pop())
+    })?;
+    match found {
+        None => Ok(()),
+        Some(sessions) => Err(Error::SnapshotInTheWay {
+            relation: store::display_name(pair.legacy)?,
+            sessions,
+        }),
+    }
+}
+
+/// Each session that holds a lock which one of the swap's has to wait for, with what it runs.
+pub fn lines(swap: &SwapPlan) -> Result<Vec<String>> {
+    let mut lines = vec![];
+    for lock in &swap.locks {
+        if let Some(who) = crate::locks::holders(Oid::from(lock.oid))? {
+            lines.push(format!("{}: {who}", lock.name));
+        }
+    }
+    Ok(lines)
+}
