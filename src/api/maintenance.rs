@@ -5,7 +5,8 @@ use crate::error::report;
 use crate::execute::Mode;
 use crate::ident::Ident;
 use crate::maintenance::rules::Change;
-use crate::maintenance::{self, by_hand};
+use crate::maintenance::schedule::Job;
+use crate::maintenance::{self, Part, by_hand, schedule};
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -118,13 +119,26 @@ fn drop_partition(partition: Oid, dry_run: bool) {
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_targets(relation: Option<Oid>) -> Vec<Oid> {
-    report(|| maintenance::targets(relation))
+fn maintenance_targets(relation: Option<Oid>, part: Option<&str>) -> Vec<Oid> {
+    report(|| {
+        Part::parse(given("part", part)?)?;
+        maintenance::targets(relation)
+    })
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_tasks(parent: Oid) -> Vec<String> {
-    report(|| maintenance::tasks(parent))
+#[allow(clippy::type_complexity)]
+fn maintenance_tasks(
+    parent: Oid,
+    part: &str,
+) -> TableIterator<'static, (name!(creating, Vec<String>), name!(cleaning, Vec<String>))> {
+    let tasks = report(|| maintenance::tasks(parent, Part::parse(part)?));
+    TableIterator::once((tasks.create, tasks.cleanup))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_let_go() {
+    maintenance::lease::let_go();
 }
 
 #[pg_extern(sql = false)]
@@ -133,8 +147,11 @@ fn maintenance_task(parent: Oid, task: &str) -> bool {
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_unproven(relation: Option<Oid>) -> Vec<Oid> {
-    report(|| maintenance::parity::due(relation))
+fn maintenance_unproven(relation: Option<Oid>, part: &str) -> Vec<Oid> {
+    report(|| match Part::parse(part)?.cleans_up() {
+        true => maintenance::parity::due(relation),
+        false => Ok(Vec::new()),
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -148,6 +165,45 @@ fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_dry_run(relation: Option<Oid>) {
-    report(|| maintenance::dry_run(relation));
+fn maintenance_dry_run(relation: Option<Oid>, part: Option<&str>) {
+    report(|| maintenance::dry_run(relation, Part::parse(given("part", part)?)?));
+}
+
+type JobRow = (i64, String, String, String);
+
+fn job_rows(jobs: Vec<Job>) -> impl Iterator<Item = JobRow> {
+    jobs.into_iter().map(|j| (j.job_id, j.job, j.schedule, j.command))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn schedule_maintenance(
+    create_schedule: &str,
+    cleanup_schedule: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(job_id, i64),
+        name!(job, String),
+        name!(schedule, String),
+        name!(command, String),
+    ),
+> {
+    TableIterator::new(job_rows(report(|| {
+        schedule::schedule(create_schedule, cleanup_schedule)
+    })))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn unschedule_maintenance() -> TableIterator<
+    'static,
+    (
+        name!(job_id, i64),
+        name!(job, String),
+        name!(schedule, String),
+        name!(command, String),
+    ),
+> {
+    TableIterator::new(job_rows(report(schedule::unschedule)))
 }
