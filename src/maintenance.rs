@@ -4,6 +4,7 @@
 
 pub mod by_hand;
 mod create;
+pub mod hold;
 pub mod lease;
 pub mod log;
 pub mod parity;

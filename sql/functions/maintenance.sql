@@ -8,6 +8,8 @@ CREATE FUNCTION partition_router.manage(
     retention_action text DEFAULT 'drop',
     archive_schema name DEFAULT NULL,
     timezone text DEFAULT 'UTC',
+    retention_count int DEFAULT NULL,
+    min_partitions int DEFAULT 1,
     dry_run boolean DEFAULT false
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'manage_wrapper';
 COMMENT ON FUNCTION partition_router.manage IS 'puts a table that is partitioned by range under maintenance, with no pair';
@@ -20,6 +22,8 @@ CREATE FUNCTION partition_router.set_policy(
     retention_action text DEFAULT NULL,
     archive_schema name DEFAULT NULL,
     timezone text DEFAULT NULL,
+    retention_count int DEFAULT NULL,
+    min_partitions int DEFAULT NULL,
     dry_run boolean DEFAULT false
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'set_policy_wrapper';
 COMMENT ON FUNCTION partition_router.set_policy IS 'changes what maintenance does for a table; NULL keeps a value';
@@ -49,6 +53,16 @@ CREATE FUNCTION partition_router.drop_partition(
 ) RETURNS void STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'drop_partition_wrapper';
 COMMENT ON FUNCTION partition_router.drop_partition IS 'drops one partition by name; of a live pair only when it is empty';
 REVOKE ALL ON FUNCTION partition_router.drop_partition FROM PUBLIC;
+
+CREATE FUNCTION partition_router.hold(partition regclass, reason text DEFAULT NULL)
+    RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'hold_wrapper';
+COMMENT ON FUNCTION partition_router.hold IS 'lets neither retention nor drop_partition() take a partition away';
+REVOKE ALL ON FUNCTION partition_router.hold FROM PUBLIC;
+
+CREATE FUNCTION partition_router.release(partition regclass)
+    RETURNS boolean STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'release_wrapper';
+COMMENT ON FUNCTION partition_router.release IS 'ends the hold of a partition; false when there was none';
+REVOKE ALL ON FUNCTION partition_router.release FROM PUBLIC;
 
 CREATE FUNCTION partition_router.schedule_maintenance(
     create_schedule text DEFAULT '0 2 1 * *',

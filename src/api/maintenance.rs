@@ -6,7 +6,7 @@ use crate::execute::Mode;
 use crate::ident::Ident;
 use crate::maintenance::rules::Change;
 use crate::maintenance::schedule::Job;
-use crate::maintenance::{self, Part, by_hand, schedule};
+use crate::maintenance::{self, Part, by_hand, hold, schedule};
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -39,6 +39,7 @@ fn change(
         retention_action,
         archive_schema: archive_schema.map(ident),
         timezone,
+        ..Change::default()
     }
 }
 
@@ -52,6 +53,8 @@ fn manage(
     retention_action: Option<&str>,
     archive_schema: Option<&CStr>,
     timezone: Option<&str>,
+    retention_count: Option<i32>,
+    min_partitions: Option<i32>,
     dry_run: Option<bool>,
 ) {
     report(|| {
@@ -64,18 +67,23 @@ fn manage(
         // The default action is no choice: without a length nothing is retired.
         let action =
             Some(retention_action.to_owned()).filter(|action| action != "drop" || retention.is_some());
-        let change = change(
-            Some(premake),
-            retention,
-            action,
-            archive_schema,
-            Some(timezone.into()),
-        );
+        let change = Change {
+            retention_count,
+            min_partitions: Some(given("min_partitions", min_partitions)?),
+            ..change(
+                Some(premake),
+                retention,
+                action,
+                archive_schema,
+                Some(timezone.into()),
+            )
+        };
         maintenance::rules::manage(parent, partition_interval, change, Mode::from_dry_run(dry_run))
     });
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
 fn set_policy(
     relation: Option<Oid>,
     premake: Option<i32>,
@@ -83,11 +91,17 @@ fn set_policy(
     retention_action: Option<String>,
     archive_schema: Option<&CStr>,
     timezone: Option<String>,
+    retention_count: Option<i32>,
+    min_partitions: Option<i32>,
     dry_run: Option<bool>,
 ) {
     report(|| {
         let (relation, dry_run) = (given("relation", relation)?, given("dry_run", dry_run)?);
-        let change = change(premake, retention, retention_action, archive_schema, timezone);
+        let change = Change {
+            retention_count,
+            min_partitions,
+            ..change(premake, retention, retention_action, archive_schema, timezone)
+        };
         maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
     });
 }
@@ -116,6 +130,16 @@ fn create_range_partition(relation: Oid, partition: &CStr, lower: &str, upper: &
 #[pg_extern(sql = false)]
 fn drop_partition(partition: Oid, dry_run: bool) {
     report(|| by_hand::drop_partition(partition, Mode::from_dry_run(dry_run)));
+}
+
+#[pg_extern(sql = false)]
+fn hold(partition: Option<Oid>, reason: Option<&str>) {
+    report(|| hold::hold(given("partition", partition)?, reason));
+}
+
+#[pg_extern(sql = false)]
+fn release(partition: Oid) -> bool {
+    report(|| hold::release(partition))
 }
 
 #[pg_extern(sql = false)]

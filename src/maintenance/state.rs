@@ -1,6 +1,7 @@
 //! What the rows of a table say to maintenance: where the newest are, and which lie in the default partition. Tables
 //! are read as their owner, and a partition only as far as its first row where that is enough.
 
+use super::hold;
 use super::table::{Managed, Partition};
 use crate::bounds::{Edge, Interval, KeyKind, Point, RawBound, civil};
 use crate::error::{Error, Result};
@@ -11,6 +12,7 @@ use crate::session::as_user;
 use crate::spi;
 use crate::twin::bounds_error;
 use serde::Deserialize;
+use std::collections::HashMap;
 
 /// The rules and the state of a table, read under [`super::table::pin`].
 pub fn read(managed: &Managed) -> Result<(Policy, State)> {
@@ -23,6 +25,8 @@ pub fn read(managed: &Managed) -> Result<(Policy, State)> {
         scheme: managed.scheme,
         premake: managed.policy.premake.max(0) as u32,
         cutoff,
+        count: managed.policy.count(),
+        at_least: managed.policy.at_least(),
     };
     let frozen = frozen(managed);
     Ok((
@@ -38,20 +42,30 @@ pub fn read(managed: &Managed) -> Result<(Policy, State)> {
     ))
 }
 
-/// Whether the policy wants a partition retired now. Reads no rows.
+/// Whether the policy wants a partition retired now. Reads no rows, but of integer keys the newest.
 pub fn is_due(managed: &Managed, partition: &str) -> Result<bool> {
-    let (_, cutoff) = clock(managed)?;
+    let (now, cutoff) = clock(managed)?;
     let policy = Policy {
         scheme: managed.scheme,
         premake: 0,
         cutoff,
+        count: managed.policy.count(),
+        at_least: managed.policy.at_least(),
+    };
+    let partitions = existing(managed)?;
+    let newest = match now {
+        Some(_) => None,
+        None => as_user(managed.table.owner(), || newest(managed, &partitions, now))?,
     };
     let state = State {
-        partitions: existing(managed)?,
+        partitions,
+        now,
+        newest,
         frozen: frozen(managed),
         ..State::default()
     };
-    Ok(policy::due(&policy, &state).contains(&partition) && state.frozen.is_none())
+    let is_it = |due: &&Existing| due.name == partition && due.held.is_none();
+    Ok(state.frozen.is_none() && policy::due(&policy, &state).iter().any(is_it))
 }
 
 /// Why retention waits: until both sides are live, the backfill needs the rows.
@@ -101,6 +115,10 @@ fn existing(managed: &Managed) -> Result<Vec<Existing>> {
             managed.scheme.raw_edge(upper).map_err(bounds_error)?,
         ))
     };
+    let mut held = match managed.policy.retires() {
+        true => hold::held(managed.table.oid())?,
+        false => HashMap::new(),
+    };
     let name = |partition: &Partition| partition.name.name.as_str().to_owned();
     ranges
         .iter()
@@ -110,6 +128,7 @@ fn existing(managed: &Managed) -> Result<Vec<Existing>> {
                 name: name(partition),
                 start,
                 end,
+                held: held.remove(&partition.oid),
             })
         })
         .collect()

@@ -19,9 +19,26 @@ pub struct PolicyRow {
     pub partition_interval: String,
     pub premake: i32,
     pub retention: Option<String>,
+    pub retention_count: Option<i32>,
+    pub min_partitions: i32,
     pub retention_action: String,
     pub archive_schema: Option<Ident>,
     pub timezone: String,
+}
+
+impl PolicyRow {
+    /// Whether anything is ever retired.
+    pub fn retires(&self) -> bool {
+        self.retention.is_some() || self.retention_count.is_some()
+    }
+
+    pub fn count(&self) -> Option<usize> {
+        self.retention_count.and_then(|n| usize::try_from(n).ok())
+    }
+
+    pub fn at_least(&self) -> usize {
+        usize::try_from(self.min_partitions).unwrap_or(1)
+    }
 }
 
 /// A partitioned table and the partitions directly below it.
