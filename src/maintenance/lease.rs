@@ -43,7 +43,7 @@ pub fn hold(parent: Oid) -> Result<bool> {
     }
     let_go();
     let class: Option<u32> = with_own_tables(|| {
-        spi::row(
+        spi::kept_row(
             "SELECT pg_catalog.to_jsonb(c.oid::bigint)
              FROM (SELECT 'partition_router.policy'::regclass::oid AS oid) c
              WHERE pg_catalog.pg_try_advisory_lock(c.oid::int, $1::oid::int)",

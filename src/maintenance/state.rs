@@ -11,6 +11,7 @@ use crate::policy::{self, Existing, Policy, State, Stray};
 use crate::session::as_user;
 use crate::spi;
 use crate::twin::bounds_error;
+use pgrx::pg_sys::Oid;
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -85,7 +86,7 @@ fn clock(managed: &Managed) -> Result<(Option<Point>, Option<Point>)> {
     if !managed.scheme.key().is_time() {
         return Ok((None, None));
     }
-    let clock: Option<Clock> = spi::row(
+    let clock: Option<Clock> = spi::kept_row(
         "SELECT pg_catalog.jsonb_build_object('now', t::text, 'cutoff', (t - $2::interval)::text)
          FROM (SELECT pg_catalog.timezone($1, pg_catalog.now()) AS t) x",
         &[
@@ -178,6 +179,8 @@ fn newest(managed: &Managed, partitions: &[Existing], now: Option<Point>) -> Res
         .zip(&managed.table.partitions)
         .filter(|(existing, _)| matters(existing))
         .collect();
+    let filled = filled(order.iter().map(|(_, partition)| partition.oid))?;
+    order.retain(|(_, partition)| filled.contains(&partition.oid));
     order.sort_by_key(|(existing, _)| std::cmp::Reverse(existing.end));
     for (existing, partition) in order {
         if !has_rows(&partition.name, "true")? {
@@ -207,6 +210,19 @@ fn newest_value(managed: &Managed, partition: &RelName) -> Result<Option<Point>>
     }
 }
 
+/// Those of the tables that have pages: others have no rows. A table that is partitioned itself has none of its own.
+fn filled(tables: impl Iterator<Item = u32>) -> Result<Vec<u32>> {
+    let tables: Vec<Oid> = tables.map(Oid::from).collect();
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    spi::kept_rows(
+        "SELECT pg_catalog.to_jsonb(c.oid::bigint) FROM pg_catalog.pg_class c
+         WHERE c.oid = ANY ($1) AND (c.relkind <> 'r' OR pg_catalog.pg_relation_size(c.oid) > 0)",
+        &[tables.into()],
+    )
+}
+
 /// Whether a table has a row for which a condition holds.
 pub fn has_rows(table: &RelName, condition: &str) -> Result<bool> {
     let query = format!("SELECT pg_catalog.to_jsonb(EXISTS (SELECT FROM {table} WHERE {condition}))");
@@ -227,6 +243,9 @@ fn strays(managed: &Managed) -> Result<Strays> {
     let Some(default) = &managed.table.default else {
         return Ok((Vec::new(), None));
     };
+    if filled(managed.table.default_oid.into_iter())?.is_empty() {
+        return Ok((Vec::new(), None));
+    }
     let key = managed.table.key()?;
     let query = format!(
         "SELECT pg_catalog.jsonb_build_object('at', {at}, 'rows', pg_catalog.count(*),

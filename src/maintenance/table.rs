@@ -61,6 +61,7 @@ pub struct Partitioned {
     pub tablespace: Option<Ident>,
     pub referenced: bool,
     pub default: Option<RelName>,
+    pub default_oid: Option<u32>,
     /// In the order of creation.
     pub partitions: Vec<Partition>,
 }
@@ -189,7 +190,7 @@ pub fn resolve(relation: Oid) -> Result<Target> {
     let pair = pair::store::find(relation)?;
     let parent = pair.as_ref().map_or(relation, |pair| pair.twin);
     let policy =
-        with_own_tables(|| spi::row(include_str!("../../sql/catalog/policy.sql"), &[parent.into()]))?;
+        with_own_tables(|| spi::kept_row(include_str!("../../sql/catalog/policy.sql"), &[parent.into()]))?;
     if pair.is_none() && policy.is_none() {
         return Err(Error::NotManaged {
             relation: display(relation)?,
@@ -201,7 +202,7 @@ pub fn resolve(relation: Oid) -> Result<Target> {
 /// A relation as `regclass` prints it, qualified; its oid when it is gone.
 pub fn display(relation: Oid) -> Result<String> {
     let _path = PinnedSettings::search_path();
-    let name: Option<String> = spi::row(
+    let name: Option<String> = spi::kept_row(
         "SELECT pg_catalog.to_jsonb($1::regclass::text)",
         &[relation.into()],
     )?;
@@ -233,7 +234,7 @@ pub fn zone_of(policy: &PolicyRow) -> Result<&str> {
 
 /// Reads a partitioned table. Call it under [`pin`].
 pub fn find_partitioned(oid: Oid) -> Result<Option<Partitioned>> {
-    spi::row(include_str!("../../sql/catalog/partitioned.sql"), &[oid.into()])
+    spi::kept_row(include_str!("../../sql/catalog/partitioned.sql"), &[oid.into()])
 }
 
 /// As [`find_partitioned`]; none is an error.
