@@ -52,6 +52,8 @@ CREATE TABLE partition_router.policy (
     partition_interval text NOT NULL,
     premake            int NOT NULL DEFAULT 3 CHECK (premake BETWEEN 0 AND 1000),
     retention          interval,
+    retention_count    int CHECK (retention_count > 0),
+    min_partitions     int NOT NULL DEFAULT 1 CHECK (min_partitions > 0),
     retention_action   text NOT NULL DEFAULT 'drop' CHECK (retention_action IN ('drop', 'detach', 'archive')),
     archive_schema     name,
     timezone           text NOT NULL DEFAULT 'UTC',
@@ -61,6 +63,16 @@ CREATE TABLE partition_router.policy (
 );
 COMMENT ON TABLE partition_router.policy IS 'what maintenance does for a partitioned table: interval, premake, retention';
 COMMENT ON COLUMN partition_router.policy.retention IS 'partitions wholly older than this are retired; NULL keeps everything';
+COMMENT ON COLUMN partition_router.policy.retention_count IS 'of the partitions that have begun so many are kept, and older ones retired; NULL keeps any number';
+COMMENT ON COLUMN partition_router.policy.min_partitions IS 'of the partitions that have begun never fewer are left, whatever their age';
+
+CREATE TABLE partition_router.hold (
+    partition regclass PRIMARY KEY,
+    reason    text,
+    held_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    held_by   name NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE partition_router.hold IS 'partitions that neither retention nor drop_partition() may take away';
 
 CREATE TABLE partition_router.copy_state (
     pair_id       int PRIMARY KEY REFERENCES partition_router.pair ON DELETE CASCADE,
@@ -151,6 +163,7 @@ SELECT pg_catalog.pg_extension_config_dump('partition_router.pair', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.pair_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.rollout', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.policy', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.hold', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_state', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_task', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.run_event', '');

@@ -30,14 +30,15 @@ SELECT m.parent,
        pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) 'DEFAULT' AS is_default,
        GREATEST(c.reltuples, 0)::bigint AS estimated_rows,
        pg_catalog.pg_total_relation_size(c.oid) AS total_bytes,
-       pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size(c.oid)) AS total_size
+       pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size(c.oid)) AS total_size,
+       EXISTS (SELECT FROM partition_router.hold h WHERE h.partition OPERATOR(pg_catalog.=) c.oid::pg_catalog.regclass) AS is_held
 FROM (SELECT p.twin AS parent FROM partition_router.pair p
       UNION
       SELECT y.parent FROM partition_router.policy y) m
 CROSS JOIN LATERAL pg_catalog.pg_partition_tree(m.parent) t
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relid::oid
 WHERE t.isleaf AND t.level OPERATOR(pg_catalog.>) 0;
-COMMENT ON VIEW partition_router.partitions IS 'each partition of a twin or of a table under maintenance, with bounds and size';
+COMMENT ON VIEW partition_router.partitions IS 'each partition of a twin or of a table under maintenance, with bounds and size, and whether it is held';
 
 CREATE VIEW partition_router.progress AS
 SELECT p.legacy,

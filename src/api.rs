@@ -5,6 +5,7 @@ mod maintenance;
 
 use crate::error::{Error, Result, report};
 use crate::execute::{self, Mode};
+use crate::maintenance::Part;
 use crate::plan::Plan;
 use crate::twin::Request;
 use crate::{
@@ -449,7 +450,7 @@ fn plan(
 ) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
     report(|| {
         let plan = match operation {
-            "run_maintenance" => crate::maintenance::plan(relation)?,
+            "run_maintenance" => crate::maintenance::plan(relation, Part::All)?,
             _ => migrate::plan(operation, relation)?,
         };
         Ok(plan_rows(&plan))

@@ -9,6 +9,8 @@ mod text;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zones;
 
 pub use interval::Interval;
 pub use key::{EpochUnit, IntegerSize, KeyKind};

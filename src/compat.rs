@@ -392,8 +392,34 @@ pub fn end_at_sigterm() {
     }
 }
 
-/// As POSIX numbers it.
+/// Lets SIGHUP ask this background worker to read the configuration again: [`reload_if_asked`] does it.
+pub fn reload_at_sighup() {
+    unsafe extern "C-unwind" {
+        fn SignalHandlerForConfigReload(signal: c_int);
+    }
+    // SAFETY: the server's own handler for its own signal; it only sets a flag.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(SIGHUP, Some(SignalHandlerForConfigReload));
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(SIGHUP, Some(SignalHandlerForConfigReload));
+    }
+}
+
+/// Reads the configuration again when SIGHUP has asked for it.
+pub fn reload_if_asked() {
+    // SAFETY: as the main loops of the server's own workers do, outside of a transaction.
+    unsafe {
+        if pg_sys::ConfigReloadPending != 0 {
+            pg_sys::ConfigReloadPending = 0;
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+    }
+}
+
+/// As POSIX numbers them.
 const SIGTERM: c_int = 15;
+const SIGHUP: c_int = 1;
 
 /// The number of this backend's transaction, unlike any other of the backend.
 pub fn local_transaction() -> pg_sys::LocalTransactionId {

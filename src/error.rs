@@ -5,7 +5,7 @@
 
 mod raise;
 
-pub use raise::{init, keeping_sqlstate, report};
+pub use raise::{decode, init, keeping_sqlstate, report};
 
 use std::fmt;
 
@@ -187,6 +187,11 @@ pub enum Error {
         reason: String,
         hint: String,
     },
+    /// There is no pg_cron in this database.
+    SchedulerMissing {
+        database: String,
+        hint: String,
+    },
     /// The catalog or the extension's tables hold what they never should.
     Internal(String),
 }
@@ -218,6 +223,7 @@ impl Error {
             NotCarried { .. } => "PR019",
             PreparedTransaction { .. } => "PR020",
             WouldBeLost { .. } => "PR021",
+            SchedulerMissing { .. } => "PR070",
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
             UnknownColumn { .. } => "42703",
@@ -301,6 +307,9 @@ impl Error {
             Sync { relation, .. } => format!("could not carry the change of {relation} to its other side"),
             NotCarried { what, .. } => format!("cannot {what}"),
             PartitionInUse { partition, .. } => format!("partition {partition} cannot be removed"),
+            SchedulerMissing { database, .. } => {
+                format!("pg_cron is not installed in database \"{database}\"")
+            }
             Internal(what) => format!("partition_router: {what}"),
         }
     }
@@ -363,7 +372,7 @@ impl Error {
                 "Use an interval such as '1 month', '3 months', '1 day' for times, or a whole number for integers.".into()
             }
             BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | NotCarried { hint, .. }
-            | PartitionInUse { hint, .. } => {
+            | PartitionInUse { hint, .. } | SchedulerMissing { hint, .. } => {
                 hint.clone()
             }
             TooManyPartitions { .. } => "Correct outlying rows, or choose a longer interval.".into(),

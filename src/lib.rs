@@ -13,7 +13,7 @@
 //! | [`sync`] | the dual write: triggers, one side of a pair, change log |
 //! | [`ddl`] | DDL on one side of a pair: carried to the other, or refused |
 //! | [`backfill`] | copy, index, drain, flip |
-//! | [`worker`] | background workers that help a backfill |
+//! | [`worker`] | background workers that help a backfill; what all workers have in common |
 //! | [`parity`] | digests, differences, repair |
 //! | [`route`] | which side a read uses, and why |
 //! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
@@ -91,6 +91,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::init();
     sync::init();
     worker::init();
+    maintenance::init();
     route::init();
     ddl::init();
 }

@@ -4,12 +4,16 @@
 
 pub mod by_hand;
 mod create;
+pub mod hold;
+pub mod lease;
 pub mod log;
 pub mod parity;
 mod retire;
 pub mod rules;
+pub mod schedule;
 mod state;
 mod table;
+pub mod worker;
 
 use crate::bounds::RawBound;
 use crate::catalog::load;
@@ -29,6 +33,12 @@ use pgrx::pg_sys::Oid;
 use retire::Progress;
 use serde::{Deserialize, Serialize};
 use table::{Managed, Target};
+
+/// Hears of aborts, and registers the launcher. Called once, when the library is loaded.
+pub fn init() {
+    lease::init();
+    worker::init();
+}
 
 /// One thing to do for one table. It travels through the procedure as text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,7 +92,7 @@ pub fn targets(relation: Option<Oid>) -> Result<Vec<Oid>> {
     };
     let target = table::resolve(relation)?;
     pair::store::require_owner(target.parent)?;
-    if !begin(target.parent)? {
+    if !lease::hold(target.parent)? {
         return Err(Error::MaintenanceRunning {
             relation: table::display(target.parent)?,
         });
@@ -92,6 +102,7 @@ pub fn targets(relation: Option<Oid>) -> Result<Vec<Oid>> {
             "{}: only ranges have partitions to come and to go",
             table::display(relation)?
         );
+        lease::let_go();
         return Ok(Vec::new());
     }
     Ok(vec![target.parent])
@@ -111,18 +122,6 @@ fn owned() -> Result<Vec<Oid>> {
     Ok(parents.into_iter().map(Oid::from).collect())
 }
 
-/// Claims a table until the transaction ends; false when another session has it.
-fn begin(parent: Oid) -> Result<bool> {
-    let free: Option<bool> = with_own_tables(|| {
-        spi::row(
-            "SELECT pg_catalog.to_jsonb(pg_catalog.pg_try_advisory_xact_lock(
-                 'partition_router.policy'::regclass::oid::int, $1::oid::int))",
-            &[parent.into()],
-        )
-    })?;
-    Ok(free == Some(true))
-}
-
 /// Reads a table under maintenance; `body` runs under the settings of [`table::pin`]. Nothing for hash and list.
 fn with_managed<T>(target: Target, body: impl FnOnce(&Managed) -> Result<T>) -> Result<Option<T>> {
     let Some(policy) = target.policy else {
@@ -138,26 +137,67 @@ fn decisions(managed: &Managed) -> Result<Decisions> {
     policy::decide(&rules, &state).map_err(bounds_error)
 }
 
-/// What is due for a table, each task as text. What is left alone goes to the log.
-pub fn tasks(parent: Oid) -> Result<Vec<String>> {
+/// The part of maintenance that a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    All,
+    Create,
+    Cleanup,
+}
+
+impl Part {
+    /// # Errors
+    /// `BadArgument` for another word than `all`, `create` or `cleanup`.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "all" => Ok(Part::All),
+            "create" => Ok(Part::Create),
+            "cleanup" => Ok(Part::Cleanup),
+            _ => Err(Error::BadArgument {
+                argument: "part".into(),
+                reason: format!("it is \"{text}\""),
+                hint: "Use all, create or cleanup.".into(),
+            }),
+        }
+    }
+
+    pub fn creates(self) -> bool {
+        self != Part::Cleanup
+    }
+
+    pub fn cleans_up(self) -> bool {
+        self != Part::Create
+    }
+}
+
+/// What is due for a table, each task as text. Partitions are created in every table before any is retired.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    pub create: Vec<String>,
+    pub cleanup: Vec<String>,
+}
+
+/// What is due for a table, whose lease is held from now on. What is left alone goes to the log.
+pub fn tasks(parent: Oid, part: Part) -> Result<Tasks> {
     let target = table::resolve(parent)?;
     pair::store::require_owner(target.parent)?;
-    let display = table::display(parent)?;
-    if !begin(parent)? {
+    if !lease::hold(parent)? {
+        let display = table::display(parent)?;
         log::write(&Event::skipped(
             &display,
             "run",
             "another session maintains the table",
         ))?;
-        return Ok(Vec::new());
+        return Ok(Tasks::default());
     }
     if let Some(phase) = copying(&target) {
+        let display = table::display(parent)?;
         log::write(&Event::skipped(
             &display,
             "run",
             &format!("the pair is in phase \"{phase}\""),
         ))?;
-        return Ok(Vec::new());
+        return Ok(Tasks::default());
     }
     let tasks = with_managed(target, |managed| {
         let decisions = decisions(managed)?;
@@ -166,14 +206,10 @@ pub fn tasks(parent: Oid) -> Result<Vec<String>> {
             (event.partition, event.row_count) = (skip.partition.clone(), skip.rows);
             log::write(&event)?;
         }
-        due(managed, &decisions)
+        due(managed, &decisions, part)
     })?;
     log::ran(parent)?;
-    tasks
-        .unwrap_or_default()
-        .iter()
-        .map(|task| Ok(serde_json::to_string(task)?))
-        .collect()
+    Ok(tasks.unwrap_or_default())
 }
 
 /// While rows are copied the twin has no indexes yet and takes writes from the backfill only: it is left alone.
@@ -185,25 +221,25 @@ fn copying(target: &Target) -> Option<pair::Phase> {
         .filter(|phase| *phase == pair::Phase::Copying)
 }
 
-fn due(managed: &Managed, decisions: &Decisions) -> Result<Vec<Task>> {
-    let mut tasks = Vec::new();
-    for create in &decisions.create {
+fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<Tasks> {
+    let mut tasks = Tasks::default();
+    for create in decisions.create.iter().filter(|_| part.creates()) {
         if let Some(range) = create::resolve(&create.partition)? {
-            tasks.push(Task::Create {
+            tasks.create.push(serde_json::to_string(&Task::Create {
                 name: managed.name_of(&create.partition)?,
                 lower: text_of(&range.lower),
                 upper: text_of(&range.upper),
                 reason: create.reason.to_string(),
-            });
+            })?);
         }
     }
-    let name = |partition: &String| {
-        managed
-            .table
-            .find(partition)
-            .map(|p| Task::Retire { name: p.name.clone() })
-    };
-    tasks.extend(decisions.retire.iter().filter_map(name));
+    for partition in decisions.retire.iter().filter(|_| part.cleans_up()) {
+        if let Some(partition) = managed.table.find(partition) {
+            tasks.cleanup.push(serde_json::to_string(&Task::Retire {
+                name: partition.name.clone(),
+            })?);
+        }
+    }
     Ok(tasks)
 }
 
@@ -216,7 +252,7 @@ pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
     session::require_read_committed("run maintenance")?;
     let mut target = table::resolve(parent)?;
     pair::store::require_owner(target.parent)?;
-    if !begin(parent)? {
+    if !lease::hold(parent)? {
         return Err(Error::MaintenanceRunning {
             relation: table::display(parent)?,
         });
@@ -305,7 +341,7 @@ pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) ->
 }
 
 /// Everything that `run_maintenance` would do for a table.
-pub fn plan(relation: Oid) -> Result<Plan> {
+pub fn plan(relation: Oid, part: Part) -> Result<Plan> {
     let target = table::resolve(relation)?;
     pair::store::require_owner(target.parent)?;
     if copying(&target).is_some() {
@@ -314,7 +350,7 @@ pub fn plan(relation: Oid) -> Result<Plan> {
     let plan = with_managed(target, |managed| {
         let decisions = decisions(managed)?;
         let mut plan = Plan::default();
-        for create in &decisions.create {
+        for create in decisions.create.iter().filter(|_| part.creates()) {
             if let Some((_, parts)) = create::plan_of(managed, &create.partition)? {
                 plan.extend(parts.whole());
             }
@@ -322,6 +358,7 @@ pub fn plan(relation: Oid) -> Result<Plan> {
         for partition in decisions
             .retire
             .iter()
+            .filter(|_| part.cleans_up())
             .filter_map(|name| managed.table.find(name))
         {
             plan.extend(retire::plan(managed, partition)?);
@@ -332,15 +369,15 @@ pub fn plan(relation: Oid) -> Result<Plan> {
 }
 
 /// Prints what `run_maintenance` would do. A table that cannot be read stops no other.
-pub fn dry_run(relation: Option<Oid>) -> Result<()> {
+pub fn dry_run(relation: Option<Oid>, part: Part) -> Result<()> {
     if !settings::enable_partition_maintenance() {
         pgrx::notice!("maintenance is off: partition_router.enable_partition_maintenance");
     }
     if let Some(relation) = relation {
-        return execute::run(&plan(relation)?, Mode::DryRun);
+        return execute::run(&plan(relation, part)?, Mode::DryRun);
     }
     for parent in owned()? {
-        let printed = budget::subtransaction(|| execute::run(&plan(parent)?, Mode::DryRun));
+        let printed = budget::subtransaction(|| execute::run(&plan(parent, part)?, Mode::DryRun));
         let name = table::display(parent)?;
         match printed {
             Ok(Ok(())) => {}

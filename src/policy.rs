@@ -52,6 +52,32 @@ pub struct Policy {
     pub premake: u32,
     /// Partitions that end here or before are past their retention.
     pub cutoff: Option<Point>,
+    /// So many of those that have begun are kept, and older ones are past their retention.
+    pub count: Option<usize>,
+    /// So many of those that have begun stay, whatever their age.
+    pub at_least: usize,
+}
+
+impl Policy {
+    /// Where retention ends, from age and number: what ends there or before goes.
+    fn cutoff(&self, state: &State) -> Option<Point> {
+        let current = state.now.or(state.newest);
+        let has_begun = |start: &Point| current.is_none_or(|current| *start <= current);
+        let mut begun: Vec<Point> = state
+            .partitions
+            .iter()
+            .filter_map(|p| at(p.start))
+            .filter(has_begun)
+            .collect();
+        begun.sort_by(|a, b| b.cmp(a));
+        let nth = |n: usize| n.checked_sub(1).and_then(|n| begun.get(n)).copied();
+        let wanted = self.cutoff.max(self.count.and_then(nth))?;
+        match self.at_least {
+            0 | 1 => Some(wanted),
+            // With fewer than that everything stays.
+            n => nth(n).map(|kept| wanted.min(kept)),
+        }
+    }
 }
 
 /// A partition that exists, other than the default.
@@ -60,6 +86,8 @@ pub struct Existing {
     pub name: String,
     pub start: Edge,
     pub end: Edge,
+    /// Why it stays whatever its age.
+    pub held: Option<String>,
 }
 
 /// Rows of the default partition that lie close to each other: in one slot.
@@ -139,7 +167,7 @@ pub fn decide(policy: &Policy, state: &State) -> Result<Decisions, BoundsError> 
     for (&slot, &reason) in &wanted {
         taken.create(&policy.scheme, slot, reason, &mut decisions.create);
     }
-    for slot in gaps(policy, &taken, decisions.create.len()) {
+    for slot in gaps(policy, policy.cutoff(state), &taken, decisions.create.len()) {
         taken.create(&policy.scheme, slot, Reason::Gap, &mut decisions.create);
     }
     decisions
@@ -307,7 +335,7 @@ impl<'a> LeftAlone<'a> {
 }
 
 /// The slots missing between two neighbours, but for those past retention and for gaps too wide to be meant.
-fn gaps(policy: &Policy, taken: &Taken, created: usize) -> Vec<i128> {
+fn gaps(policy: &Policy, cutoff: Option<Point>, taken: &Taken, created: usize) -> Vec<i128> {
     let scheme = &policy.scheme;
     let mut missing = Vec::new();
     for (end, start) in taken.holes() {
@@ -317,9 +345,7 @@ fn gaps(policy: &Policy, taken: &Taken, created: usize) -> Vec<i128> {
         } else {
             scheme.slot(start)
         };
-        let first = policy
-            .cutoff
-            .map_or(first, |cutoff| first.max(scheme.slot(cutoff)));
+        let first = cutoff.map_or(first, |cutoff| first.max(scheme.slot(cutoff)));
         if last - first < MAX_GAP {
             missing.extend(first..=last);
         }
@@ -329,27 +355,33 @@ fn gaps(policy: &Policy, taken: &Taken, created: usize) -> Vec<i128> {
 }
 
 /// The partitions that lie wholly before the cutoff, oldest first: never the newest one.
-pub fn due<'a>(policy: &Policy, state: &'a State) -> Vec<&'a str> {
-    let Some(cutoff) = policy.cutoff else {
+pub fn due<'a>(policy: &Policy, state: &'a State) -> Vec<&'a Existing> {
+    let Some(cutoff) = policy.cutoff(state) else {
         return Vec::new();
     };
     let newest = state.partitions.iter().map(|p| p.end).max();
     let past = |p: &&Existing| p.end <= Edge::At(cutoff) && Some(p.end) != newest;
     let mut due: Vec<_> = state.partitions.iter().filter(past).collect();
     due.sort_by_key(|p| p.start);
-    due.into_iter().map(|p| p.name.as_str()).collect()
+    due
 }
 
 fn retire(policy: &Policy, state: &State, decisions: &mut Decisions) {
-    for name in due(policy, state) {
-        match &state.frozen {
-            None => decisions.retire.push(name.to_owned()),
-            Some(reason) => decisions.skipped.push(Skip {
-                partition: Some(name.to_owned()),
-                rows: None,
-                reason: format!("retention is frozen: {reason}"),
-            }),
-        }
+    for partition in due(policy, state) {
+        let name = partition.name.clone();
+        let kept = match (&state.frozen, &partition.held) {
+            (None, None) => {
+                decisions.retire.push(name);
+                continue;
+            }
+            (Some(reason), _) => format!("retention is frozen: {reason}"),
+            (None, Some(reason)) => format!("it is held: {reason}"),
+        };
+        decisions.skipped.push(Skip {
+            partition: Some(name),
+            rows: None,
+            reason: kept,
+        });
     }
 }
 

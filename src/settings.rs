@@ -16,6 +16,12 @@ static LOCK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 static BACKFILL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static VERIFY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static VERIFY_INTERVAL_MINUTES: GucSetting<i32> = GucSetting::<i32>::new(1440);
+static MAINTENANCE_INTERVAL_SECONDS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAINTENANCE_ROLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static LAUNCHER_DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"postgres"));
+
+/// A year.
+const LONGEST_MAINTENANCE_INTERVAL: i32 = 31_536_000;
 
 /// Defines every setting. Called once, when the library is loaded.
 pub fn init() {
@@ -125,6 +131,32 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::UNIT_MIN,
     );
+    GucRegistry::define_int_guc(
+        c"partition_router.maintenance_interval",
+        c"How often a background worker runs maintenance in this database.",
+        c"0: never. Takes partition_router in shared_preload_libraries, and partition_router.maintenance_role.",
+        &MAINTENANCE_INTERVAL_SECONDS,
+        0,
+        LONGEST_MAINTENANCE_INTERVAL,
+        GucContext::Suset,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_string_guc(
+        c"partition_router.maintenance_role",
+        c"The role as which a background worker runs maintenance in this database; never a superuser.",
+        c"It maintains the tables of the roles that it is a member of.",
+        &MAINTENANCE_ROLE,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"partition_router.launcher_database",
+        c"The database that the launcher of background workers connects to.",
+        c"It reads there which databases want maintenance; the extension need not be in it.",
+        &LAUNCHER_DATABASE,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
 }
 
 pub fn use_partitioned_tables() -> bool {
@@ -182,4 +214,42 @@ pub fn verify_workers() -> usize {
 pub fn verify_interval() -> Option<Duration> {
     let minutes = u64::try_from(VERIFY_INTERVAL_MINUTES.get()).ok()?;
     Some(Duration::from_secs(60 * minutes))
+}
+
+/// How often a background worker runs maintenance; zero is never.
+pub fn maintenance_interval() -> Duration {
+    Duration::from_secs(u64::try_from(MAINTENANCE_INTERVAL_SECONDS.get()).unwrap_or(0))
+}
+
+/// As [`maintenance_interval`], from the text that `ALTER DATABASE … SET` keeps.
+pub fn parse_maintenance_interval(text: &str) -> Option<Duration> {
+    let text = CString::new(text).ok()?;
+    let mut seconds = 0;
+    #[allow(unsafe_code)]
+    // SAFETY: reads a text of ours into an integer of ours.
+    let is_read = unsafe {
+        pgrx::pg_sys::parse_int(
+            text.as_ptr(),
+            &mut seconds,
+            pgrx::pg_sys::GUC_UNIT_S as i32,
+            std::ptr::null_mut(),
+        )
+    };
+    is_read.then(|| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+/// The role as which a background worker runs maintenance; empty when none is named.
+pub fn maintenance_role() -> String {
+    MAINTENANCE_ROLE
+        .get()
+        .and_then(|role| role.into_string().ok())
+        .unwrap_or_default()
+}
+
+/// The database that the launcher connects to.
+pub fn launcher_database() -> String {
+    LAUNCHER_DATABASE
+        .get()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
 }

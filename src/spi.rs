@@ -7,9 +7,17 @@ use crate::route::choose::Unrouted;
 use pgrx::JsonB;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
-use pgrx::spi::Spi;
+use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient};
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::rc::Rc;
+
+thread_local! {
+    /// Statements that this session has prepared, by their text.
+    static KEPT: RefCell<HashMap<&'static str, Rc<OwnedPreparedStatement>>> = RefCell::default();
+}
 
 pub type Arg<'a> = DatumWithOid<'a>;
 
@@ -37,6 +45,31 @@ pub fn row<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Option<T>> 
         let table = client.select(query, Some(1), args)?;
         Ok(parse(table)?.pop())
     })
+}
+
+/// As [`rows`], with a plan that the session keeps: for statements that run for table after table. The server plans anew
+/// what has changed meanwhile, as it does for every prepared statement.
+pub fn kept_rows<T: DeserializeOwned>(query: &'static str, args: &[Arg]) -> Result<Vec<T>> {
+    let _unrouted = Unrouted::new();
+    Spi::connect(|client| {
+        let statement = kept(client, query, args)?;
+        parse(client.select(&*statement, None, args)?)
+    })
+}
+
+/// The first row of [`kept_rows`].
+pub fn kept_row<T: DeserializeOwned>(query: &'static str, args: &[Arg]) -> Result<Option<T>> {
+    Ok(kept_rows(query, args)?.into_iter().next())
+}
+
+fn kept(client: &SpiClient<'_>, query: &'static str, args: &[Arg]) -> Result<Rc<OwnedPreparedStatement>> {
+    if let Some(statement) = KEPT.with_borrow(|kept| kept.get(query).cloned()) {
+        return Ok(statement);
+    }
+    let types: Vec<_> = args.iter().map(|arg| pg_sys::PgOid::from(arg.oid())).collect();
+    let statement = Rc::new(client.prepare(query, &types)?.keep());
+    KEPT.with_borrow_mut(|kept| kept.insert(query, Rc::clone(&statement)));
+    Ok(statement)
 }
 
 /// As [`row`], but under the latest snapshot whatever the transaction's isolation level: for triggers, which may run in

@@ -256,8 +256,13 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
         ("rollback", "relation regclass, dry_run boolean DEFAULT false"),
         (
             "run_maintenance",
-            "relation regclass DEFAULT NULL::regclass, dry_run boolean DEFAULT false",
+            "relation regclass DEFAULT NULL::regclass, dry_run boolean DEFAULT false, part text DEFAULT 'all'::text",
         ),
+        (
+            "schedule_maintenance",
+            "create_schedule text DEFAULT '0 2 1 * *'::text, cleanup_schedule text DEFAULT '0 3 15 * *'::text",
+        ),
+        ("unschedule_maintenance", ""),
         ("metrics", ""),
         ("verify_partitions", ""),
         ("plan", "operation text, relation regclass"),

@@ -27,6 +27,7 @@ SELECT pg_catalog.jsonb_build_object(
     'default', (SELECT pg_catalog.jsonb_build_object('schema', dn.nspname, 'name', d.relname)
                 FROM pg_catalog.pg_class d JOIN pg_catalog.pg_namespace dn ON dn.oid = d.relnamespace
                 WHERE d.oid = t.partdefid),
+    'default_oid', NULLIF(t.partdefid, 0)::bigint,
     'partitions', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'oid', p.oid::bigint,

@@ -4,6 +4,8 @@ SELECT pg_catalog.jsonb_build_object(
     'partition_interval', p.partition_interval,
     'premake', p.premake,
     'retention', p.retention::text,
+    'retention_count', p.retention_count,
+    'min_partitions', p.min_partitions,
     'retention_action', p.retention_action,
     'archive_schema', p.archive_schema,
     'timezone', p.timezone)

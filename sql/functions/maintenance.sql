@@ -8,6 +8,8 @@ CREATE FUNCTION partition_router.manage(
     retention_action text DEFAULT 'drop',
     archive_schema name DEFAULT NULL,
     timezone text DEFAULT 'UTC',
+    retention_count int DEFAULT NULL,
+    min_partitions int DEFAULT 1,
     dry_run boolean DEFAULT false
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'manage_wrapper';
 COMMENT ON FUNCTION partition_router.manage IS 'puts a table that is partitioned by range under maintenance, with no pair';
@@ -20,6 +22,8 @@ CREATE FUNCTION partition_router.set_policy(
     retention_action text DEFAULT NULL,
     archive_schema name DEFAULT NULL,
     timezone text DEFAULT NULL,
+    retention_count int DEFAULT NULL,
+    min_partitions int DEFAULT NULL,
     dry_run boolean DEFAULT false
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'set_policy_wrapper';
 COMMENT ON FUNCTION partition_router.set_policy IS 'changes what maintenance does for a table; NULL keeps a value';
@@ -50,24 +54,53 @@ CREATE FUNCTION partition_router.drop_partition(
 COMMENT ON FUNCTION partition_router.drop_partition IS 'drops one partition by name; of a live pair only when it is empty';
 REVOKE ALL ON FUNCTION partition_router.drop_partition FROM PUBLIC;
 
+CREATE FUNCTION partition_router.hold(partition regclass, reason text DEFAULT NULL)
+    RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'hold_wrapper';
+COMMENT ON FUNCTION partition_router.hold IS 'lets neither retention nor drop_partition() take a partition away';
+REVOKE ALL ON FUNCTION partition_router.hold FROM PUBLIC;
+
+CREATE FUNCTION partition_router.release(partition regclass)
+    RETURNS boolean STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'release_wrapper';
+COMMENT ON FUNCTION partition_router.release IS 'ends the hold of a partition; false when there was none';
+REVOKE ALL ON FUNCTION partition_router.release FROM PUBLIC;
+
+CREATE FUNCTION partition_router.schedule_maintenance(
+    create_schedule text DEFAULT '0 2 1 * *',
+    cleanup_schedule text DEFAULT '0 3 15 * *'
+) RETURNS TABLE(job_id bigint, job text, schedule text, command text)
+    STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'schedule_maintenance_wrapper';
+COMMENT ON FUNCTION partition_router.schedule_maintenance IS 'lets pg_cron create partitions and clean up, as the current user; a second call changes the schedules';
+REVOKE ALL ON FUNCTION partition_router.schedule_maintenance FROM PUBLIC;
+
+CREATE FUNCTION partition_router.unschedule_maintenance()
+    RETURNS TABLE(job_id bigint, job text, schedule text, command text)
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'unschedule_maintenance_wrapper';
+COMMENT ON FUNCTION partition_router.unschedule_maintenance IS 'takes the jobs of schedule_maintenance() away; gives those that were there';
+REVOKE ALL ON FUNCTION partition_router.unschedule_maintenance FROM PUBLIC;
+
 -- The steps of run_maintenance, each in a transaction of its own.
 
-CREATE FUNCTION partition_router.maintenance_targets(relation regclass)
+CREATE FUNCTION partition_router.maintenance_targets(relation regclass, part text)
     RETURNS regclass[] LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_targets_wrapper';
 COMMENT ON FUNCTION partition_router.maintenance_targets IS 'internal to run_maintenance: the tables to go through';
 REVOKE ALL ON FUNCTION partition_router.maintenance_targets FROM PUBLIC;
 
-CREATE FUNCTION partition_router.maintenance_tasks(parent regclass)
-    RETURNS text[] STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_tasks_wrapper';
-COMMENT ON FUNCTION partition_router.maintenance_tasks IS 'internal to run_maintenance: what is due for one table';
+CREATE FUNCTION partition_router.maintenance_tasks(parent regclass, part text DEFAULT 'all')
+    RETURNS TABLE(creating text[], cleaning text[]) STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_tasks_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_tasks IS 'internal to run_maintenance: what is due for one table, whose lease is held from now on';
 REVOKE ALL ON FUNCTION partition_router.maintenance_tasks FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_let_go()
+    RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_let_go_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_let_go IS 'internal to run_maintenance: gives the lease of a table back';
+REVOKE ALL ON FUNCTION partition_router.maintenance_let_go FROM PUBLIC;
 
 CREATE FUNCTION partition_router.maintenance_task(parent regclass, task text)
     RETURNS boolean STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_task_wrapper';
 COMMENT ON FUNCTION partition_router.maintenance_task IS 'internal to run_maintenance: runs one task, or a batch of it; true while more is to do';
 REVOKE ALL ON FUNCTION partition_router.maintenance_task FROM PUBLIC;
 
-CREATE FUNCTION partition_router.maintenance_unproven(relation regclass)
+CREATE FUNCTION partition_router.maintenance_unproven(relation regclass, part text)
     RETURNS regclass[] LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_unproven_wrapper';
 COMMENT ON FUNCTION partition_router.maintenance_unproven IS 'internal to run_maintenance: the pairs whose last verify is older than partition_router.verify_interval';
 REVOKE ALL ON FUNCTION partition_router.maintenance_unproven FROM PUBLIC;
@@ -82,7 +115,7 @@ CREATE FUNCTION partition_router.maintenance_failed(parent regclass, task text, 
 COMMENT ON FUNCTION partition_router.maintenance_failed IS 'internal to run_maintenance: records a task that failed';
 REVOKE ALL ON FUNCTION partition_router.maintenance_failed FROM PUBLIC;
 
-CREATE FUNCTION partition_router.maintenance_dry_run(relation regclass)
+CREATE FUNCTION partition_router.maintenance_dry_run(relation regclass, part text)
     RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_dry_run_wrapper';
 COMMENT ON FUNCTION partition_router.maintenance_dry_run IS 'internal to run_maintenance: prints what it would do';
 REVOKE ALL ON FUNCTION partition_router.maintenance_dry_run FROM PUBLIC;

@@ -5,7 +5,8 @@ use crate::error::report;
 use crate::execute::Mode;
 use crate::ident::Ident;
 use crate::maintenance::rules::Change;
-use crate::maintenance::{self, by_hand};
+use crate::maintenance::schedule::Job;
+use crate::maintenance::{self, Part, by_hand, hold, schedule};
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -38,6 +39,7 @@ fn rules(
         retention_action,
         archive_schema: archive_schema.map(ident),
         timezone,
+        ..Change::default()
     }
 }
 
@@ -51,6 +53,8 @@ fn manage(
     retention_action: Option<&str>,
     archive_schema: Option<&CStr>,
     timezone: Option<&str>,
+    retention_count: Option<i32>,
+    min_partitions: Option<i32>,
     dry_run: Option<bool>,
 ) {
     change(c"manage()", dry_run == Some(true), || {
@@ -63,18 +67,23 @@ fn manage(
         // The default action is no choice: without a length nothing is retired.
         let action =
             Some(retention_action.to_owned()).filter(|action| action != "drop" || retention.is_some());
-        let change = rules(
-            Some(premake),
-            retention,
-            action,
-            archive_schema,
-            Some(timezone.into()),
-        );
+        let change = Change {
+            retention_count,
+            min_partitions: Some(given("min_partitions", min_partitions)?),
+            ..rules(
+                Some(premake),
+                retention,
+                action,
+                archive_schema,
+                Some(timezone.into()),
+            )
+        };
         maintenance::rules::manage(parent, partition_interval, change, Mode::from_dry_run(dry_run))
     });
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
 fn set_policy(
     relation: Option<Oid>,
     premake: Option<i32>,
@@ -82,11 +91,17 @@ fn set_policy(
     retention_action: Option<String>,
     archive_schema: Option<&CStr>,
     timezone: Option<String>,
+    retention_count: Option<i32>,
+    min_partitions: Option<i32>,
     dry_run: Option<bool>,
 ) {
     change(c"set_policy()", dry_run == Some(true), || {
         let (relation, dry_run) = (given("relation", relation)?, given("dry_run", dry_run)?);
-        let change = rules(premake, retention, retention_action, archive_schema, timezone);
+        let change = Change {
+            retention_count,
+            min_partitions,
+            ..rules(premake, retention, retention_action, archive_schema, timezone)
+        };
         maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
     });
 }
@@ -120,13 +135,38 @@ fn drop_partition(partition: Oid, dry_run: bool) {
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_targets(relation: Option<Oid>) -> Vec<Oid> {
-    change(c"run_maintenance()", false, || maintenance::targets(relation))
+fn hold(partition: Option<Oid>, reason: Option<&str>) {
+    change(c"hold()", false, || {
+        hold::hold(given("partition", partition)?, reason)
+    });
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_tasks(parent: Oid) -> Vec<String> {
-    report(|| maintenance::tasks(parent))
+fn release(partition: Oid) -> bool {
+    change(c"release()", false, || hold::release(partition))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_targets(relation: Option<Oid>, part: Option<&str>) -> Vec<Oid> {
+    change(c"run_maintenance()", false, || {
+        Part::parse(given("part", part)?)?;
+        maintenance::targets(relation)
+    })
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn maintenance_tasks(
+    parent: Oid,
+    part: &str,
+) -> TableIterator<'static, (name!(creating, Vec<String>), name!(cleaning, Vec<String>))> {
+    let tasks = report(|| maintenance::tasks(parent, Part::parse(part)?));
+    TableIterator::once((tasks.create, tasks.cleanup))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_let_go() {
+    maintenance::lease::let_go();
 }
 
 #[pg_extern(sql = false)]
@@ -135,8 +175,11 @@ fn maintenance_task(parent: Oid, task: &str) -> bool {
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_unproven(relation: Option<Oid>) -> Vec<Oid> {
-    report(|| maintenance::parity::due(relation))
+fn maintenance_unproven(relation: Option<Oid>, part: &str) -> Vec<Oid> {
+    report(|| match Part::parse(part)?.cleans_up() {
+        true => maintenance::parity::due(relation),
+        false => Ok(Vec::new()),
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -150,6 +193,49 @@ fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_dry_run(relation: Option<Oid>) {
-    report(|| maintenance::dry_run(relation));
+fn maintenance_dry_run(relation: Option<Oid>, part: Option<&str>) {
+    report(|| maintenance::dry_run(relation, Part::parse(given("part", part)?)?));
+}
+
+type JobRow = (i64, String, String, String);
+
+fn job_rows(jobs: Vec<Job>) -> impl Iterator<Item = JobRow> {
+    jobs.into_iter().map(|j| (j.job_id, j.job, j.schedule, j.command))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn schedule_maintenance(
+    create_schedule: &str,
+    cleanup_schedule: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(job_id, i64),
+        name!(job, String),
+        name!(schedule, String),
+        name!(command, String),
+    ),
+> {
+    TableIterator::new(job_rows(change(c"schedule_maintenance()", false, || {
+        schedule::schedule(create_schedule, cleanup_schedule)
+    })))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn unschedule_maintenance() -> TableIterator<
+    'static,
+    (
+        name!(job_id, i64),
+        name!(job, String),
+        name!(schedule, String),
+        name!(command, String),
+    ),
+> {
+    TableIterator::new(job_rows(change(
+        c"unschedule_maintenance()",
+        false,
+        schedule::unschedule,
+    )))
 }

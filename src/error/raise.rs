@@ -57,6 +57,13 @@ pub fn encode(sqlstate: &str) -> i32 {
     })
 }
 
+/// The five characters of a packed SQLSTATE: [`encode`] the other way.
+pub fn decode(code: i32) -> String {
+    (0..5)
+        .map(|i| char::from((((code >> (6 * i)) & 0x3F) + 0x30) as u8))
+        .collect()
+}
+
 thread_local! {
     static PENDING_SQLSTATE: Cell<Option<i32>> = const { Cell::new(None) };
 }
@@ -161,5 +168,8 @@ mod tests {
     fn own_sqlstates_are_packed_as_the_server_packs_them() {
         assert_eq!(encode("00000"), 0);
         assert_eq!(encode("XX000"), 0x28 | (0x28 << 6));
+        for code in ["00000", "XX000", "42P07", "PR070", "55P03"] {
+            assert_eq!(decode(encode(code)), code);
+        }
     }
 }

@@ -95,6 +95,12 @@ pub fn sqlstate(caught: &CaughtError) -> Option<PgSqlErrorCode> {
     }
 }
 
+/// The SQLSTATE as text; `XX000` for a panic.
+pub fn sqlstate_text(caught: &CaughtError) -> String {
+    let code = sqlstate(caught).unwrap_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
+    crate::error::decode(code as i32)
+}
+
 /// Whether the user cancelled, or the server wants the session to end: nobody may go on after that.
 pub fn is_cancel(caught: &CaughtError) -> bool {
     matches!(

@@ -3,7 +3,7 @@
 use super::log::{self, Event};
 use super::state::has_rows;
 use super::table::{self, Partition, Partitioned, Target};
-use super::{begin, create, decisions, with_managed};
+use super::{create, decisions, hold, lease, with_managed};
 use crate::bounds::RawBound;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
@@ -20,7 +20,7 @@ use pgrx::pg_sys::Oid;
 fn claim(relation: Oid, call: &str) -> Result<Target> {
     let target = table::resolve(relation)?;
     pair::store::require_owner(target.parent)?;
-    if !begin(target.parent)? {
+    if !lease::claim(target.parent)? {
         return Err(Error::MaintenanceRunning {
             relation: table::display(target.parent)?,
         });
@@ -143,6 +143,13 @@ pub fn drop_partition(partition: Oid, mode: Mode) -> Result<()> {
     let target = claim(parent.into(), "drop a partition")?;
     if target.parent != Oid::from(parent) {
         return Err(Error::NotManaged { relation: name });
+    }
+    if let Some(reason) = hold::held(target.parent)?.remove(&partition.to_u32()) {
+        return Err(Error::PartitionInUse {
+            partition: name,
+            reason: format!("it is held: {reason}"),
+            hint: "End the hold with partition_router.release().".into(),
+        });
     }
     let _settings = table::pin("UTC");
     let table = table::partitioned(target.parent)?;

@@ -23,6 +23,8 @@ pub struct Change {
     pub retention_action: Option<String>,
     pub archive_schema: Option<Ident>,
     pub timezone: Option<String>,
+    pub retention_count: Option<i32>,
+    pub min_partitions: Option<i32>,
 }
 
 impl Change {
@@ -30,10 +32,12 @@ impl Change {
     fn apply(self, mut row: PolicyRow) -> PolicyRow {
         let chosen = self.retention_action.is_some() || self.archive_schema.is_some();
         row.premake = self.premake.unwrap_or(row.premake);
-        row.retention = self
-            .retention
-            .or(row.retention)
-            .or_else(|| chosen.then(|| DEFAULT_RETENTION.to_owned()));
+        row.retention_count = self.retention_count.or(row.retention_count);
+        row.min_partitions = self.min_partitions.unwrap_or(row.min_partitions);
+        row.retention = self.retention.or(row.retention);
+        if chosen && !row.retires() {
+            row.retention = Some(DEFAULT_RETENTION.to_owned());
+        }
         row.retention_action = self.retention_action.unwrap_or(row.retention_action);
         row.archive_schema = self.archive_schema.or(row.archive_schema);
         row.timezone = self.timezone.unwrap_or(row.timezone);
@@ -61,6 +65,8 @@ pub fn manage(parent: Oid, partition_interval: &str, change: Change, mode: Mode)
         partition_interval: partition_interval.into(),
         premake: 3,
         retention: None,
+        retention_count: None,
+        min_partitions: 1,
         retention_action: RetentionAction::Drop.to_string(),
         archive_schema: None,
         timezone: "UTC".into(),
@@ -68,7 +74,7 @@ pub fn manage(parent: Oid, partition_interval: &str, change: Change, mode: Mode)
     check(parent, &row)?;
     let statement = format!(
         "INSERT INTO partition_router.policy (parent, base_name, partition_interval, premake, retention, \
-         retention_action, archive_schema, timezone) VALUES ({parent}::pg_catalog.regclass, {base}, {interval}, {rules})",
+         retention_action, archive_schema, timezone, retention_count, min_partitions) VALUES ({parent}::pg_catalog.regclass, {base}, {interval}, {rules})",
         parent = Literal(&table.name.to_string()),
         base = Literal(row.base_name.as_str()),
         interval = Literal(partition_interval),
@@ -99,6 +105,8 @@ pub fn set_policy(relation: Oid, change: Change, mode: Mode) -> Result<()> {
         "retention_action",
         "archive_schema",
         "timezone",
+        "retention_count",
+        "min_partitions",
     ];
     let assignments: Vec<_> = names
         .iter()
@@ -118,7 +126,7 @@ pub fn set_policy(relation: Oid, change: Change, mode: Mode) -> Result<()> {
 }
 
 /// The values of a policy's rules, as literals, in the order of the table's columns.
-fn values(row: &PolicyRow) -> [String; 5] {
+fn values(row: &PolicyRow) -> [String; 7] {
     let literal = |text: Option<&str>| text.map_or("NULL".to_owned(), |text| Literal(text).to_string());
     [
         row.premake.to_string(),
@@ -126,6 +134,9 @@ fn values(row: &PolicyRow) -> [String; 5] {
         literal(Some(&row.retention_action)),
         literal(row.archive_schema.as_ref().map(Ident::as_str)),
         literal(Some(&row.timezone)),
+        row.retention_count
+            .map_or("NULL".to_owned(), |count| count.to_string()),
+        row.min_partitions.to_string(),
     ]
 }
 
@@ -162,6 +173,14 @@ fn check(parent: Oid, row: &PolicyRow) -> Result<()> {
             "Use a number from 0 to 1000.",
         );
     }
+    for (argument, number) in [
+        ("retention_count", row.retention_count.unwrap_or(1)),
+        ("min_partitions", row.min_partitions),
+    ] {
+        if number < 1 {
+            return bad(argument, format!("it is {number}"), "Use a number from 1 on.");
+        }
+    }
     // Refuses what is no time zone, with the server's own error.
     drop(table::pin(&row.timezone));
     let _settings = table::pin(table::zone_of(row)?);
@@ -179,7 +198,7 @@ fn check(parent: Oid, row: &PolicyRow) -> Result<()> {
             return bad(
                 "retention",
                 "an integer key has no age".into(),
-                "Use retention with keys that are times; drop others with partition_router.drop_partition().",
+                "Use retention_count: it keeps a number of partitions.",
             );
         }
         let positive: Option<bool> = spi::row(

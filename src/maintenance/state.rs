@@ -1,6 +1,7 @@
 //! What the rows of a table say to maintenance: where the newest are, and which lie in the default partition. Tables
 //! are read as their owner, and a partition only as far as its first row where that is enough.
 
+use super::hold;
 use super::table::{Managed, Partition};
 use crate::bounds::{Edge, Interval, KeyKind, Point, RawBound, civil};
 use crate::error::{Error, Result};
@@ -10,7 +11,9 @@ use crate::policy::{self, Existing, Policy, State, Stray};
 use crate::session::as_user;
 use crate::spi;
 use crate::twin::bounds_error;
+use pgrx::pg_sys::Oid;
 use serde::Deserialize;
+use std::collections::HashMap;
 
 /// The rules and the state of a table, read under [`super::table::pin`].
 pub fn read(managed: &Managed) -> Result<(Policy, State)> {
@@ -23,6 +26,8 @@ pub fn read(managed: &Managed) -> Result<(Policy, State)> {
         scheme: managed.scheme,
         premake: managed.policy.premake.max(0) as u32,
         cutoff,
+        count: managed.policy.count(),
+        at_least: managed.policy.at_least(),
     };
     let frozen = frozen(managed);
     Ok((
@@ -38,20 +43,30 @@ pub fn read(managed: &Managed) -> Result<(Policy, State)> {
     ))
 }
 
-/// Whether the policy wants a partition retired now. Reads no rows.
+/// Whether the policy wants a partition retired now. Reads no rows, but of integer keys the newest.
 pub fn is_due(managed: &Managed, partition: &str) -> Result<bool> {
-    let (_, cutoff) = clock(managed)?;
+    let (now, cutoff) = clock(managed)?;
     let policy = Policy {
         scheme: managed.scheme,
         premake: 0,
         cutoff,
+        count: managed.policy.count(),
+        at_least: managed.policy.at_least(),
+    };
+    let partitions = existing(managed)?;
+    let newest = match now {
+        Some(_) => None,
+        None => as_user(managed.table.owner(), || newest(managed, &partitions, now))?,
     };
     let state = State {
-        partitions: existing(managed)?,
+        partitions,
+        now,
+        newest,
         frozen: frozen(managed),
         ..State::default()
     };
-    Ok(policy::due(&policy, &state).contains(&partition) && state.frozen.is_none())
+    let is_it = |due: &&Existing| due.name == partition && due.held.is_none();
+    Ok(state.frozen.is_none() && policy::due(&policy, &state).iter().any(is_it))
 }
 
 /// Why retention waits: until both sides are live, the backfill needs the rows.
@@ -71,7 +86,7 @@ fn clock(managed: &Managed) -> Result<(Option<Point>, Option<Point>)> {
     if !managed.scheme.key().is_time() {
         return Ok((None, None));
     }
-    let clock: Option<Clock> = spi::row(
+    let clock: Option<Clock> = spi::kept_row(
         "SELECT pg_catalog.jsonb_build_object('now', t::text, 'cutoff', (t - $2::interval)::text)
          FROM (SELECT pg_catalog.timezone($1, pg_catalog.now()) AS t) x",
         &[
@@ -101,6 +116,10 @@ fn existing(managed: &Managed) -> Result<Vec<Existing>> {
             managed.scheme.raw_edge(upper).map_err(bounds_error)?,
         ))
     };
+    let mut held = match managed.policy.retires() {
+        true => hold::held(managed.table.oid())?,
+        false => HashMap::new(),
+    };
     let name = |partition: &Partition| partition.name.name.as_str().to_owned();
     ranges
         .iter()
@@ -110,6 +129,7 @@ fn existing(managed: &Managed) -> Result<Vec<Existing>> {
                 name: name(partition),
                 start,
                 end,
+                held: held.remove(&partition.oid),
             })
         })
         .collect()
@@ -159,6 +179,8 @@ fn newest(managed: &Managed, partitions: &[Existing], now: Option<Point>) -> Res
         .zip(&managed.table.partitions)
         .filter(|(existing, _)| matters(existing))
         .collect();
+    let filled = filled(order.iter().map(|(_, partition)| partition.oid))?;
+    order.retain(|(_, partition)| filled.contains(&partition.oid));
     order.sort_by_key(|(existing, _)| std::cmp::Reverse(existing.end));
     for (existing, partition) in order {
         if !has_rows(&partition.name, "true")? {
@@ -188,6 +210,19 @@ fn newest_value(managed: &Managed, partition: &RelName) -> Result<Option<Point>>
     }
 }
 
+/// Those of the tables that have pages: others have no rows. A table that is partitioned itself has none of its own.
+fn filled(tables: impl Iterator<Item = u32>) -> Result<Vec<u32>> {
+    let tables: Vec<Oid> = tables.map(Oid::from).collect();
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    spi::kept_rows(
+        "SELECT pg_catalog.to_jsonb(c.oid::bigint) FROM pg_catalog.pg_class c
+         WHERE c.oid = ANY ($1) AND (c.relkind <> 'r' OR pg_catalog.pg_relation_size(c.oid) > 0)",
+        &[tables.into()],
+    )
+}
+
 /// Whether a table has a row for which a condition holds.
 pub fn has_rows(table: &RelName, condition: &str) -> Result<bool> {
     let query = format!("SELECT pg_catalog.to_jsonb(EXISTS (SELECT FROM {table} WHERE {condition}))");
@@ -208,6 +243,9 @@ fn strays(managed: &Managed) -> Result<Strays> {
     let Some(default) = &managed.table.default else {
         return Ok((Vec::new(), None));
     };
+    if filled(managed.table.default_oid.into_iter())?.is_empty() {
+        return Ok((Vec::new(), None));
+    }
     let key = managed.table.key()?;
     let query = format!(
         "SELECT pg_catalog.jsonb_build_object('at', {at}, 'rows', pg_catalog.count(*),

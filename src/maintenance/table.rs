@@ -19,9 +19,26 @@ pub struct PolicyRow {
     pub partition_interval: String,
     pub premake: i32,
     pub retention: Option<String>,
+    pub retention_count: Option<i32>,
+    pub min_partitions: i32,
     pub retention_action: String,
     pub archive_schema: Option<Ident>,
     pub timezone: String,
+}
+
+impl PolicyRow {
+    /// Whether anything is ever retired.
+    pub fn retires(&self) -> bool {
+        self.retention.is_some() || self.retention_count.is_some()
+    }
+
+    pub fn count(&self) -> Option<usize> {
+        self.retention_count.and_then(|n| usize::try_from(n).ok())
+    }
+
+    pub fn at_least(&self) -> usize {
+        usize::try_from(self.min_partitions).unwrap_or(1)
+    }
 }
 
 /// A partitioned table and the partitions directly below it.
@@ -44,6 +61,7 @@ pub struct Partitioned {
     pub tablespace: Option<Ident>,
     pub referenced: bool,
     pub default: Option<RelName>,
+    pub default_oid: Option<u32>,
     /// In the order of creation.
     pub partitions: Vec<Partition>,
 }
@@ -174,7 +192,7 @@ pub fn resolve(relation: Oid) -> Result<Target> {
     // When the legacy has gone, the table is one like any other.
     let pair = pair.filter(|pair| pair.phase != Phase::Done);
     let policy =
-        with_own_tables(|| spi::row(include_str!("../../sql/catalog/policy.sql"), &[parent.into()]))?;
+        with_own_tables(|| spi::kept_row(include_str!("../../sql/catalog/policy.sql"), &[parent.into()]))?;
     if pair.is_none() && policy.is_none() {
         return Err(Error::NotManaged {
             relation: display(relation)?,
@@ -186,7 +204,7 @@ pub fn resolve(relation: Oid) -> Result<Target> {
 /// A relation as `regclass` prints it, qualified; its oid when it is gone.
 pub fn display(relation: Oid) -> Result<String> {
     let _path = PinnedSettings::search_path();
-    let name: Option<String> = spi::row(
+    let name: Option<String> = spi::kept_row(
         "SELECT pg_catalog.to_jsonb($1::regclass::text)",
         &[relation.into()],
     )?;
@@ -218,7 +236,7 @@ pub fn zone_of(policy: &PolicyRow) -> Result<&str> {
 
 /// Reads a partitioned table. Call it under [`pin`].
 pub fn find_partitioned(oid: Oid) -> Result<Option<Partitioned>> {
-    spi::row(include_str!("../../sql/catalog/partitioned.sql"), &[oid.into()])
+    spi::kept_row(include_str!("../../sql/catalog/partitioned.sql"), &[oid.into()])
 }
 
 /// As [`find_partitioned`]; none is an error.

@@ -7,6 +7,7 @@ use crate::ident::Ident;
 use crate::{session, spi};
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
+use std::sync::LazyLock;
 
 pub type Pair = PairOf<Oid>;
 
@@ -52,17 +53,16 @@ impl TryFrom<Row> for Pair {
 
 /// The pair that a relation belongs to: either side, or a partition of the twin.
 pub fn find(relation: Oid) -> Result<Option<Pair>> {
-    let row: Option<Row> = session::with_own_tables(|| {
-        spi::row(
-            &format!(
-                "SELECT {COLUMNS} FROM partition_router.pair
-                 WHERE $1 IN (legacy::oid, twin::oid) OR twin::oid = pg_catalog.pg_partition_root($1)::oid"
-            ),
-            &[relation.into()],
-        )
-    })?;
+    let row: Option<Row> = session::with_own_tables(|| spi::kept_row(&FIND, &[relation.into()]))?;
     row.map(Pair::try_from).transpose()
 }
+
+static FIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {COLUMNS} FROM partition_router.pair
+         WHERE $1 IN (legacy::oid, twin::oid) OR twin::oid = pg_catalog.pg_partition_root($1)::oid"
+    )
+});
 
 /// The pair with this number, under the latest snapshot.
 pub fn latest(id: i32) -> Result<Option<Pair>> {

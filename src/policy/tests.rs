@@ -11,6 +11,8 @@ fn monthly(premake: u32, cutoff: Option<&str>) -> Policy {
         scheme,
         premake,
         cutoff: cutoff.map(time),
+        count: None,
+        at_least: 1,
     }
 }
 
@@ -20,6 +22,8 @@ fn integers(premake: u32) -> Policy {
         scheme,
         premake,
         cutoff: None,
+        count: None,
+        at_least: 1,
     }
 }
 
@@ -33,6 +37,7 @@ fn months(starts: &[&str]) -> Vec<Existing> {
             name: p.suffix,
             start: p.start,
             end: p.end,
+            held: None,
         })
         .collect()
 }
@@ -42,6 +47,7 @@ fn range(name: &str, start: &str, end: &str) -> Existing {
         name: name.into(),
         start: Edge::At(time(start)),
         end: Edge::At(time(end)),
+        held: None,
     }
 }
 
@@ -231,6 +237,7 @@ fn unaligned_partitions_are_not_overlapped() {
 #[test]
 fn open_ended_partitions_leave_nothing_to_premake() {
     let open = |start, end| Existing {
+        held: None,
         name: "x".into(),
         start,
         end,
@@ -292,6 +299,7 @@ fn retention_is_frozen_with_a_reason() {
 #[test]
 fn integers_are_premade_ahead_of_the_newest_row_only() {
     let existing = |n: i128| Existing {
+        held: None,
         name: format!("_p{n}"),
         start: Edge::At(Point::Number(n)),
         end: Edge::At(Point::Number(n + 100)),
@@ -369,4 +377,86 @@ fn an_integer_key_without_partitions_begins_where_the_rows_are() {
     .unwrap();
     assert_eq!(created(&decisions), ["_p5000200", "_p5000000", "_p5000100"]);
     assert_eq!(decisions.skipped[0].rows, Some(1));
+}
+
+#[test]
+fn retention_by_number_counts_what_has_begun() {
+    let state = State {
+        partitions: months(&[
+            "2024-01-01",
+            "2024-02-01",
+            "2024-03-01",
+            "2024-04-01",
+            "2024-05-01",
+        ]),
+        now: Some(time("2024-03-15")),
+        ..State::default()
+    };
+    let by_number = |count, at_least, cutoff| {
+        let policy = Policy {
+            count,
+            at_least,
+            ..monthly(0, cutoff)
+        };
+        decide(&policy, &state).unwrap().retire
+    };
+    assert_eq!(by_number(Some(1), 1, None), ["_2024_01", "_2024_02"]);
+    assert_eq!(by_number(Some(2), 1, None), ["_2024_01"]);
+    assert_eq!(by_number(Some(3), 1, None), [""; 0]);
+    assert_eq!(by_number(Some(9), 1, None), [""; 0]);
+    // Whichever rule takes more; but never below the minimum.
+    assert_eq!(
+        by_number(Some(2), 1, Some("2024-03-01")),
+        ["_2024_01", "_2024_02"]
+    );
+    assert_eq!(by_number(Some(1), 2, None), ["_2024_01"]);
+    assert_eq!(by_number(None, 2, Some("2030-01-01")), ["_2024_01"]);
+    assert_eq!(by_number(None, 4, Some("2030-01-01")), [""; 0]);
+}
+
+#[test]
+fn integers_are_kept_by_number_up_to_the_newest_row() {
+    let scheme = integers(0).scheme;
+    let partition = |slot| scheme.partition(slot).unwrap();
+    let state = State {
+        partitions: (0..8)
+            .map(partition)
+            .map(|p| Existing {
+                name: p.suffix,
+                start: p.start,
+                end: p.end,
+                held: None,
+            })
+            .collect(),
+        newest: Some(Point::Number(450)),
+        ..State::default()
+    };
+    let policy = Policy {
+        count: Some(3),
+        ..integers(0)
+    };
+    assert_eq!(decide(&policy, &state).unwrap().retire, ["_p0", "_p100"]);
+}
+
+#[test]
+fn a_held_partition_stays_and_the_gap_after_it_is_not_filled_again() {
+    let mut partitions = months(&["2023-10-01", "2023-11-01", "2024-02-01", "2024-03-01"]);
+    partitions[0].held = Some("case 7".into());
+    let state = State {
+        partitions,
+        now: Some(time("2024-03-15")),
+        ..State::default()
+    };
+    for policy in [
+        monthly(0, Some("2024-02-01")),
+        Policy {
+            count: Some(2),
+            ..monthly(0, None)
+        },
+    ] {
+        let decisions = decide(&policy, &state).unwrap();
+        assert_eq!(decisions.retire, ["_2023_11"]);
+        assert_eq!(created(&decisions), [""; 0]);
+        assert_eq!(decisions.skipped[0].reason, "it is held: case 7");
+    }
 }

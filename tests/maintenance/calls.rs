@@ -1,7 +1,7 @@
 //! The calls: who may make them, when, with what, and what a dry run prints.
 
 use crate::session::Session;
-use crate::{events, managed, partitions};
+use crate::{events, managed, month, partitions};
 
 #[test]
 fn a_second_call_gets_55p03_or_skips() {
@@ -22,6 +22,90 @@ fn a_second_call_gets_55p03_or_skips() {
     first.run("ROLLBACK");
     s.run("CALL partition_router.run_maintenance('t')");
     assert_eq!(partitions(&mut s, "t").len(), 3);
+}
+
+#[test]
+fn the_lease_is_held_between_the_transactions_of_a_call() {
+    let mut s = Session::new("lease");
+    managed(&mut s, "t", 1);
+    managed(&mut s, "u", 1);
+    let mut first = s.another();
+    // Each statement is a transaction, as in the procedure.
+    first.run("SELECT partition_router.maintenance_tasks('t')");
+    for call in [
+        "CALL partition_router.run_maintenance('t')",
+        "SELECT partition_router.create_partitions('t')",
+    ] {
+        assert_eq!(s.sqlstate(call), "55P03", "{call}");
+    }
+    first.run("SELECT partition_router.maintenance_tasks('u')");
+    s.run("CALL partition_router.run_maintenance('t')");
+    assert_eq!(s.sqlstate("CALL partition_router.run_maintenance('u')"), "55P03");
+    assert_eq!(
+        first.sqlstate("SELECT partition_router.maintenance_task('u', 'no task')"),
+        "XX000"
+    );
+    s.run("CALL partition_router.run_maintenance('u')");
+    first.run("CALL partition_router.run_maintenance('t')");
+    s.run("CALL partition_router.run_maintenance('t')");
+    first.run("CALL partition_router.run_maintenance()");
+    assert_eq!(
+        s.one(
+            "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ),
+        "0",
+        "nothing is held after a call"
+    );
+}
+
+#[test]
+fn one_part_of_maintenance_leaves_the_other_alone() {
+    let mut s = Session::new("part");
+    managed(&mut s, "t", 0);
+    s.run(
+        "INSERT INTO t VALUES (1, timezone('UTC', now()) - interval '5 months');
+         SELECT partition_router.set_policy('t', retention => '1 month')",
+    );
+    s.run("CALL partition_router.run_maintenance('t', part => 'create')");
+    let old = month(&mut s, -5);
+    assert!(partitions(&mut s, "t").contains(&format!("t{old}=1")));
+    let rest = partitions(&mut s, "t").len();
+    s.run("SELECT partition_router.set_policy('t', premake => 7)");
+    s.run("CALL partition_router.run_maintenance('t', dry_run => true, part => 'cleanup')");
+    let printed = s.notices();
+    assert!(
+        printed.iter().all(|n| n.contains("DROP TABLE")) && !printed.is_empty(),
+        "{printed:?}"
+    );
+    s.run("CALL partition_router.run_maintenance('t', part => 'cleanup')");
+    assert!(partitions(&mut s, "t").len() < rest);
+    s.run("CALL partition_router.run_maintenance('t', part => 'create')");
+    assert!(partitions(&mut s, "t").len() > 7);
+    assert_eq!(
+        s.sqlstate("CALL partition_router.run_maintenance('t', part => 'half')"),
+        "22023"
+    );
+}
+
+#[test]
+fn partitions_are_created_in_every_table_before_one_is_retired_in_any() {
+    let mut s = Session::new("order");
+    for table in ["a", "b"] {
+        managed(&mut s, table, 0);
+        s.run(&format!(
+            "INSERT INTO {table} VALUES (1, timezone('UTC', now()) - interval '5 months');
+             CALL partition_router.run_maintenance('{table}');
+             SELECT partition_router.set_policy('{table}', retention => '4 months', premake => 2)"
+        ));
+    }
+    s.run("DELETE FROM partition_router.maintenance_event; CALL partition_router.run_maintenance()");
+    let done = s.column(
+        "SELECT parent || ' ' || action FROM partition_router.maintenance_event WHERE status = 'done' ORDER BY id",
+    );
+    let last_created = done.iter().rposition(|e| e.ends_with("create")).expect("created");
+    let first_dropped = done.iter().position(|e| e.ends_with("drop")).expect("dropped");
+    assert!(last_created < first_dropped, "{done:?}");
 }
 
 #[test]

@@ -127,3 +127,90 @@ fn what_is_kept_does_not_hold_on_to_the_parents_sequence() {
     );
     assert_eq!(s.one("SELECT count(*)::text FROM t_1990"), "0");
 }
+
+#[test]
+fn a_held_partition_stays_until_it_is_released() {
+    let mut s = Session::new("held");
+    managed(&mut s, "t", 0);
+    s.run(
+        "INSERT INTO t SELECT n, timezone('UTC', now()) - n * interval '1 month' FROM generate_series(0, 5) n;
+         CALL partition_router.run_maintenance('t')",
+    );
+    let (oldest, older) = (month(&mut s, -5), month(&mut s, -4));
+    s.run(&format!(
+        "SELECT partition_router.hold('t{oldest}', 'case 7');
+         SELECT partition_router.set_policy('t', retention => '2 months');
+         CALL partition_router.run_maintenance('t');
+         CALL partition_router.run_maintenance('t')"
+    ));
+    let found = partitions(&mut s, "t");
+    assert!(found.contains(&format!("t{oldest}=1")), "{found:?}");
+    assert!(!found.contains(&format!("t{older}=1")), "{found:?}");
+    assert_eq!(found.len(), 5, "the gap after it is not filled: {found:?}");
+    let drop = format!("SELECT partition_router.drop_partition('t{oldest}')");
+    assert_eq!(s.sqlstate(&drop), "55000");
+    assert_eq!(
+        s.column("SELECT DISTINCT message FROM partition_router.maintenance_event WHERE status = 'skipped'"),
+        ["it is held: case 7"]
+    );
+    assert_eq!(
+        s.column("SELECT partition::text FROM partition_router.partitions WHERE is_held"),
+        [format!("t{oldest}")]
+    );
+    for (call, state) in [
+        ("hold('t')", "42809"),
+        ("hold('pg_class')", "42809"),
+        ("hold(NULL)", "22004"),
+    ] {
+        assert_eq!(
+            s.sqlstate(&format!("SELECT partition_router.{call}")),
+            state,
+            "{call}"
+        );
+    }
+    let release = format!("SELECT partition_router.release('t{oldest}')::text");
+    assert_eq!(s.one(&release), "true");
+    assert_eq!(s.one(&release), "false");
+    s.run("CALL partition_router.run_maintenance('t')");
+    assert!(!partitions(&mut s, "t").contains(&format!("t{oldest}=1")));
+}
+
+#[test]
+fn partitions_are_kept_by_number_and_never_fewer_than_the_minimum() {
+    let mut s = Session::new("number");
+    s.run(
+        "CREATE TABLE i (id int) PARTITION BY RANGE (id);
+         CREATE TABLE i_default PARTITION OF i DEFAULT;
+         INSERT INTO i SELECT generate_series(0, 59);
+         SELECT partition_router.manage('i', '10', premake => 2);
+         CALL partition_router.run_maintenance('i');
+         SELECT partition_router.set_policy('i', retention_count => 3);
+         CALL partition_router.run_maintenance('i')",
+    );
+    assert_eq!(
+        partitions(&mut s, "i"),
+        [
+            "i_default=0",
+            "i_p30=10",
+            "i_p40=10",
+            "i_p50=10",
+            "i_p60=0",
+            "i_p70=0"
+        ]
+    );
+    managed(&mut s, "t", 1);
+    s.run(
+        "INSERT INTO t SELECT n, timezone('UTC', now()) - n * interval '1 month' FROM generate_series(0, 5) n;
+         CALL partition_router.run_maintenance('t');
+         SELECT partition_router.set_policy('t', retention => '1 month', min_partitions => 4);
+         CALL partition_router.run_maintenance('t')",
+    );
+    assert_eq!(s.one("SELECT count(*)::text FROM t"), "4");
+    for rule in ["retention_count => 0", "min_partitions => 0"] {
+        assert_eq!(
+            s.sqlstate(&format!("SELECT partition_router.set_policy('t', {rule})")),
+            "22023",
+            "{rule}"
+        );
+    }
+}

@@ -38,6 +38,10 @@ const WRITING: &[&str] = &[
     "SELECT partition_router.create_range_partition('revenues', 'p', '2030-01-01', '2030-02-01')",
     "SELECT partition_router.drop_partition('revenues_2026_01')",
     "CALL partition_router.run_maintenance()",
+    "SELECT partition_router.hold('revenues_2026_01')",
+    "SELECT partition_router.release('revenues_2026_01')",
+    "SELECT partition_router.schedule_maintenance()",
+    "SELECT partition_router.unschedule_maintenance()",
 ];
 
 /// What only reads, and so works.
