@@ -14,7 +14,7 @@ use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 
 /// Of the way rows are digested and cells are kept.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Further back than this, ids of transactions are not compared.
 const MOST_TRANSACTIONS: u64 = 1 << 30;
 /// The least length of a chunk in blocks: 1 MB.
