@@ -179,13 +179,11 @@ fn carry_images(
                     moved = true;
                     target.delete(source.old_row())?;
                 } else {
-                    target.write_gathered();
                     target.see_own_writes();
                     target.update(source.old_row(), source.new_row())?;
                 }
             }
             if moved {
-                target.write_gathered();
                 target.see_own_writes();
                 rewind(old);
                 rewind(new);

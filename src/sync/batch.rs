@@ -24,8 +24,8 @@ const SLOTS: usize = 2 * ROWS;
 const WORTH_SORTING: usize = 8;
 /// Kilobytes for the entries of one index: more than the rows that are gathered can have, short of very wide keys.
 const SORT_MEMORY: i32 = 16 << 10;
-/// The most columns that an index has (`INDEX_MAX_KEYS`).
-const MAX_COLUMNS: usize = 32;
+/// The most columns that an index has.
+const MAX_COLUMNS: usize = pg_sys::INDEX_MAX_KEYS as usize;
 
 /// How rows come to lie in the heap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

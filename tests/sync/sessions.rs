@@ -5,12 +5,12 @@ use crate::common::{one, run};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
-fn pid(client: &mut Client) -> i32 {
+pub(super) fn pid(client: &mut Client) -> i32 {
     one(client, "SELECT pg_backend_pid()")
 }
 
 /// Waits until the session `pid` waits for a lock.
-fn until_blocked(client: &mut Client, pid: i32) {
+pub(super) fn until_blocked(client: &mut Client, pid: i32) {
     let started = Instant::now();
     while !one::<bool>(
         client,
@@ -25,7 +25,7 @@ fn until_blocked(client: &mut Client, pid: i32) {
 }
 
 /// The SQLSTATE of a statement, empty when it worked.
-fn outcome(client: &mut Client, statement: &str) -> String {
+pub(super) fn outcome(client: &mut Client, statement: &str) -> String {
     match client.batch_execute(statement) {
         Ok(()) => String::new(),
         Err(error) => error
@@ -38,7 +38,7 @@ fn outcome(client: &mut Client, statement: &str) -> String {
 }
 
 /// Runs `first` in an open transaction, `second` in another session that it blocks, ends the first, then the second.
-fn meet(pair: &mut Pair, first: &str, second: &str, end: &str) -> String {
+pub(super) fn meet(pair: &mut Pair, first: &str, second: &str, end: &str) -> String {
     let (mut a, mut b) = (pair.database.connect(), pair.database.connect());
     let b_pid = pid(&mut b);
     run(&mut a, &["BEGIN", first]);
