@@ -114,11 +114,13 @@ pub unsafe extern "C-unwind" fn sync_trigger(fcinfo: pg_sys::FunctionCallInfo) -
 /// # Safety
 /// `data` was passed by the server to a trigger function.
 unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
+    // SAFETY: the caller's promise.
     let (pair_id, mode) = unsafe { arguments(data) }?;
     let bits = data.tg_event;
     let is_row = bits & pg_sys::TRIGGER_EVENT_ROW != 0;
     let is_before = bits & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE;
     let relation = data.tg_relation;
+    // SAFETY: the caller's promise.
     let relation_oid = unsafe { (*relation).rd_id };
     if mode == TriggerMode::Reject {
         return Err(twin_ready::refusal(&*pair_cache::get(pair_id)?, relation));
@@ -144,6 +146,7 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
         return Ok(());
     }
     // In a worker of logical replication every change has a row event, and only some have a statement event.
+    // SAFETY: a plain read.
     if !is_row && unsafe { pg_sys::IsLogicalWorker() } {
         return Ok(());
     }

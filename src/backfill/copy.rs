@@ -57,6 +57,7 @@ impl Origin {
 /// # Safety
 /// `relation` is open.
 unsafe fn file_node(relation: pg_sys::Relation) -> Oid {
+    // SAFETY: the caller's promise.
     unsafe { (*(*relation).rd_rel).relfilenode }
 }
 
@@ -169,6 +170,7 @@ pub fn batch(
 /// # Safety
 /// `slot` holds a heap tuple.
 unsafe fn is_older(slot: Slot, horizon: u32) -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
         let tuple = (*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
         let xmin = (*(*tuple).t_data).t_choice.t_heap.t_xmin.into_inner();
@@ -192,6 +194,7 @@ impl Writer {
     unsafe fn open(pair: &SyncPair, legacy: pg_sys::Relation) -> Result<Writer> {
         let mut twin = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
         twin.gather(Filling::AtTheEnd);
+        // SAFETY: the caller's promise.
         unsafe {
             Ok(Writer {
                 from_legacy: pg_sys::convert_tuples_by_name((*legacy).rd_att, twin.tuple_desc()),

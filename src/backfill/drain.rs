@@ -181,6 +181,7 @@ fn pass(pair: &SyncPair, logs: &[Oid], start_block: u32, limit: Limit, acts: &[A
 /// # Safety
 /// `entry` holds a row, which outlives the use of `key`.
 unsafe fn key_of_entry(entry: Slot, columns: &[usize], key: Slot, desc: pg_sys::TupleDesc) {
+    // SAFETY: the caller's promise.
     unsafe {
         pg_sys::slot_getallattrs(entry);
         pg_sys::ExecClearTuple(key);

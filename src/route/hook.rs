@@ -168,10 +168,10 @@ unsafe fn place_all(
     let session = Session::now();
     let mut routed = vec![];
     for (i, reading) in readings.iter().enumerate() {
-        // SAFETY: the reading is of the query, which is valid.
         let side = match wanted.as_ref().and_then(|sides| sides.get(i)) {
             Some(side) => *side,
             None => {
+                // SAFETY: the reading is of the query, which is valid.
                 let tenant = unsafe { choose::tenant_of(reading.tenant, params) };
                 session
                     .decide_query(&reading.pair, tenant.as_deref(), reading.kept)

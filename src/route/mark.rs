@@ -222,6 +222,7 @@ impl Numbers {
     /// # Safety
     /// There is such a place.
     unsafe fn put(self, place: usize, value: i64) {
+        // SAFETY: the caller's promise.
         unsafe { self.at(place).write_unaligned(value) }
     }
 
@@ -230,8 +231,11 @@ impl Numbers {
         unsafe { self.at(place).read_unaligned() }
     }
 
+    /// # Safety
+    /// Allocates in the current memory context.
     unsafe fn constant(self) -> *mut Const {
         let value = pg_sys::Datum::from(self.0);
+        // SAFETY: the caller's promise.
         unsafe { makeConst(pg_sys::BYTEAOID, -1, Oid::INVALID, -1, value, false, false) }
     }
 }

@@ -346,7 +346,10 @@ impl Row<'_> {
         }
     }
 
+    /// # Safety
+    /// As for `get`; the column is of a type that reads as text.
     unsafe fn text(&self, column: &CStr) -> Option<String> {
+        // SAFETY: the caller's promise.
         unsafe { self.get(column) }
     }
 }

@@ -138,6 +138,7 @@ impl Batch {
     /// # Safety
     /// As for [`Batch::slot`].
     pub unsafe fn insert(&mut self, leaf: &Leaf, slot: Slot, estate: *mut pg_sys::EState) {
+        // SAFETY: the caller's promise.
         unsafe {
             pg_sys::ExecMaterializeSlot(slot);
             self.gather(leaf, slot, estate, |buffer| &mut buffer.new);
@@ -149,6 +150,7 @@ impl Batch {
     /// # Safety
     /// As for [`Batch::slot`].
     pub unsafe fn index(&mut self, leaf: &Leaf, slot: Slot, estate: *mut pg_sys::EState) {
+        // SAFETY: the caller's promise.
         unsafe {
             pg_sys::ExecMaterializeSlot(slot);
             self.gather(leaf, slot, estate, |buffer| &mut buffer.written);
@@ -160,6 +162,7 @@ impl Batch {
     /// # Safety
     /// As for [`Batch::slot`].
     pub unsafe fn give_back(&mut self, leaf: &Leaf, slot: Slot) {
+        // SAFETY: the caller's promise.
         unsafe {
             pg_sys::ExecClearTuple(slot);
             if let Some(buffer) = self.buffers.get_mut(&(*leaf.relation()).rd_id) {
@@ -175,6 +178,7 @@ impl Batch {
         estate: *mut pg_sys::EState,
         list: impl Fn(&mut Buffer) -> &mut Vec<Slot>,
     ) {
+        // SAFETY: the caller's promise.
         unsafe {
             let Some(buffer) = self.buffers.get_mut(&(*leaf.relation()).rd_id) else {
                 return;
@@ -220,6 +224,7 @@ impl Batch {
     /// # Safety
     /// As for [`Batch::write`].
     pub unsafe fn finish(mut self, estate: *mut pg_sys::EState) {
+        // SAFETY: the caller's promise.
         unsafe {
             self.write(estate);
             self.drop_slots();
@@ -244,6 +249,7 @@ impl Buffer {
         if self.new.is_empty() && self.written.is_empty() {
             return 0;
         }
+        // SAFETY: the caller's promise.
         unsafe {
             if !self.new.is_empty() {
                 self.fill(estate, options, bulk);

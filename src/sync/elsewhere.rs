@@ -68,6 +68,7 @@ pub unsafe fn find(
 /// # Safety
 /// `index` is an index.
 unsafe fn index_columns(index: Oid) -> usize {
+    // SAFETY: the caller's promise.
     unsafe {
         let relation = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
         let columns = (*(*relation).rd_index).indnkeyatts as usize;
@@ -81,6 +82,7 @@ unsafe fn index_columns(index: Oid) -> usize {
 /// # Safety
 /// `table` is open, `index` is one of its indexes.
 unsafe fn begins_with(table: pg_sys::Relation, index: Oid, names: &[String]) -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
         let relation = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
         let numbers = (*(*relation).rd_index)

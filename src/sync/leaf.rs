@@ -85,6 +85,7 @@ impl Leaf {
     /// # Safety
     /// The indexes are open.
     pub(super) unsafe fn index_oids(&self) -> Vec<Oid> {
+        // SAFETY: the caller's promise.
         unsafe {
             (0..(*self.info).ri_NumIndices as usize)
                 .map(|i| (**(*self.info).ri_IndexRelationDescs.add(i)).rd_id)
@@ -98,6 +99,7 @@ impl Leaf {
     /// # Safety
     /// The indexes are open.
     unsafe fn indexes_may_be_kept(&self) -> bool {
+        // SAFETY: the caller's promise.
         unsafe {
             (0..(*self.info).ri_NumIndices as usize).all(|i| {
                 let method = (*(**(*self.info).ri_IndexRelationDescs.add(i)).rd_rel).relam;

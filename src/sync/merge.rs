@@ -67,6 +67,7 @@ unsafe extern "C-unwind" fn complete_query(query: *mut pg_sys::QueryDesc) {
 /// # Safety
 /// `node` belongs to `estate`, whose query has run.
 unsafe fn complete(node: *mut pg_sys::PlanState, estate: *mut pg_sys::EState) {
+    // SAFETY: the caller's promise.
     unsafe {
         if node.is_null() || (*node).type_ != pg_sys::NodeTag::T_ModifyTableState {
             return;
@@ -147,6 +148,7 @@ impl SyncTriggers {
 /// # Safety
 /// To be called within a transaction.
 unsafe fn is_sync(function: pg_sys::Oid) -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
         let name = pg_sys::get_func_name(function);
         if name.is_null() || CStr::from_ptr(name) != c"sync" {

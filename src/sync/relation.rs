@@ -11,6 +11,7 @@ use std::ptr::null_mut;
 /// # Safety
 /// `relation` is open.
 pub unsafe fn primary_key_index(relation: pg_sys::Relation) -> Oid {
+    // SAFETY: the caller's promise.
     unsafe {
         let list = pg_sys::RelationGetIndexList(relation);
         let mut found = Oid::INVALID;
@@ -32,6 +33,7 @@ pub unsafe fn primary_key_index(relation: pg_sys::Relation) -> Oid {
 /// # Safety
 /// `index` is an index.
 pub unsafe fn is_deferrable(index: Oid) -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
         let relation = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
         let deferrable = !(*(*relation).rd_index).indimmediate;
@@ -60,6 +62,7 @@ pub unsafe fn has_indexes(relation: pg_sys::Relation) -> bool {
 /// # Safety
 /// `info` was initialised by the server, so that its trigger description is a private copy.
 pub unsafe fn keep_triggers(info: *mut pg_sys::ResultRelInfo, foreign_keys: ForeignKeys) {
+    // SAFETY: the caller's promise.
     unsafe {
         let desc = (*info).ri_TrigDesc;
         if desc.is_null() {
@@ -99,6 +102,7 @@ pub unsafe fn keep_triggers(info: *mut pg_sys::ResultRelInfo, foreign_keys: Fore
 /// # Safety
 /// `relation` is open.
 pub unsafe fn relation_name(relation: pg_sys::Relation) -> String {
+    // SAFETY: the caller's promise.
     unsafe {
         let rel = (*relation).rd_rel;
         let schema = pg_sys::get_namespace_name((*rel).relnamespace);
@@ -112,6 +116,7 @@ pub unsafe fn relation_name(relation: pg_sys::Relation) -> String {
 /// # Safety
 /// `T` is the node struct of `tag`.
 pub unsafe fn new_node<T>(tag: pg_sys::NodeTag) -> *mut T {
+    // SAFETY: the caller's promise.
     unsafe {
         let node = pg_sys::palloc0(std::mem::size_of::<T>()).cast::<T>();
         (*node.cast::<pg_sys::Node>()).type_ = tag;

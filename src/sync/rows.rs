@@ -31,6 +31,7 @@ pub fn convert(map: *mut pg_sys::TupleConversionMap, from: Slot, to: Slot) -> Sl
 /// # Safety
 /// Both slots hold a row.
 pub unsafe fn same_row(a: Slot, b: Slot) -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
         pg_sys::slot_getallattrs(a);
         pg_sys::slot_getallattrs(b);

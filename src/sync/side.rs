@@ -486,6 +486,7 @@ impl Side {
     /// # Safety
     /// `info` belongs to this side, and its relation is open.
     unsafe fn new_leaf(&mut self, info: *mut pg_sys::ResultRelInfo, is_routed: bool) -> Result<Leaf> {
+        // SAFETY: the caller's promise.
         unsafe {
             let relation = (*info).ri_RelationDesc;
             if !(*info).ri_FdwRoutine.is_null() {

@@ -44,6 +44,7 @@ pub unsafe fn insert(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) {
 /// # Safety
 /// As for [`insert`].
 unsafe fn finish_insert(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) {
+    // SAFETY: the caller's promise.
     unsafe {
         let recheck = if leaf.is_indexed() {
             leaf.open_indexes(estate);
@@ -63,6 +64,7 @@ unsafe fn finish_insert(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) {
 /// # Safety
 /// As for [`insert`]; `found` holds a row of the leaf.
 pub unsafe fn update(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> Change {
+    // SAFETY: the caller's promise.
     unsafe {
         let (change, indexes) = replace(leaf, estate, row);
         if change != Change::Done {
@@ -85,6 +87,7 @@ pub unsafe fn update(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> Cha
 /// # Safety
 /// As for [`update`].
 pub unsafe fn update_heap(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> (Change, bool) {
+    // SAFETY: the caller's promise.
     unsafe {
         let (change, indexes) = replace(leaf, estate, row);
         if change == Change::Done {
@@ -96,6 +99,7 @@ pub unsafe fn update_heap(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -
 }
 
 unsafe fn replace(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> (Change, compat::IndexUpdate) {
+    // SAFETY: the caller's promise.
     unsafe {
         let relation = leaf.relation();
         pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
@@ -107,6 +111,7 @@ unsafe fn replace(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot) -> (Chang
 
 /// The triggers of a row that was replaced.
 unsafe fn finish_update(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot, recheck: *mut pg_sys::List) {
+    // SAFETY: the caller's promise.
     unsafe {
         if !(*leaf.info).ri_TrigDesc.is_null() {
             compat::after_update_triggers(estate, leaf.info, &raw mut (*leaf.found).tts_tid, row, recheck);
@@ -120,6 +125,7 @@ unsafe fn finish_update(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot, rec
 /// # Safety
 /// The leaf is open; `found` holds a row of it.
 pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState, moves: bool) -> Change {
+    // SAFETY: the caller's promise.
     unsafe {
         let relation = leaf.relation();
         let tid: *mut pg_sys::ItemPointerData = &mut (*leaf.found).tts_tid;
@@ -151,6 +157,7 @@ pub unsafe fn delete(leaf: &Leaf, estate: *mut pg_sys::EState, moves: bool) -> C
 /// # Safety
 /// `found` holds a tuple of a heap.
 pub unsafe fn is_of_this_command(found: Slot) -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
         let header = (*(*found.cast::<pg_sys::HeapTupleTableSlot>()).tuple).t_data;
         let xmin = (*header).t_choice.t_heap.t_xmin;
@@ -172,6 +179,7 @@ fn change(result: pg_sys::TM_Result::Type) -> Change {
 /// # Safety
 /// As for [`insert`].
 pub unsafe fn check(leaf: &Leaf, estate: *mut pg_sys::EState, row: Slot, command: pg_sys::CmdType::Type) {
+    // SAFETY: the caller's promise.
     unsafe {
         let constraints = (*(*leaf.relation()).rd_att).constr;
         if constraints.is_null() {
@@ -238,6 +246,7 @@ impl KeyScan {
     /// # Safety
     /// `key` is in the leaf's format; the leaf is open; the scan stays where it is until it is closed.
     pub unsafe fn find(&mut self, leaf: &Leaf, key: Slot) -> bool {
+        // SAFETY: the caller's promise.
         unsafe {
             for (i, scan_key) in self.keys.iter_mut().enumerate() {
                 let mut is_null = false;
@@ -282,6 +291,7 @@ impl KeyScan {
     /// What [`KeyScan::find`] opened is still open.
     pub unsafe fn close(&mut self) {
         if !self.scan.is_null() {
+            // SAFETY: the caller's promise.
             unsafe {
                 pg_sys::index_endscan(self.scan);
                 pg_sys::index_close(self.index, pg_sys::NoLock as i32);
