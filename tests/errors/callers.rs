@@ -126,7 +126,7 @@ fn relations_without_a_pair_or_without_existence_are_refused() {
 }
 
 #[test]
-fn who_does_not_own_the_table_is_refused_even_with_every_grant() {
+fn who_does_not_own_the_table_is_refused_even_with_every_grant_but_for_the_rollout() {
     let database = Database::new("owner");
     let mut client = database.connect();
     run(&mut client, TABLES);
@@ -153,7 +153,15 @@ fn who_does_not_own_the_table_is_refused_even_with_every_grant() {
         "SELECT partition_router.mismatches('s.p')",
         "SELECT partition_router.repair('s.p')",
         "SELECT partition_router.repair('s.p', true)",
-        "SELECT partition_router.set_rollout('s.p', 100)",
+        "CALL partition_router.switchover('s.p')",
+        "CALL partition_router.switchover('s.p', true)",
+        "CALL partition_router.rollback('s.p')",
+        "CALL partition_router.cleanup('s.p')",
+        "SELECT partition_router.set_policy('s.p', premake => 4)",
+        "SELECT partition_router.create_partitions('s.p')",
+        "SELECT partition_router.drop_partition('s.p_default')",
+        "SELECT partition_router.hold('s.p_default')",
+        "SELECT partition_router.release('s.p_default')",
         "SELECT partition_router.abandon('s.p')",
         "SELECT partition_router.abandon('s.p', true)",
         "SELECT partition_router.plan('abandon', 's.p')",

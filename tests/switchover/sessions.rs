@@ -62,8 +62,8 @@ fn a_reader_in_the_way_is_named_and_nobody_queues_behind_the_swap() {
     let mut client = database.connect();
     let mut reader = database.connect();
     run(&mut client, TABLES);
-    run(&mut reader, &["BEGIN", "SELECT count(*) FROM s.t"]);
     let pid: i32 = one(&mut reader, "SELECT pg_backend_pid()");
+    run(&mut reader, &["BEGIN", "SELECT count(*) FROM s.t"]);
     run(&mut client, &["SET partition_router.lock_timeout = '5ms'"]);
     let done = AtomicBool::new(false);
     let error = std::thread::scope(|scope| {
