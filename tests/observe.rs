@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Database, one, plant, run, sqlstate, texts};
+use common::{Database, migrated_revenues, one, plant, run, sqlstate, texts};
 use postgres::Client;
 
 const TABLES: &[&str] = &[
@@ -22,11 +22,7 @@ const VIEWS: [&str; 8] = [
 ];
 
 fn live(name: &str) -> (Database, Client) {
-    let database = Database::new(name);
-    let mut client = database.connect();
-    run(&mut client, TABLES);
-    run(&mut client, &["CALL partition_router.migrate('revenues', 'at')"]);
-    (database, client)
+    migrated_revenues(name, TABLES)
 }
 
 #[test]

@@ -167,6 +167,15 @@ impl Database {
     }
 }
 
+/// A database with these tables, whose `revenues` is migrated by its column `at`.
+pub fn migrated_revenues(name: &str, tables: &[&str]) -> (Database, Client) {
+    let database = Database::new(name);
+    let mut client = database.connect();
+    run(&mut client, tables);
+    run(&mut client, &["CALL partition_router.migrate('revenues', 'at')"]);
+    (database, client)
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         if std::thread::panicking() {

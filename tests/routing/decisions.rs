@@ -1,6 +1,6 @@
 //! `route`, `explain_route` and `set_rollout`: which side, and why.
 
-use crate::common::{Database, one, plant, run, sqlstate};
+use crate::common::{Database, migrated_revenues, one, plant, run, sqlstate};
 use postgres::Client;
 
 const TABLES: &[&str] = &[
@@ -9,11 +9,7 @@ const TABLES: &[&str] = &[
 ];
 
 fn live(name: &str) -> (Database, Client) {
-    let database = Database::new(name);
-    let mut client = database.connect();
-    run(&mut client, TABLES);
-    run(&mut client, &["CALL partition_router.migrate('revenues', 'at')"]);
-    (database, client)
+    migrated_revenues(name, TABLES)
 }
 
 /// `target reason` of a decision.

@@ -39,6 +39,17 @@ fn counts(session: &mut Client) -> [i64; 3] {
     ]
 }
 
+/// Begins a transaction whose snapshot is of now.
+fn begin(session: &mut Client, level: &str) {
+    run(
+        session,
+        &[
+            &format!("BEGIN ISOLATION LEVEL {level}"),
+            "SELECT count(*) FROM pg_class",
+        ],
+    );
+}
+
 #[test]
 fn a_snapshot_older_than_live_reads_the_legacy_with_cached_plans() {
     for level in LEVELS {
@@ -50,13 +61,7 @@ fn a_snapshot_older_than_live_reads_the_legacy_with_cached_plans() {
             "{level}"
         );
         run(&mut owner, &["SELECT partition_router.abandon('revenues')"]);
-        run(
-            &mut session,
-            &[
-                &format!("BEGIN ISOLATION LEVEL {level}"),
-                "SELECT count(*) FROM pg_class",
-            ],
-        );
+        begin(&mut session, level);
         marked::migrate(&mut owner);
         let mut young = session_of(&database);
         assert_eq!(side(&mut young), "twin", "{level}");
@@ -96,13 +101,7 @@ fn a_snapshot_older_than_the_proof_reads_the_legacy() {
             ],
         );
         let mut session = session_of(&database);
-        run(
-            &mut session,
-            &[
-                &format!("BEGIN ISOLATION LEVEL {level}"),
-                "SELECT count(*) FROM pg_class",
-            ],
-        );
+        begin(&mut session, level);
         run(&mut owner, &["SELECT partition_router.verify('revenues')"]);
         for _ in 0..2 {
             assert!(!reads_twin(&mut session, "SELECT * FROM revenues"), "{level}");
@@ -119,13 +118,7 @@ fn a_snapshot_younger_than_the_proof_keeps_its_side_for_all_its_statements() {
     for level in LEVELS {
         let (database, mut owner) = marked("old_proven");
         let mut session = session_of(&database);
-        run(
-            &mut session,
-            &[
-                &format!("BEGIN ISOLATION LEVEL {level}"),
-                "SELECT count(*) FROM pg_class",
-            ],
-        );
+        begin(&mut session, level);
         // It finds the sides to differ.
         run(&mut owner, &["SELECT partition_router.verify('revenues')"]);
         let first = side(&mut session);
@@ -151,13 +144,7 @@ fn a_snapshot_in_which_the_twin_still_is_reads_the_legacy_when_it_is_gone() {
         for again in [false, true] {
             let (database, mut owner) = marked("old_gone");
             let mut session = session_of(&database);
-            run(
-                &mut session,
-                &[
-                    &format!("BEGIN ISOLATION LEVEL {level}"),
-                    "SELECT count(*) FROM pg_class",
-                ],
-            );
+            begin(&mut session, level);
             run(&mut owner, &["SELECT partition_router.abandon('revenues')"]);
             if again {
                 marked::migrate(&mut owner);
