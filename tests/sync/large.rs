@@ -366,8 +366,9 @@ fn an_index_that_is_being_built_gets_no_rows_of_a_large_statement_too_early() {
     assert_eq!(rows(&mut pair), 402);
 }
 
-/// What five times the rows may take more: less than a tenth of what they hold more.
-const SLACK_KB: u64 = 4_000;
+/// What five times the rows may take more: less than a quarter of what they hold more, and more
+/// than what a busy machine leaves unseen between two looks at the smaller statement.
+const SLACK_KB: u64 = 12_000;
 
 #[test]
 fn a_large_statement_takes_no_more_memory_for_more_rows() {
