@@ -1,6 +1,6 @@
 //! The plan that makes a twin: the partitioned copy of a table, empty, with everything that can be carried over.
 
-use super::{Plan, indexes};
+use super::{Plan, access, indexes};
 use crate::bounds::RawBound;
 use crate::catalog::TableDef;
 use crate::ident::{Ident, Literal, RelName, list};
@@ -184,20 +184,7 @@ fn tables(spec: &TwinSpec) -> impl Iterator<Item = RelName> + '_ {
 fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
     let twin = &spec.twin;
     for policy in &legacy.policies {
-        plan.push(
-            format!("create policy {}", policy.name),
-            format!("CREATE POLICY {} ON {twin}{}", policy.name, policy.definition),
-        );
-        if let Some(comment) = &policy.comment {
-            plan.push(
-                format!("copy the comment of policy {}", policy.name),
-                format!(
-                    "COMMENT ON POLICY {} ON {twin} IS {}",
-                    policy.name,
-                    Literal(comment)
-                ),
-            );
-        }
+        access::create_policy(plan, policy, twin);
     }
     if legacy.row_security {
         plan.push(
@@ -212,19 +199,7 @@ fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
         );
     }
     for grant in &legacy.grants {
-        let column = grant
-            .column
-            .as_ref()
-            .map(|c| format!(" ({c})"))
-            .unwrap_or_default();
-        let option = if grant.grantable { " WITH GRANT OPTION" } else { "" };
-        plan.push(
-            format!("grant {} to {}", grant.privilege, grant.grantee),
-            format!(
-                "GRANT {}{column} ON {twin} TO {}{option}",
-                grant.privilege, grant.grantee
-            ),
-        );
+        access::give(plan, grant, twin);
     }
     if let Some(comment) = &legacy.comment {
         plan.push(
@@ -261,10 +236,7 @@ fn triggers(plan: &mut Plan, legacy: &TableDef, twin: &RelName) {
         if trigger.row && trigger.transition {
             continue; // not possible on a partitioned table; preflight reports it
         }
-        plan.push(
-            format!("create trigger {}", trigger.name),
-            format!("{}{twin}{tail}", trigger.head),
-        );
+        access::create_trigger(plan, trigger, tail, twin);
         if let Some(comment) = &trigger.comment {
             plan.push(
                 format!("copy the comment of trigger {}", trigger.name),
@@ -275,16 +247,9 @@ fn triggers(plan: &mut Plan, legacy: &TableDef, twin: &RelName) {
                 ),
             );
         }
-        let state = match trigger.enabled.as_str() {
-            "D" => "DISABLE",
-            "R" => "ENABLE REPLICA",
-            "A" => "ENABLE ALWAYS",
-            _ => continue,
-        };
-        plan.push(
-            format!("set the state of trigger {}", trigger.name),
-            format!("ALTER TABLE {twin} {state} TRIGGER {}", trigger.name),
-        );
+        if trigger.enabled != "O" {
+            access::set_trigger_state(plan, trigger, twin);
+        }
     }
 }
 

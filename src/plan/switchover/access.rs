@@ -2,8 +2,9 @@
 //! The side that takes the name gets it as the other has it.
 
 use super::Plan;
-use crate::catalog::{Grant, TableDef};
-use crate::ident::{Literal, RelName};
+use crate::catalog::TableDef;
+use crate::ident::Literal;
+use crate::plan::access;
 
 pub fn follow(plan: &mut Plan, from: &TableDef, to: &TableDef) {
     grants(plan, from, to);
@@ -22,39 +23,21 @@ pub fn follow(plan: &mut Plan, from: &TableDef, to: &TableDef) {
     }
 }
 
-fn grant(grant: &Grant, table: &RelName) -> String {
-    let column = grant
-        .column
-        .as_ref()
-        .map(|c| format!(" ({c})"))
-        .unwrap_or_default();
-    let option = if grant.grantable { " WITH GRANT OPTION" } else { "" };
-    format!(
-        "GRANT {}{column} ON {table} TO {}{option}",
-        grant.privilege, grant.grantee
-    )
-}
-
 fn grants(plan: &mut Plan, from: &TableDef, to: &TableDef) {
     for surplus in to.grants.iter().filter(|g| !from.grants.contains(g)) {
-        let column = surplus
-            .column
-            .as_ref()
-            .map(|c| format!(" ({c})"))
-            .unwrap_or_default();
         plan.push(
             format!("revoke {} from {}", surplus.privilege, surplus.grantee),
             format!(
-                "REVOKE {}{column} ON {} FROM {}",
-                surplus.privilege, to.name, surplus.grantee
+                "REVOKE {}{} ON {} FROM {}",
+                surplus.privilege,
+                access::column(surplus),
+                to.name,
+                surplus.grantee
             ),
         );
     }
     for missing in from.grants.iter().filter(|g| !to.grants.contains(g)) {
-        plan.push(
-            format!("grant {} to {}", missing.privilege, missing.grantee),
-            grant(missing, &to.name),
-        );
+        access::give(plan, missing, &to.name);
     }
 }
 
@@ -87,24 +70,7 @@ fn policies(plan: &mut Plan, from: &TableDef, to: &TableDef) {
         );
     }
     for missing in from.policies.iter().filter(|p| !to.policies.contains(p)) {
-        plan.push(
-            format!("create policy {}", missing.name),
-            format!(
-                "CREATE POLICY {} ON {}{}",
-                missing.name, to.name, missing.definition
-            ),
-        );
-        if let Some(comment) = &missing.comment {
-            plan.push(
-                format!("copy the comment of policy {}", missing.name),
-                format!(
-                    "COMMENT ON POLICY {} ON {} IS {}",
-                    missing.name,
-                    to.name,
-                    Literal(comment)
-                ),
-            );
-        }
+        access::create_policy(plan, missing, &to.name);
     }
 }
 
@@ -119,25 +85,13 @@ fn triggers(plan: &mut Plan, from: &TableDef, to: &TableDef) {
                     format!("DROP TRIGGER {} ON {}", trigger.name, to.name),
                 );
             }
-            plan.push(
-                format!("create trigger {}", trigger.name),
-                format!("{}{}{tail}", trigger.head, to.name),
-            );
+            access::create_trigger(plan, trigger, tail, &to.name);
         }
         let now = have
             .filter(|have| have.head == trigger.head && have.tail == trigger.tail)
             .map_or("O", |have| have.enabled.as_str());
         if now != trigger.enabled {
-            let state = match trigger.enabled.as_str() {
-                "D" => "DISABLE",
-                "R" => "ENABLE REPLICA",
-                "A" => "ENABLE ALWAYS",
-                _ => "ENABLE",
-            };
-            plan.push(
-                format!("set the state of trigger {}", trigger.name),
-                format!("ALTER TABLE {} {state} TRIGGER {}", to.name, trigger.name),
-            );
+            access::set_trigger_state(plan, trigger, &to.name);
         }
     }
 }
