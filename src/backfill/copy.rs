@@ -97,6 +97,9 @@ pub fn has_rows(table: Oid) -> Result<bool> {
     Ok(false)
 }
 
+/// Rows between two looks for writers, and at the clock: some thirty microseconds.
+const LOOK: u32 = 16;
+
 /// Copies about `batch_rows` rows: the range `first`, and those that `more` gives.
 pub fn batch(
     pair: &SyncPair,
@@ -122,7 +125,7 @@ pub fn batch(
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let row = pg_sys::table_slot_create(legacy, null_mut());
         let length = pg_sys::RelationGetNumberOfBlocksInFork(legacy, pg_sys::ForkNumber::MAIN_FORKNUM);
-        let mut turns = Turns::new();
+        let mut turns = Turns::of(LOOK);
         let mut range = Some(first);
         while let Some(task) = range.take() {
             let mut block = task.first_block;
@@ -140,7 +143,7 @@ pub fn batch(
                         log.add(row);
                         copied.logged += 1;
                     }
-                    turns.row();
+                    turns.one(|| true);
                 }
                 pg_sys::table_endscan(scan);
                 block += blocks;

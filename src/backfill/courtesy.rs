@@ -6,12 +6,12 @@ use crate::{locks, worker};
 use pgrx::pg_sys;
 use std::time::{Duration, Instant};
 
-/// Rows of a turn: about half a millisecond of work, which is what a writer may wait for a processor.
-const TURN: u32 = 256;
-/// Rows between two looks for writers. Each is a walk through the array of processes.
-const LOOK: u32 = 128;
+/// A turn: what a writer may wait for a processor.
+const TURN: Duration = Duration::from_micros(250);
 /// The longest rest between two turns, and after other work.
 const LONGEST_REST: Duration = Duration::from_millis(50);
+/// The server's own sleep, which hears interrupts, knows nothing shorter.
+const LONGEST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Whether sessions other than those of this backfill are in the middle of a write, and wait for no lock.
@@ -28,33 +28,41 @@ pub fn rest_after(work: Duration) {
 }
 
 pub struct Turns {
+    /// So many rows (or keys) between two looks for writers, each a walk through the array of processes, and at the clock.
+    look: u32,
     rows: u32,
     began: Instant,
     has_seen_others: bool,
 }
 
 impl Turns {
-    pub fn new() -> Turns {
+    pub fn of(look: u32) -> Turns {
         Turns {
+            look,
             rows: 0,
             began: Instant::now(),
             has_seen_others: false,
         }
     }
 
-    /// To be called for each row.
-    pub fn row(&mut self) {
+    /// To be called for each row. Rests at the end of a turn beside writers, if it `may`.
+    pub fn one(&mut self, may: impl FnOnce() -> bool) {
         self.rows += 1;
-        if !self.rows.is_multiple_of(LOOK) {
+        if !self.rows.is_multiple_of(self.look) {
             return;
         }
         self.has_seen_others = self.has_seen_others || others_write();
-        if self.rows < TURN {
+        let worked = self.began.elapsed();
+        if worked < TURN {
             return;
         }
-        if self.has_seen_others {
-            locks::sleep(self.began.elapsed().min(LONGEST_REST));
+        if self.has_seen_others && may() {
+            if worked < LONGEST_NAP {
+                std::thread::sleep(worked);
+            } else {
+                locks::sleep(worked.min(LONGEST_REST));
+            }
         }
-        *self = Turns::new();
+        *self = Turns::of(self.look);
     }
 }

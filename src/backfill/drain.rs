@@ -2,20 +2,26 @@
 //! where to look; what is written is the legacy's row as it is now. A key is deleted from the log under the very
 //! snapshot that reads its row, so a change that commits later leaves its key for later.
 //!
+//! Nobody else writes to the twin meanwhile. So new rows are gathered and written many at a time, and a key that is in the log
+//! twice is done once: under one snapshot the second time would find what the first has left.
+//!
 //! Rows that took each other's unique values collide when they come one by one. Then the whole log is drained at once:
 //! what differs is deleted first, and comes back when there is room. Rows that are not in the log are equal on both
 //! sides under this snapshot, so that nothing is left to collide with.
 #![allow(unsafe_code)]
 
+use super::courtesy::Turns;
 use crate::error::{Error, Result};
 use crate::locks::budget;
 use crate::spi;
+use crate::sync::batch::Filling;
 use crate::sync::pair_cache::SyncPair;
 use crate::sync::reconcile::Reconciler;
 use crate::sync::side::{ForeignKeys, Side, Slot};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::time::Instant;
 
@@ -30,22 +36,37 @@ pub struct Drained {
 /// Blocks that are read between two looks at the number of keys, and at the clock.
 const CHUNK_BLOCKS: u32 = 64;
 const CHUNK_BLOCKS_IN_TIME: u32 = 4;
+/// Keys between two looks for writers, and at the clock.
+const LOOK: u32 = 4;
+/// The drain rests beside writers while it takes out of the log so many times what they put in; else the log would never be
+/// empty.
+const PACE: u64 = 2;
+
+/// Bytes that a row of the log takes beside its values: its head, and a pointer to it.
+const ROW_HEAD: usize = 28;
 
 /// When a batch ends, at a few blocks more.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
     keys: u64,
     until: Option<Instant>,
+    /// Beside writers the drain may rest.
+    rests: bool,
 }
 
 impl Limit {
     const NONE: Limit = Limit {
         keys: u64::MAX,
         until: None,
+        rests: false,
     };
 
     pub fn keys(keys: u64) -> Limit {
         Limit { keys, ..Limit::NONE }
+    }
+
+    pub fn resting(self) -> Limit {
+        Limit { rests: true, ..self }
     }
 
     pub fn until(deadline: Instant) -> Limit {
@@ -76,18 +97,24 @@ fn no_log() -> Error {
 pub fn batch(pair: &SyncPair, aside: Option<Oid>, start_block: u32, limit: Limit) -> Result<Drained> {
     let in_use = pair.log.ok_or_else(no_log)?;
     let first = aside.unwrap_or(in_use);
-    if !pair.has_other_unique {
-        return pass(pair, &[first], start_block, limit, &[Act::Reconcile]);
-    }
-    // Collisions show here, not when the step commits.
-    spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
-    match budget::subtransaction(|| pass(pair, &[first], start_block, limit, &[Act::Reconcile])) {
+    let act = if pair.has_other_unique {
+        // Collisions show here, not when the step commits.
+        spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
+        Act::Reconcile
+    } else {
+        Act::Gather
+    };
+    match budget::subtransaction(|| pass(pair, &[first], start_block, limit, &[act])) {
         Ok(drained) => drained,
-        Err(caught) if budget::sqlstate(&caught) == Some(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION) => {
+        Err(caught) if budget::sqlstate(&caught) != Some(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION) => {
+            caught.rethrow()
+        }
+        Err(_) if pair.has_other_unique => {
             let logs: Vec<Oid> = aside.into_iter().chain([in_use]).collect();
             pass(pair, &logs, 0, Limit::NONE, &[Act::MakeRoom, Act::Reconcile])
         }
-        Err(caught) => caught.rethrow(),
+        // One key is in the log in two shapes, compressed and not say.
+        Err(_) => pass(pair, &[first], start_block, limit, &[Act::Reconcile]),
     }
 }
 
@@ -97,6 +124,9 @@ enum Act {
     MakeRoom,
     /// And takes the key out of the log.
     Reconcile,
+    /// As `Reconcile`, but a key that comes again is only taken out, and new rows are written together. For tables where nothing
+    /// but the key is unique.
+    Gather,
 }
 
 /// Does `acts` one after the other, each for all keys of all `logs`, under one snapshot.
@@ -104,6 +134,7 @@ fn pass(pair: &SyncPair, logs: &[Oid], start_block: u32, limit: Limit, acts: &[A
     pair.require_same_columns()?;
     let mut origin = Side::open(pair.legacy, ForeignKeys::All)?;
     let mut target = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
+    target.is_written_by_nobody_else();
     let mut reconciler = Reconciler::new(&mut origin, &mut target, pair)?;
     let key_slot = origin.new_slot();
     let columns: Vec<usize> = pair
@@ -121,13 +152,20 @@ fn pass(pair: &SyncPair, logs: &[Oid], start_block: u32, limit: Limit, acts: &[A
         next_block: None,
         log_blocks: 0,
     };
+    let mut turns = Turns::of(LOOK);
+    let mut seen: HashSet<Vec<u8>> = HashSet::new();
+    let mut taken_out = 0;
     // SAFETY: relations, scans, slots and the snapshot opened here are closed here, in reverse order; on an error the
     // abort does it. The trigger queue is opened around the writes as the apply worker does.
     unsafe {
         pg_sys::CommandCounterIncrement(); // what a batch before in this transaction took out of the log is gone
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         pg_sys::AfterTriggerBeginQuery();
+        let inflow = Inflow::open(pair.log.ok_or_else(no_log)?);
         for &act in acts {
+            if act == Act::Gather {
+                target.gather(Filling::AnyRoom);
+            }
             drained.keys = 0;
             for &log_oid in logs {
                 let log = pg_sys::table_open(log_oid, pg_sys::RowExclusiveLock as i32);
@@ -146,17 +184,33 @@ fn pass(pair: &SyncPair, logs: &[Oid], start_block: u32, limit: Limit, acts: &[A
                         entry,
                     ) {
                         pgrx::check_for_interrupts!();
-                        key_of_entry(entry, &columns, key_slot, origin.tuple_desc());
-                        target.see_own_writes();
-                        if act == Act::MakeRoom {
-                            reconciler.make_room(&mut origin, &mut target, key_slot, snapshot)?;
-                        } else {
-                            reconciler.reconcile_at(&mut origin, &mut target, key_slot, snapshot)?;
+                        let image = image(entry);
+                        taken_out += (image.len() + ROW_HEAD) as u64;
+                        if act != Act::Gather {
+                            target.see_own_writes();
+                        }
+                        if act != Act::Gather || seen.insert(image.to_vec()) {
+                            key_of_entry(entry, &columns, key_slot, origin.tuple_desc());
+                            if act == Act::MakeRoom {
+                                reconciler.make_room(&mut origin, &mut target, key_slot, snapshot)?;
+                            } else {
+                                reconciler.reconcile_at(&mut origin, &mut target, key_slot, snapshot)?;
+                            }
+                        }
+                        if act != Act::MakeRoom {
                             pg_sys::simple_table_tuple_delete(log, &mut (*entry).tts_tid, snapshot);
                         }
                         drained.keys += 1;
+                        if limit.rests {
+                            turns.one(|| taken_out >= PACE * inflow.bytes());
+                        }
                     }
                     pg_sys::table_endscan(scan);
+                    if act == Act::Gather {
+                        target.write_gathered_so_far();
+                        target.see_own_writes();
+                        seen.clear();
+                    }
                     block += blocks;
                 }
                 if block < drained.log_blocks {
@@ -166,6 +220,7 @@ fn pass(pair: &SyncPair, logs: &[Oid], start_block: u32, limit: Limit, acts: &[A
                 pg_sys::table_close(log, pg_sys::NoLock as i32);
             }
         }
+        inflow.close();
         pg_sys::AfterTriggerEndQuery(target.estate());
         pg_sys::UnregisterSnapshot(snapshot);
         pg_sys::ExecDropSingleTupleTableSlot(key_slot);
@@ -174,6 +229,57 @@ fn pass(pair: &SyncPair, logs: &[Oid], start_block: u32, limit: Limit, acts: &[A
     origin.close();
     target.close();
     Ok(drained)
+}
+
+/// What writers put into the log since a batch began.
+struct Inflow {
+    log: pg_sys::Relation,
+    blocks: u32,
+}
+
+impl Inflow {
+    /// # Safety
+    /// `log` is the log in use; it is closed before the transaction ends.
+    unsafe fn open(log: Oid) -> Inflow {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut inflow = Inflow {
+                log: pg_sys::table_open(log, pg_sys::AccessShareLock as i32),
+                blocks: 0,
+            };
+            inflow.blocks = inflow.length();
+            inflow
+        }
+    }
+
+    fn length(&self) -> u32 {
+        // SAFETY: the log is open.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.log, pg_sys::ForkNumber::MAIN_FORKNUM) }
+    }
+
+    /// Nearly: in whole blocks, and with what a row takes beside its key.
+    fn bytes(&self) -> u64 {
+        u64::from(self.length().saturating_sub(self.blocks)) * u64::from(pg_sys::BLCKSZ)
+    }
+
+    unsafe fn close(self) {
+        // SAFETY: it is open.
+        unsafe { pg_sys::table_close(self.log, pg_sys::NoLock as i32) };
+    }
+}
+
+/// A row of the log as it lies there, without what says who wrote it: equal ones are of one key.
+///
+/// # Safety
+/// `entry` holds a row of a heap, which outlives the result.
+unsafe fn image<'a>(entry: Slot) -> &'a [u8] {
+    // SAFETY: the caller's promise; a tuple is as long as it says, and begins with a header.
+    unsafe {
+        let tuple = (*entry.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
+        let header = std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits);
+        let length = (*tuple).t_len as usize - header;
+        std::slice::from_raw_parts((*tuple).t_data.cast::<u8>().add(header), length)
+    }
 }
 
 /// Puts the key in `entry`, a row of the log, into `key`, whose format is `desc`: its `columns`, the others null.

@@ -21,7 +21,7 @@ const FLIP_DRAIN: Duration = Duration::from_millis(40);
 pub fn drain(pair: &Pair, state: &mut CopyState, batch_rows: u64) -> Result<()> {
     let sync_pair = pair_cache::get(pair.id)?;
     let aside = log::aside(pair)?;
-    let limit = drain::Limit::keys(batch_rows);
+    let limit = drain::Limit::keys(batch_rows).resting();
     let drained = as_owner(pair, || drain::batch(&sync_pair, aside, state.next_block, limit))?;
     state.rows_drained += drained.keys;
     state.pass_keys += drained.keys;

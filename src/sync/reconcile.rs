@@ -274,10 +274,11 @@ impl Reconciler {
         }
     }
 
-    /// Deletes the target's row with this key; on the legacy only if its partition key is the same, too.
+    /// Deletes the target's row with this key, byte for byte, and on the legacy with this partition key: a row with a key
+    /// that is only equal has its own entry in the log, or its own difference.
     fn delete_exactly(&self, target: &mut Side, key: Slot) -> Result<bool> {
         if target.is_partitioned() {
-            return target.delete(key);
+            return target.delete_same_key(key);
         }
         let columns = &self.target_key;
         // SAFETY: a side without partitions finds rows in its own format.

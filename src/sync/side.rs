@@ -76,6 +76,8 @@ pub struct Side {
     epoch: u64,
     /// What is deleted comes back with another key, or may.
     deletes_move: bool,
+    /// Nobody else writes to it, so that a row need not be locked before it is changed.
+    is_alone: bool,
     /// Rows that wait for the heap or for their index entries, where the side gathers them.
     batch: Option<Batch>,
     /// Not for the next statement: something was built that lives only as long as this one.
@@ -195,6 +197,7 @@ impl Side {
                 formats: HashMap::new(),
                 epoch,
                 deletes_move: false,
+                is_alone: false,
                 batch: None,
                 temporary: false,
             })
@@ -206,10 +209,23 @@ impl Side {
         self.deletes_move = true;
     }
 
+    /// Until the side is closed, no other transaction writes to it.
+    pub fn is_written_by_nobody_else(&mut self) {
+        self.is_alone = true;
+    }
+
     /// From now on rows that come are written many at a time. Each has a key of its own; nothing else is done to the side
     /// before [`Side::write_gathered`].
     pub fn gather(&mut self, filling: Filling) {
         self.batch = Some(Batch::new(filling));
+    }
+
+    /// Writes the rows that were gathered, and goes on gathering.
+    pub fn write_gathered_so_far(&mut self) {
+        if let Some(batch) = &mut self.batch {
+            // SAFETY: the leaves are this side's, and open.
+            unsafe { batch.write(self.estate) };
+        }
     }
 
     /// Writes the rows that were gathered, and goes on row by row.
@@ -229,6 +245,7 @@ impl Side {
             (*self.estate).es_snapshot = pg_sys::GetActiveSnapshot();
         }
         self.deletes_move = false;
+        self.is_alone = false;
     }
 
     /// Closes what was opened; locks stay until the transaction ends. What may serve the next statement is kept.

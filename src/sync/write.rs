@@ -248,25 +248,12 @@ impl KeyScan {
     pub unsafe fn find(&mut self, leaf: &Leaf, key: Slot) -> bool {
         // SAFETY: the caller's promise.
         unsafe {
-            for (i, scan_key) in self.keys.iter_mut().enumerate() {
-                let mut is_null = false;
-                scan_key.sk_argument =
-                    pg_sys::slot_getattr(key, c_int::from(self.attributes[i]), &mut is_null);
-                if is_null {
-                    return false; // no primary key has nulls
-                }
+            if !self.look_for(leaf, key) {
+                return false;
             }
-            let columns = self.keys.len() as c_int;
-            if self.scan.is_null() {
-                self.index = reopen_index(leaf.key_index);
-                self.snapshot.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
-                self.scan =
-                    compat::begin_index_scan(leaf.relation(), self.index, &mut self.snapshot, columns);
-            }
+            (*self.scan).xs_snapshot = &mut self.snapshot;
             loop {
-                pg_sys::index_rescan(self.scan, self.keys.as_mut_ptr(), columns, null_mut(), 0);
-                let forward = pg_sys::ScanDirection::ForwardScanDirection;
-                if !pg_sys::index_getnext_slot(self.scan, forward, leaf.found) {
+                if !self.first(leaf) {
                     return false;
                 }
                 // Either its maker or its changer is still running; never both.
@@ -282,6 +269,80 @@ impl KeyScan {
                 pg_sys::ExecClearTuple(leaf.found);
                 pg_sys::XactLockTableWait(busy, null_mut(), null_mut(), pg_sys::XLTW_Oper::XLTW_None);
             }
+        }
+    }
+
+    /// Puts a copy of the row with the key of `key` that `snapshot` sees into `leaf.found`. For an index no two rows of which
+    /// have one key.
+    ///
+    /// # Safety
+    /// As for [`KeyScan::find`]; the snapshot is registered.
+    pub unsafe fn read(&mut self, leaf: &Leaf, key: Slot, snapshot: pg_sys::Snapshot) -> bool {
+        // SAFETY: the caller's promise. The snapshot is used by no later scan.
+        unsafe {
+            if !self.look_for(leaf, key) {
+                return false;
+            }
+            (*self.scan).xs_snapshot = snapshot;
+            let found = self.first(leaf);
+            if found {
+                pg_sys::ExecMaterializeSlot(leaf.found);
+            }
+            (*self.scan).xs_snapshot = &mut self.snapshot;
+            found
+        }
+    }
+
+    /// Prepares the scan for the key of `key`. Gives false when no row has such a key.
+    unsafe fn look_for(&mut self, leaf: &Leaf, key: Slot) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (i, scan_key) in self.keys.iter_mut().enumerate() {
+                let mut is_null = false;
+                scan_key.sk_argument =
+                    pg_sys::slot_getattr(key, c_int::from(self.attributes[i]), &mut is_null);
+                if is_null {
+                    return false; // no primary key has nulls
+                }
+            }
+            if self.scan.is_null() {
+                self.index = reopen_index(leaf.key_index);
+                self.snapshot.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
+                let columns = self.keys.len() as c_int;
+                self.scan =
+                    compat::begin_index_scan(leaf.relation(), self.index, &mut self.snapshot, columns);
+            }
+            true
+        }
+    }
+
+    /// Puts the first row that the scan finds into `leaf.found`.
+    unsafe fn first(&mut self, leaf: &Leaf) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let columns = self.keys.len() as c_int;
+            pg_sys::index_rescan(self.scan, self.keys.as_mut_ptr(), columns, null_mut(), 0);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            pg_sys::index_getnext_slot(self.scan, forward, leaf.found)
+        }
+    }
+
+    /// Whether two rows of the table have one key, byte for byte.
+    ///
+    /// # Safety
+    /// Both slots are in the table's format.
+    pub unsafe fn same_key(&self, a: Slot, b: Slot) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let columns = compat::attributes((*a).tts_tupleDescriptor);
+            self.attributes.iter().all(|&number| {
+                let (mut a_null, mut b_null) = (false, false);
+                let a_value = pg_sys::slot_getattr(a, number.into(), &mut a_null);
+                let b_value = pg_sys::slot_getattr(b, number.into(), &mut b_null);
+                let column = &columns[number as usize - 1];
+                let length = i32::from(column.attlen);
+                !a_null && !b_null && compat::datum_image_eq(a_value, b_value, column.attbyval, length)
+            })
         }
     }
 

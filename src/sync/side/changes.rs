@@ -19,20 +19,24 @@ impl Side {
 
     pub fn insert(&mut self, row: Slot) -> Result<()> {
         let leaf = self.locate(row)?;
+        self.insert_into(&leaf, row);
+        self.end_row();
+        Ok(())
+    }
+
+    fn insert_into(&mut self, leaf: &Leaf, row: Slot) {
         // SAFETY: the slots are in the leaf's format, and the leaf is open.
         unsafe {
             let estate = self.estate;
-            match self.slot_to_gather(&leaf) {
+            match self.slot_to_gather(leaf) {
                 Some((batch, slot)) => {
-                    Side::to_leaf(&leaf, row, slot);
-                    write::check(&leaf, estate, slot, pg_sys::CmdType::CMD_INSERT);
-                    batch.insert(&leaf, slot, estate);
+                    Side::to_leaf(leaf, row, slot);
+                    write::check(leaf, estate, slot, pg_sys::CmdType::CMD_INSERT);
+                    batch.insert(leaf, slot, estate);
                 }
-                None => write::insert(&leaf, estate, Side::to_leaf(&leaf, row, leaf.row)),
+                None => write::insert(leaf, estate, Side::to_leaf(leaf, row, leaf.row)),
             }
         }
-        self.end_row();
-        Ok(())
     }
 
     /// Writes a copy of a row that is known to be right into `leaf`, where it belongs. `fill` puts it into a slot of the leaf.
@@ -211,17 +215,21 @@ impl Side {
     /// Makes the row with the key of `key` equal to `row`, which has the same key.
     pub fn put(&mut self, key: Slot, row: Slot) -> Result<Outcome> {
         let leaf = self.locate(key)?;
-        let found = self.find(&leaf, key)?;
-        let target = Side::to_leaf(&leaf, row, leaf.row);
-        // SAFETY: the found row was locked by this transaction; the slots are in the leaf's format.
+        let found = if self.is_alone {
+            self.seek(&leaf, key)?
+        } else {
+            self.find(&leaf, key)?
+        };
+        // SAFETY: the found row was locked by this transaction, or nobody else can change it; the slots are in the leaf's format.
         let outcome = unsafe {
             if !found {
-                write::insert(&leaf, self.estate, target);
+                self.insert_into(&leaf, row);
                 Outcome::Inserted
-            } else if same_row(leaf.found, target) {
+            } else if same_row(leaf.found, Side::to_leaf(&leaf, row, leaf.row)) {
                 Outcome::Equal
             } else {
-                self.require_done(write::update(&leaf, self.estate, target), &leaf)?;
+                let change = self.replace(&leaf, row);
+                self.require_done(change, &leaf)?;
                 Outcome::Updated
             }
         };
@@ -246,6 +254,19 @@ impl Side {
         Ok(found)
     }
 
+    /// As [`Side::delete`], of a key that is the same byte for byte: 1.0 is no row of the key 1.00. For a side whose tables have the
+    /// pair's key for their primary key.
+    pub fn delete_same_key(&mut self, row: Slot) -> Result<bool> {
+        let leaf = self.locate(row)?;
+        // SAFETY: the state belongs to this side, and the slots are in the leaf's format.
+        self.delete_if(row, |found| unsafe {
+            (*leaf.state)
+                .scan
+                .as_ref()
+                .is_some_and(|scan| scan.same_key(found, leaf.key))
+        })
+    }
+
     /// Deletes the row that has the key of `key` if it is not `row`, which has the same key.
     pub fn delete_different(&mut self, key: Slot, row: Slot) -> Result<bool> {
         let leaf = self.locate(key)?;
@@ -257,7 +278,12 @@ impl Side {
     /// Deletes the row that has the key of `row`, if `condition` holds for it (in the leaf's format).
     pub fn delete_if(&mut self, row: Slot, condition: impl FnOnce(Slot) -> bool) -> Result<bool> {
         let leaf = self.locate(row)?;
-        let delete = self.find(&leaf, row)? && condition(leaf.found);
+        let found = if self.is_alone {
+            self.seek(&leaf, row)?
+        } else {
+            self.find(&leaf, row)?
+        };
+        let delete = found && condition(leaf.found);
         if delete {
             // SAFETY: the found row was locked by this transaction.
             let change = unsafe { write::delete(&leaf, self.estate, self.deletes_move) };
@@ -285,8 +311,13 @@ impl Side {
     pub fn read(&mut self, row: Slot, snapshot: pg_sys::Snapshot) -> Result<Option<(Leaf, Slot)>> {
         let leaf = self.locate(row)?;
         let key = Side::to_leaf(&leaf, row, leaf.key);
-        // SAFETY: `key` is in the leaf's format.
-        let found = unsafe { scan_key(&leaf, key, snapshot, |_| true) };
+        // SAFETY: `key` is in the leaf's format; the state belongs to this side.
+        let found = unsafe {
+            match &mut (*leaf.state).scan {
+                Some(scan) if !leaf.may_be_double => scan.read(&leaf, key, snapshot),
+                _ => scan_key(&leaf, key, snapshot, |_| true),
+            }
+        };
         Ok(found.then_some((leaf, leaf.found)))
     }
 }
