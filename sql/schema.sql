@@ -30,7 +30,7 @@ COMMENT ON COLUMN partition_router.pair.legacy IS 'NULL when the legacy is no mo
 COMMENT ON COLUMN partition_router.pair.before_switch IS 'what the switchover changed and rollback puts back: the twin''s name, publications';
 COMMENT ON COLUMN partition_router.pair.base_name IS 'the legacy''s name when the twin was created: partitions and triggers are named after it';
 COMMENT ON COLUMN partition_router.pair.verified_at IS 'when both sides were last proven equal; NULL after a verify that failed';
-COMMENT ON COLUMN partition_router.pair.refuted_at IS 'when the last verify failed; NULL when it passed';
+COMMENT ON COLUMN partition_router.pair.refuted_at IS 'when a verify failed that no verify of checksum or rows has passed since';
 COMMENT ON COLUMN partition_router.pair.rollout_version IS 'counts changes of the rollout: what was read together with this row is as it was while the row is';
 COMMENT ON COLUMN partition_router.pair.layout_version IS 'counts changes of the partitions: a snapshot that sees another number than a plan was made with does not run it';
 

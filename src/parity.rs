@@ -430,6 +430,7 @@ fn snapshot_text(xmin: u64) -> String {
     }
 }
 
+/// Notes what a proof found. What one refuted, equal counts do not take back: they see no value.
 fn record(
     pair: &Pair,
     level: Level,
@@ -456,7 +457,7 @@ fn record(
              SET verified_at = CASE WHEN $2 THEN pg_catalog.clock_timestamp() END,
                  verified_level = CASE WHEN $2 THEN $3 END,
                  refuted_at = CASE WHEN NOT $2 THEN pg_catalog.clock_timestamp() END
-             WHERE id = $1",
+             WHERE id = $1 AND NOT ($2 AND $3 = 'counts' AND refuted_at IS NOT NULL)",
             &[pair.id.into(), passed.into(), level.as_str().into()],
         )
     })?;

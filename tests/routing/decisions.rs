@@ -413,3 +413,29 @@ fn the_settings_have_the_defaults_of_the_design() {
         ]
     );
 }
+
+#[test]
+fn a_pass_of_counts_does_not_take_back_what_a_checksum_refuted() {
+    let (_database, mut client) = live("counts");
+    let c = &mut client;
+    let verified = |c: &mut Client, level: &str| {
+        one::<bool>(
+            c,
+            &format!("SELECT bool_and(matches) FROM partition_router.verify('revenues', '{level}')"),
+        )
+    };
+    run(c, &["SET partition_router.use_partitioned_tables = on"]);
+    plant(
+        c,
+        "revenues_partitioned",
+        &["UPDATE revenues_partitioned SET org = 'another' WHERE id = 7"],
+    );
+    assert!(!verified(c, "checksum"));
+    assert!(verified(c, "counts"), "counts see no value");
+    assert!(explain(c, "'revenues'").starts_with("revenues not proven equal since"));
+    run(c, &["SELECT partition_router.repair('revenues')"]);
+    assert!(verified(c, "counts"));
+    assert!(explain(c, "'revenues'").starts_with("revenues not proven equal since"));
+    assert!(verified(c, "checksum"));
+    assert_eq!(explain(c, "'revenues'"), "revenues_partitioned setting");
+}
