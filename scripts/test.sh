@@ -39,7 +39,7 @@ sessions() {
   "$ROOT/scripts/install.sh" || return
   say 'session tests on a real server'
   # shellcheck disable=SC2046 # words
-  run cargo test --test '*' $(features) --no-fail-fast -- --test-threads=2
+  run cargo test --test '*' $(features) --no-fail-fast -- --test-threads=2 --show-output
 }
 
 # The last line, counted from what the test runner printed.

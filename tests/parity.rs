@@ -71,6 +71,31 @@ fn each_level_passes_on_equal_sides_and_counts_by_partition() {
 }
 
 #[test]
+fn a_proof_is_recorded_with_its_snapshot_its_time_and_what_it_found() {
+    let (_database, mut client) = live("recorded");
+    let c = &mut client;
+    for level in ["counts", "checksum", "rows"] {
+        run(c, &["BEGIN ISOLATION LEVEL REPEATABLE READ"]);
+        let snapshot: String = one(c, "SELECT pg_current_snapshot()::text");
+        assert!(passes(c, level));
+        let recorded: String = one(
+            c,
+            "SELECT concat_ws(' ', stage, detail ->> 'level', detail ->> 'snapshot', (detail ->> 'seconds')::float8 > 0,
+                 detail ->> 'legacy_rows', detail ->> 'twin_rows',
+                 detail ->> 'legacy_checksum' = detail ->> 'twin_checksum', length(detail ->> 'twin_checksum'))
+             FROM partition_router.run_log WHERE operation = 'verify' ORDER BY id DESC LIMIT 1",
+        );
+        let digest = if level == "counts" { "" } else { " t 32" };
+        assert_eq!(
+            recorded,
+            format!("PASSED {level} {snapshot} t 1000 1000{digest}"),
+            "{level}"
+        );
+        run(c, &["COMMIT"]);
+    }
+}
+
+#[test]
 fn what_was_planted_is_found_and_named() {
     let (_database, mut client) = live("planted");
     let c = &mut client;

@@ -9,7 +9,11 @@ use std::sync::Arc;
 /// A live pair of about 33 MB a side, whose rows lie in no order of their partitions. On a server of its own: what was written is
 /// known only when no transaction that is older runs, in any database, and autovacuum has one.
 fn live(name: &str) -> (Database, Client) {
-    let database = Database::on(Arc::new(Cluster::start(&["autovacuum=off"])), name);
+    live_on(Arc::new(Cluster::start(&["autovacuum=off"])), name)
+}
+
+fn live_on(cluster: Arc<Cluster>, name: &str) -> (Database, Client) {
+    let database = Database::on(cluster, name);
     let mut client = database.connect();
     run(
         &mut client,
@@ -44,6 +48,15 @@ fn checksums(client: &mut Client, arguments: &str) -> Vec<String> {
             "SELECT concat_ws(' ', partition, legacy_rows, twin_rows, legacy_checksum, twin_checksum)
              FROM partition_router.verify('t'{arguments}) ORDER BY 1"
         ),
+    )
+}
+
+/// Processes that took part in the last proof.
+fn processes(client: &mut Client) -> i64 {
+    one(
+        client,
+        "SELECT (detail ->> 'processes')::bigint FROM partition_router.run_log
+         WHERE operation = 'verify' ORDER BY id DESC LIMIT 1",
     )
 }
 
@@ -209,12 +222,7 @@ fn workers_find_what_one_process_finds() {
     let alone = checksums(c, ", full => true");
     run(c, &["SET partition_router.verify_workers = 2"]);
     assert_eq!(checksums(c, ", full => true"), alone);
-    let processes: i64 = one(
-        c,
-        "SELECT (detail ->> 'processes')::bigint FROM partition_router.run_log
-         WHERE operation = 'verify' ORDER BY id DESC LIMIT 1",
-    );
-    assert_eq!(processes, 2);
+    assert_eq!(processes(c), 2);
     plant(
         c,
         "t_2026_03",
@@ -244,6 +252,37 @@ fn workers_find_what_one_process_finds() {
     run(c, &["BEGIN", "UPDATE t SET extra = 3 WHERE id < 500"]);
     assert_eq!(verify(c, ", full => true"), (true, 2 * ROWS));
     run(c, &["ROLLBACK"]);
+}
+
+#[test]
+fn workers_read_under_the_leaders_snapshot() {
+    let (database, mut client) = live("leaders");
+    let c = &mut client;
+    let mut old = database.connect();
+    run(&mut old, &["SET partition_router.verify_workers = 2"]);
+    for round in 0..3 {
+        let before = checksums(c, ", full => true");
+        run(&mut old, &["BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT 1"]);
+        // Every chunk of both sides is another one in a newer snapshot.
+        run(c, &["UPDATE t SET extra = extra + 1"]);
+        assert_eq!(checksums(&mut old, ", full => true"), before, "round {round}");
+        assert_eq!(processes(&mut old), 2);
+        run(&mut old, &["COMMIT"]);
+        assert_ne!(checksums(c, ", full => true"), before);
+    }
+}
+
+#[test]
+fn without_free_workers_one_process_proves_alone_and_says_so() {
+    let cluster = Cluster::start(&["autovacuum=off", "max_worker_processes=1"]);
+    let (database, mut client) = live_on(Arc::new(cluster), "no_workers");
+    let alone = checksums(&mut client, ", full => true");
+    let (mut hearing, notices) = database.connect_hearing();
+    run(&mut hearing, &["SET partition_router.verify_workers = 2"]);
+    assert_eq!(checksums(&mut hearing, ", full => true"), alone);
+    assert_eq!(processes(&mut hearing), 1);
+    let told: Vec<String> = notices.try_iter().collect();
+    assert!(told.iter().any(|t| t.contains("1 of 2 processes")), "{told:?}");
 }
 
 #[test]

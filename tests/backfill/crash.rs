@@ -1,7 +1,7 @@
 //! `kill -9`: the server restarts, and the next call goes on.
 
-use super::{ROWS, capture, finish, pid, run, stage, step};
-use crate::common::{Cluster, Database};
+use super::{ROWS, capture, finish, pid, run, stage, step, steps_until};
+use crate::common::{Cluster, Database, limit_files};
 use postgres::{Client, NoTls};
 use std::process::Command;
 use std::sync::Arc;
@@ -176,4 +176,49 @@ fn a_killed_worker_takes_the_server_down_and_the_next_call_ends_equal() {
     assert_eq!(stage(&mut client, "a"), "copy");
     run(&mut client, &["DELETE FROM a WHERE id = 2"]);
     assert_eq!(finish(&mut client, "a"), ROWS - 1);
+}
+
+#[test]
+fn a_file_that_cannot_grow_only_stops_the_call() {
+    let database = Database::new("full");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &[
+            "CREATE TABLE a (id int PRIMARY KEY, d date NOT NULL DEFAULT '2026-01-01', u int, n int, t text)",
+            "CREATE INDEX ON a (t)",
+            // Texts that do not compress, so that an index of them is as large as the table.
+            "CREATE FUNCTION noise(g int) RETURNS text LANGUAGE sql
+             RETURN (SELECT string_agg(md5((g * 31 + i)::text), '') FROM generate_series(1, 30) i)",
+            "INSERT INTO a (id, t) SELECT g, noise(g) FROM generate_series(1, 42000) g",
+            "SELECT partition_router.create_twin('a', 'id', 'hash', partitions => 2)",
+            "SELECT partition_router.start_sync('a')",
+        ],
+    );
+    for (round, wanted) in ["copy", "index", "drain"].into_iter().enumerate() {
+        steps_until(&mut client, "a", wanted);
+        // Rows for which no page has room.
+        let insert = format!(
+            "INSERT INTO a (id, t) SELECT {round}00000 + 50000 + g, noise(g) FROM generate_series(1, 200) g"
+        );
+        run(&mut client, &[&insert]);
+        let mut limited = database.connect();
+        let backend = pid(&mut limited);
+        // More than a segment of the WAL, less than a partition.
+        limit_files(&mut client, backend, 18_000_000);
+        let error = limited
+            .batch_execute("CALL partition_router.backfill('a')")
+            .expect_err("it cannot grow");
+        let message = error
+            .as_db_error()
+            .map(|e| e.message().to_string())
+            .unwrap_or_default();
+        assert!(
+            message.starts_with("could not extend file") || message.starts_with("could not write"),
+            "{wanted}: {error:?}"
+        );
+        assert_eq!(stage(&mut client, "a"), wanted, "the step left something behind");
+        run(&mut client, &[&format!("UPDATE a SET n = {round} WHERE id = 1")]);
+    }
+    assert_eq!(finish(&mut client, "a"), 42_600);
 }

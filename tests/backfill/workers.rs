@@ -2,9 +2,9 @@
 
 use super::{finish, one, pid, run, stage, steps_until, until};
 use crate::common::{Cluster, Database, assert_equal_sides, sqlstate};
-use postgres::{Client, NoTls};
+use postgres::Client;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 /// Enough blocks for more than twenty tasks of the copy.
 const MANY: i64 = 20_000;
@@ -246,26 +246,16 @@ fn workers_end_with_a_call_that_ran_for_max_duration() {
 fn without_free_workers_the_session_does_it_alone_and_says_so() {
     // One is the launcher's of logical replication.
     let cluster = Arc::new(Cluster::start(&["max_worker_processes=1"]));
-    let database = Database::on(Arc::clone(&cluster), "no_slots");
-    let notices = Arc::new(Mutex::new(Vec::new()));
-    let mut config = cluster.config("postgres", &database.name);
-    config.notice_callback({
-        let notices = Arc::clone(&notices);
-        move |notice| {
-            if let Ok(mut notices) = notices.lock() {
-                notices.push(notice.message().to_string());
-            }
-        }
-    });
-    let mut backfill = config.connect(NoTls).expect("the server takes a connection");
+    let database = Database::on(cluster, "no_slots");
+    let (mut backfill, notices) = database.connect_hearing();
     super::capture(&mut backfill, "a");
     run(&mut backfill, &["SET partition_router.backfill_workers = 4"]);
     assert_eq!(finish(&mut backfill, "a"), super::ROWS);
-    let notices = notices.lock().expect("no panic");
+    let told: Vec<String> = notices.try_iter().collect();
     assert_eq!(
-        notices.iter().filter(|n| n.contains("1 of 4 processes")).count(),
+        told.iter().filter(|n| n.contains("1 of 4 processes")).count(),
         1,
-        "{notices:?}"
+        "{told:?}"
     );
 }
 

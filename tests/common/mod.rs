@@ -7,6 +7,7 @@ use postgres::{Client, Config, NoTls};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 /// A server that stops when the last test that uses it is done.
@@ -165,6 +166,19 @@ impl Database {
     pub fn connect_as(&self, user: &str) -> Client {
         self.cluster.connect_as(user, &self.name)
     }
+
+    /// A session, and what its NOTICEs say.
+    pub fn connect_hearing(&self) -> (Client, Receiver<String>) {
+        let (sender, notices) = channel();
+        let mut config = self.cluster.config("postgres", &self.name);
+        config.notice_callback(move |notice| {
+            sender
+                .send(notice.message().to_string())
+                .expect("the test listens")
+        });
+        let client = config.connect(NoTls).expect("the server takes a connection");
+        (client, notices)
+    }
 }
 
 /// A database with these tables, whose `revenues` is migrated by its column `at`.
@@ -229,6 +243,13 @@ pub fn plant(client: &mut Client, table: &str, statements: &[&str]) {
         ),
     );
     run(client, &[&enable, "RESET partition_router.carry_ddl"]);
+}
+
+/// Lets no file that a backend writes grow beyond so many bytes: what a full disk does to files. Asked for by the server's user,
+/// to whom the backend belongs.
+pub fn limit_files(client: &mut Client, backend: i32, bytes: u64) {
+    let program = format!("prlimit --pid {backend} --fsize={bytes}:");
+    run(client, &[&format!("COPY (SELECT) TO PROGRAM '{program}'")]);
 }
 
 /// The only value of a query.

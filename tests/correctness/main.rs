@@ -1,5 +1,5 @@
 //! Whatever the server can do to a row, the other side has it too. Each scene is played at every moment of a pair's
-//! life: on the legacy while its rows are being copied, and on either side of the live pair.
+//! life: on the legacy while its rows are being copied, on either side of the live pair, and on the twin that has taken the name.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -37,6 +37,8 @@ pub enum At {
     Legacy,
     /// Live; the scene is played on the twin.
     Twin,
+    /// Switched; the scene is played on the twin, which has the legacy's name until the end.
+    Switched,
 }
 
 impl At {
@@ -45,6 +47,11 @@ impl At {
 
     pub fn is_live(self) -> bool {
         At::LIVE.contains(&self)
+    }
+
+    /// Whether the scene is played on the partitioned table.
+    pub fn is_twin(self) -> bool {
+        [At::Twin, At::Switched].contains(&self)
     }
 
     pub fn side(self) -> &'static str {
@@ -96,7 +103,9 @@ impl Scene<'_> {
 
     /// Ends the backfill and compares the sides row by row. Gives the number of rows.
     pub fn finish(&mut self) -> i64 {
-        if !self.at.is_live() {
+        if self.at == At::Switched {
+            run(&mut self.keeper, &["CALL partition_router.rollback('a')"]);
+        } else if !self.at.is_live() {
             run(&mut self.keeper, &["CALL partition_router.backfill('a')"]);
             let phase = "SELECT phase FROM partition_router.pair WHERE legacy = 'a'::regclass";
             assert_eq!(one::<String>(&mut self.keeper, phase), "live", "at {:?}", self.at);
@@ -170,7 +179,7 @@ pub fn at<Check: FnOnce(&mut Scene)>(
         ],
     );
     run(&mut keeper, setup);
-    if at.is_live() {
+    if at.is_live() || at == At::Switched {
         run(
             &mut keeper,
             &[&format!("CALL partition_router.migrate('a', {arguments})")],
@@ -192,6 +201,7 @@ pub fn at<Check: FnOnce(&mut Scene)>(
         }
         At::Copied => steps_until(&mut keeper, "index"),
         At::Drained => steps_until(&mut keeper, "flip"),
+        At::Switched => run(&mut keeper, &["CALL partition_router.switchover('a')"]),
         At::Captured | At::Legacy | At::Twin => {}
     }
     let mut scene = Scene {
@@ -217,7 +227,7 @@ pub fn everywhere<Check: FnOnce(&mut Scene)>(
     play: impl Fn(&mut Scene) -> Check,
 ) {
     let database = Database::new(test);
-    for moment in At::COPY.into_iter().chain(At::LIVE) {
+    for moment in At::COPY.into_iter().chain(At::LIVE).chain([At::Switched]) {
         at(&database, moment, setup, arguments, &play);
     }
 }

@@ -21,9 +21,9 @@ fn a_before_trigger_that_changes_every_part_of_the_row_is_carried_as_it_left_it(
         "CREATE TRIGGER mangle BEFORE INSERT OR UPDATE OR DELETE ON a FOR EACH ROW EXECUTE FUNCTION mangle()",
     ];
     everywhere("mangle", &setup, "'d'", |scene| {
-        let target = if scene.at == At::Twin { "id, d" } else { "id" };
+        let target = if scene.at.is_twin() { "id, d" } else { "id" };
         // A partitioned table refuses a BEFORE trigger that moves a row on its way into a partition.
-        let moves = scene.at != At::Twin;
+        let moves = !scene.at.is_twin();
         scene.run(&[
             "INSERT INTO {} SELECT g, '2026-02-02', 0, 'new' FROM generate_series(500, 519) g",
             "UPDATE {} SET n = 10 WHERE id BETWEEN 1 AND 20",
@@ -124,7 +124,7 @@ fn triggers_that_write_to_the_same_table_are_carried_at_every_moment() {
         ];
         everywhere("ripple", &setup, "'d'", |scene| {
             // In a leaf TG_RELID is the leaf, whose bounds do not take every day.
-            if scene.at == At::Twin {
+            if scene.at.is_twin() {
                 scene.run(&[
                     "CREATE OR REPLACE FUNCTION ripple() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
                      UPDATE a_partitioned SET n = n + 1, d = d + 31 WHERE id = NEW.id + 1;

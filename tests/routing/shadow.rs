@@ -221,3 +221,46 @@ fn a_share_is_a_share() {
     // Five standard deviations of 80.
     assert!((40..120).contains(&count), "{count}");
 }
+
+#[test]
+fn an_order_that_is_total_counts() {
+    let mut routed = sampled("total_order");
+    let c = &mut routed.client;
+    run(c, &["SET partition_router.shadow_sample = 0"]);
+    plant(
+        c,
+        "revenues_partitioned",
+        &["UPDATE revenues_partitioned SET amount = 11 - amount WHERE id IN (5, 6)"],
+    );
+    run(c, &["SET partition_router.shadow_sample = 1"]);
+    run(c, &["SELECT amount FROM revenues ORDER BY id"]);
+    assert_eq!(noted(c), ["f 500 500 t t"]);
+    run(c, &["SELECT amount FROM revenues"]);
+    assert_eq!(noted(c), ["t 500 500 t t"]);
+}
+
+#[test]
+fn a_comparison_has_the_snapshot_of_its_read() {
+    let mut routed = sampled("one_snapshot");
+    let mut writer = routed.database.connect();
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = std::sync::Arc::clone(&done);
+    let writing = std::thread::spawn(move || {
+        let mut writes = 0;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            run(&mut writer, &["UPDATE revenues SET amount = amount + 1"]);
+            writes += 1;
+        }
+        writes
+    });
+    let c = &mut routed.client;
+    for _ in 0..100 {
+        run(c, &["SELECT count(*), sum(amount) FROM revenues"]);
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    let writes: i32 = writing.join().expect("the writer ends");
+    let noted = noted(c);
+    assert!(writes > 0);
+    assert_eq!(noted.len(), 100);
+    assert!(noted.iter().all(|line| line == "t 1 1 t t"), "{noted:?}");
+}

@@ -157,7 +157,9 @@ fn a_parallel_plan_reads_the_twin() {
     )
     .join("\n");
     assert!(
-        plan.contains("Workers Launched") && plan.contains("revenues_2026_01"),
+        plan.contains("Workers Launched")
+            && !plan.contains("Workers Launched: 0")
+            && plan.contains("revenues_2026_01"),
         "{plan}"
     );
     assert_eq!(one::<String>(c, SIDE), "twin");
@@ -193,6 +195,13 @@ fn cursors_read_the_twin_and_go_backwards() {
 fn estimates_come_from_the_twins_statistics() {
     let mut routed = Routed::new("estimates");
     let c = &mut routed.client;
+    assert!(
+        one::<bool>(
+            c,
+            "SELECT EXISTS (SELECT FROM pg_stats WHERE tablename = 'revenues_partitioned' AND inherited)"
+        ),
+        "the twin has statistics when it goes live"
+    );
     run(
         c,
         &[

@@ -1,6 +1,6 @@
 //! Bad calls are errors with their own SQLSTATE, before anything is locked.
 
-use super::common::{Cluster, Database, one, run};
+use super::common::{Cluster, Database, one, plant, run};
 use super::{BACK, TABLES, THERE, phase};
 use postgres::Client;
 use postgres::error::DbError;
@@ -311,4 +311,28 @@ fn a_snapshot_older_than_the_copy_keeps_the_names_as_they_are() {
     );
     run(&mut client, &[BACK, THERE]);
     assert_eq!(one::<i64>(&mut old, "SELECT count(*) FROM s.t"), 1000);
+}
+
+#[test]
+fn sides_that_differ_keep_their_names() {
+    let database = Database::new("differ");
+    let mut client = database.connect();
+    run(&mut client, TABLES);
+    plant(
+        &mut client,
+        "s.t",
+        &["UPDATE s.t SET note = 'another' WHERE id = 1"],
+    );
+    let error = refused(&mut client, THERE);
+    assert_eq!(error.code().code(), "PR014", "{error:?}");
+    assert_eq!(phase(&mut client), "live");
+    assert_eq!(
+        one::<String>(
+            &mut client,
+            "SELECT relkind::text FROM pg_class WHERE oid = 's.t'::regclass"
+        ),
+        "r"
+    );
+    run(&mut client, &["SELECT partition_router.repair('s.t')", THERE]);
+    assert_eq!(phase(&mut client), "switched");
 }

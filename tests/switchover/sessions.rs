@@ -93,16 +93,7 @@ fn a_reader_in_the_way_is_named_and_nobody_queues_behind_the_swap() {
     assert_eq!(phase(&mut client), "live");
     equal(&mut client, false);
     // The dry run says who is in the way, too.
-    let (sender, notices) = std::sync::mpsc::channel();
-    let mut config = database.cluster.config("postgres", &database.name);
-    config.notice_callback(move |notice| {
-        sender
-            .send(notice.message().to_string())
-            .expect("the test listens")
-    });
-    let mut other = config
-        .connect(postgres::NoTls)
-        .expect("the server takes a connection");
+    let (mut other, notices) = database.connect_hearing();
     run(&mut other, &["CALL partition_router.switchover('s.t', true)"]);
     let told: Vec<String> = notices
         .try_iter()

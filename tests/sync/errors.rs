@@ -3,10 +3,15 @@
 use super::Pair;
 use crate::common::sqlstate;
 
-/// The SQLSTATE and the hint with which a statement fails.
+/// The SQLSTATE and the hint with which a statement fails. There is a detail, too.
 fn failure(pair: &mut Pair, statement: &str) -> (String, String) {
     let error = pair.client.batch_execute(statement).expect_err(statement);
     let error = error.as_db_error().expect("the server refused it");
+    assert!(
+        error.detail().is_some_and(|detail| !detail.is_empty()),
+        "{error:?}"
+    );
+    assert!(error.hint().is_some_and(|hint| hint.ends_with('.')), "{error:?}");
     (
         error.code().code().to_string(),
         error.hint().unwrap_or_default().to_string(),
