@@ -71,7 +71,11 @@ fn preflight(
     report(|| {
         crate::pair::store::require_owner(legacy)?;
         let table = load::table_def(legacy)?;
-        let findings = preflight::findings(&table, &Ident::new(text(partition_key)), strategy)?;
+        let request = Request {
+            partition_key: Ident::new(text(partition_key)),
+            ..Request::with_defaults(strategy)
+        };
+        let findings = preflight::findings(&table, &request)?;
         Ok(TableIterator::new(findings.into_iter().map(|f| {
             (
                 f.severity.as_str().to_string(),

@@ -1,7 +1,7 @@
 //! The calls that take a pair from nothing to `live`, and back to the legacy alone.
 
 use crate::backfill::{self, Progress};
-use crate::catalog::{TableDef, load};
+use crate::catalog::{TableDef, dependents, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::RelName;
@@ -10,7 +10,7 @@ use crate::pair::{Pair, Phase, Strategy, store};
 use crate::parity::{self, Extent, Level, Verdict};
 use crate::plan::Plan;
 use crate::plan::create_twin::TwinSpec;
-use crate::plan::{create_twin, foreign_keys, sync_triggers};
+use crate::plan::{create_twin, dress, foreign_keys, sync_triggers};
 use crate::switchover::{self, Direction, cleanup};
 use crate::twin::{self, Request};
 use crate::{preflight, session, spi, sync};
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// The plan of `create_twin()`, after every check.
 fn plan_twin(legacy: &TableDef, request: &Request) -> Result<(TwinSpec, Plan)> {
     store::require_owner(legacy.oid.into())?;
-    preflight::require_clean(legacy, &request.partition_key, &request.strategy)?;
+    preflight::require_clean(legacy, request)?;
     let spec = twin::design(legacy, request)?;
     if let Some(name) = twin::taken_name(&spec)? {
         return Err(Error::AlreadyExists {
@@ -41,6 +41,7 @@ pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Pla
     }
     execute::run(&plan, Mode::Run)?;
     let twin = load::oid_of(&spec.twin)?.ok_or_else(|| Error::Internal("the twin was not made".into()))?;
+    dress_twin(&legacy, twin, &spec)?;
     register(&legacy, twin, &spec, request)?;
     store::announce(legacy_oid);
     // The twin has the legacy's grants: rows written to it before sync begins would be in the way of the copy.
@@ -52,6 +53,26 @@ pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Pla
         json!({ "twin": spec.twin.to_string(), "partitions": spec.partitions.len() }),
     )?;
     Ok(plan)
+}
+
+/// What indexes and the like are given under the names that the server chose for them.
+fn dress_twin(legacy: &TableDef, twin: Oid, spec: &TwinSpec) -> Result<()> {
+    let key = &spec.partition_key;
+    let root = load::table_def(twin)?;
+    let mut plan = dress::follow(legacy, &root, key);
+    plan.extend(dress::identity(legacy, &root, key));
+    plan.extend(dress::statistics(
+        &dependents::statistics(legacy.oid.into())?,
+        &dependents::statistics(twin)?,
+    ));
+    if dress::has_targets(legacy) || legacy.replica_identity == "i" {
+        for partition in load::partitions(twin)? {
+            let leaf = load::table_def(partition.oid.into())?;
+            plan.extend(dress::targets(legacy, &leaf, true, key));
+            plan.extend(dress::identity(legacy, &leaf, key));
+        }
+    }
+    execute::run(&plan, Mode::Run)
 }
 
 fn register(legacy: &TableDef, twin: Oid, spec: &TwinSpec, request: &Request) -> Result<()> {

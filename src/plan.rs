@@ -4,6 +4,7 @@
 mod access;
 pub mod carry_ddl;
 pub mod create_twin;
+pub mod dress;
 pub mod foreign_keys;
 pub mod indexes;
 pub mod maintain;

@@ -6,6 +6,7 @@ mod common;
 mod ends;
 mod follows;
 mod interrupted;
+mod keys;
 mod load;
 mod refused;
 mod sessions;
