@@ -5,6 +5,7 @@ mod access;
 pub mod carry_ddl;
 pub mod create_twin;
 pub mod foreign_keys;
+pub mod guard;
 pub mod indexes;
 pub mod maintain;
 pub mod retire;

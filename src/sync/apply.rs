@@ -9,7 +9,7 @@ use super::batch::Filling;
 use super::frames::{self, Ended, Event};
 use super::pair_cache::SyncPair;
 use super::reconcile::{Reconciler, same_key};
-use super::rows::convert;
+use super::rows::{convert, same_row};
 use super::side::{ForeignKeys, Format, Side, Slot};
 use super::{Firing, Rows};
 use crate::error::{Error, Result};
@@ -84,6 +84,12 @@ impl Source {
         } else {
             convert(self.to_target, row, target)
         }
+    }
+
+    /// Whether the current old and new row differ in nothing that the target has.
+    fn is_same_for_target(&self) -> bool {
+        // SAFETY: both are rows in the target's format.
+        unsafe { same_row(self.old_row(), self.new_row()) }
     }
 
     /// Whether the current old and new row have the same key, byte for byte.
@@ -169,6 +175,9 @@ fn carry_images(
             let mut moved = false;
             while next(old, source.old) && next(new, source.new) {
                 check_for_interrupts();
+                if pair.is_guarded && source.is_same_for_target() {
+                    continue;
+                }
                 if source.same_key() {
                     // A row that the legacy does not have yet is one that a statement around this one added or gave
                     // its key: that statement carries the row as it is then.
