@@ -119,6 +119,43 @@ fn no_way_to_write_goes_past_the_guard() {
         ],
     );
     in_step(&mut client);
+    // The server tells such a MERGE as DELETE and INSERT: each key is looked for again, wherever its row is now.
+    let merge = "MERGE INTO s.t USING (SELECT g FROM generate_series(400, 460) g) v ON t.id = v.g WHEN MATCHED THEN UPDATE SET";
+    run(&mut client, &[&format!("{merge} at = at + interval '2 months'")]);
+    in_step(&mut client);
+    assert_eq!(
+        one::<i64>(&mut client, "SELECT count(*) FROM s.child"),
+        100,
+        "a row that moves is not deleted"
+    );
+    breaks(
+        &mut client,
+        &format!("{merge} id = id + 300, at = at + interval '1 month'"),
+        "t_pkey",
+    );
+    // A trigger that writes to the same rows: what a statement did is not what there is when it ends.
+    run(
+        &mut client,
+        &[
+            "CREATE FUNCTION s.again() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 UPDATE s.t SET code = 'again ' || NEW.id, at = at + interval '1 month' WHERE id = NEW.id AND code IS DISTINCT FROM 'again ' || NEW.id;
+                 RETURN NULL;
+             END $$",
+            "CREATE TRIGGER again AFTER INSERT OR UPDATE ON s.t FOR EACH ROW EXECUTE FUNCTION s.again()",
+            "INSERT INTO s.t (id, at) VALUES (8000, '2025-01-15'), (8001, '2025-02-15')",
+            "UPDATE s.t SET amount = 1, at = at + interval '40 days' WHERE id IN (500, 501)",
+        ],
+    );
+    in_step(&mut client);
+    breaks(
+        &mut client,
+        "INSERT INTO s.t (id, at) VALUES (8000, '2025-06-15')",
+        "t_pkey",
+    );
+    breaks(&mut client, "UPDATE s.t SET id = 502 WHERE id = 501", "t_pkey");
+    run(&mut client, &["DROP TRIGGER again ON s.t"]);
+    in_step(&mut client);
     run(&mut client, &["DROP TABLE s.child", "TRUNCATE s.t_2025_02"]);
     in_step(&mut client);
     run(&mut client, &["TRUNCATE s.t"]);
