@@ -254,7 +254,7 @@ impl Reconciler {
 
     /// Whether the legacy's row with the primary key of `row` is another row of the twin than `row`. With different
     /// partition keys the twin has room for both, which two sessions may have put there at once; the legacy has not.
-    fn is_anothers(&mut self, origin: &mut Side, target: &mut Side, row: Slot) -> Result<bool> {
+    pub fn is_anothers(&mut self, origin: &mut Side, target: &mut Side, row: Slot) -> Result<bool> {
         let Some((_, found)) = target.lock(row)? else {
             return Ok(false);
         };
