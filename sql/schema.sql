@@ -23,11 +23,15 @@ CREATE TABLE partition_router.pair (
     refuted_at         timestamptz,
     rollout_version    bigint NOT NULL DEFAULT 0,
     layout_version     bigint NOT NULL DEFAULT 0,
-    before_switch      jsonb
+    before_switch      jsonb,
+    keep_unique        boolean NOT NULL DEFAULT false,
+    guard              regclass UNIQUE
 );
 COMMENT ON TABLE partition_router.pair IS 'a legacy table and its partitioned twin, with the phase that the pair is in';
 COMMENT ON COLUMN partition_router.pair.legacy IS 'NULL when the legacy is no more part of the pair: phase done';
 COMMENT ON COLUMN partition_router.pair.before_switch IS 'what the switchover changed and rollback puts back: the twin''s name, publications';
+COMMENT ON COLUMN partition_router.pair.keep_unique IS 'whether cleanup() makes a guard of the legacy, which keeps unique what is unique without the partition key';
+COMMENT ON COLUMN partition_router.pair.guard IS 'what the legacy has become: its unique columns and the partition key, kept in step with the twin; phase done';
 COMMENT ON COLUMN partition_router.pair.base_name IS 'the legacy''s name when the twin was created: partitions and triggers are named after it';
 COMMENT ON COLUMN partition_router.pair.verified_at IS 'when both sides were last proven equal; NULL after a verify that failed';
 COMMENT ON COLUMN partition_router.pair.refuted_at IS 'when the last verify failed; NULL when it passed';

@@ -17,7 +17,8 @@ SELECT p.legacy,
        COALESCE(r.excluded, '{}') AS excluded,
        y.premake,
        y.retention,
-       y.retention_action
+       y.retention_action,
+       p.guard
 FROM partition_router.pair p
 LEFT JOIN partition_router.rollout r ON r.pair_id OPERATOR(pg_catalog.=) p.id
 LEFT JOIN partition_router.policy y ON y.parent OPERATOR(pg_catalog.=) p.twin;

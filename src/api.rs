@@ -17,6 +17,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::{JsonB, prelude::*};
 use std::ffi::CStr;
 use std::time::Duration;
+use switchover::cleanup::{self, Wish};
 
 fn plan_rows(
     plan: &Plan,
@@ -95,6 +96,7 @@ fn request(
     partitions: Option<i32>,
     premake: Option<i32>,
     twin: Option<&CStr>,
+    keep_unique: Option<bool>,
 ) -> Result<Request> {
     Ok(Request {
         partition_key: Ident::new(text(given("partition_key", partition_key)?)),
@@ -103,6 +105,7 @@ fn request(
         partitions: given("partitions", partitions)?,
         premake: given("premake", premake)?,
         twin: twin.map(|name| Ident::new(text(name))),
+        keep_unique: given("keep_unique", keep_unique)?,
     })
 }
 
@@ -117,6 +120,7 @@ fn create_twin(
     premake: Option<i32>,
     twin: Option<&CStr>,
     dry_run: Option<bool>,
+    keep_unique: Option<bool>,
 ) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
     change(c"create_twin()", dry_run == Some(true), || {
         let legacy = given("legacy", legacy)?;
@@ -127,6 +131,7 @@ fn create_twin(
             partitions,
             premake,
             twin,
+            keep_unique,
         )?;
         let dry_run = given("dry_run", dry_run)?;
         let plan = migrate::create_twin(legacy, &request, Mode::from_dry_run(dry_run))?;
@@ -143,6 +148,7 @@ fn migrate_check(legacy: Option<Oid>) {
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
 fn migrate_step(
     legacy: Option<Oid>,
     partition_key: Option<&CStr>,
@@ -151,6 +157,7 @@ fn migrate_step(
     partitions: Option<i32>,
     premake: Option<i32>,
     twin: Option<&CStr>,
+    keep_unique: Option<bool>,
 ) -> bool {
     change(c"migrate()", false, || {
         let legacy = given("legacy", legacy)?;
@@ -161,6 +168,7 @@ fn migrate_step(
             partitions,
             premake,
             twin,
+            keep_unique,
         )?;
         Ok(migrate::step(legacy, &request)? == Progress::More)
     })
@@ -436,9 +444,31 @@ fn switchover_dry_run(relation: Option<Oid>, operation: Option<&str>) {
 }
 
 #[pg_extern(sql = false)]
-fn cleanup_step(relation: Option<Oid>, stage: Option<&str>) -> bool {
+fn cleanup_step(
+    relation: Option<Oid>,
+    stage: Option<&str>,
+    keep_legacy: Option<bool>,
+    keep_unique: Option<bool>,
+) -> bool {
     change(c"cleanup()", false, || {
-        switchover::cleanup::step(given("relation", relation)?, given("stage", stage)?)
+        let keep_legacy = given("keep_legacy", keep_legacy)?;
+        let wish = Wish {
+            keep_legacy,
+            keep_unique,
+        };
+        cleanup::step(given("relation", relation)?, given("stage", stage)?, wish)
+    })
+}
+
+#[pg_extern(sql = false)]
+fn cleanup_dry_run(relation: Option<Oid>, keep_legacy: Option<bool>, keep_unique: Option<bool>) {
+    report(|| {
+        let keep_legacy = given("keep_legacy", keep_legacy)?;
+        let wish = Wish {
+            keep_legacy,
+            keep_unique,
+        };
+        cleanup::dry_run(given("relation", relation)?, wish)
     })
 }
 

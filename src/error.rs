@@ -5,7 +5,7 @@
 
 mod raise;
 
-pub use raise::{decode, init, keeping_sqlstate, report};
+pub use raise::{Constraint, Said, decode, explaining, init, keeping_sqlstate, report};
 
 use std::fmt;
 
@@ -151,6 +151,11 @@ pub enum Error {
         relation: String,
         objects: Vec<String>,
     },
+    /// A statement writes to a guard, which follows its table.
+    GuardWritten {
+        guard: String,
+        table: String,
+    },
     /// The name that a table is to be given is taken.
     NameTaken {
         name: String,
@@ -223,6 +228,7 @@ impl Error {
             NotCarried { .. } => "PR019",
             PreparedTransaction { .. } => "PR020",
             WouldBeLost { .. } => "PR021",
+            GuardWritten { .. } => "PR022",
             SchedulerMissing { .. } => "PR070",
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
@@ -297,6 +303,7 @@ impl Error {
                 format!("a prepared transaction holds a lock on {relation}")
             }
             WouldBeLost { relation, .. } => format!("objects that refer to {relation} would be lost"),
+            GuardWritten { guard, .. } => format!("cannot write to {guard}"),
             NameTaken { name, .. } => format!("name {name} is taken"),
             NoCreate { schema } => format!("permission denied for schema {schema}"),
             SnapshotInTheWay { relation, .. } => {
@@ -341,6 +348,9 @@ impl Error {
             WouldBeLost { objects, .. } => Some(format!("{}.", capitalise(&objects.join("; ")))),
             NameTaken { relation, .. } => Some(format!(
                 "{relation} makes room for the other side under that name."
+            )),
+            GuardWritten { guard, table } => Some(format!(
+                "{guard} keeps the unique columns of {table} and follows its rows."
             )),
             SnapshotInTheWay { sessions, .. } => Some(format!("Sessions: {sessions}.")),
             OldSnapshot { .. } => {
@@ -398,6 +408,7 @@ impl Error {
             WrongPhase { next, .. } => format!("Call {next}."),
             PreparedTransaction { .. } => "End them with COMMIT PREPARED or ROLLBACK PREPARED.".into(),
             WouldBeLost { .. } => "Drop or change these objects, and make them again afterwards.".into(),
+            GuardWritten { table, .. } => format!("Write to {table}."),
             NameTaken { .. } => "Rename or drop what has the name.".into(),
             NoCreate { .. } => "Grant the caller CREATE on the schema: renaming a table asks for it.".into(),
             SnapshotInTheWay { .. } => "Call again when they have ended.".into(),

@@ -258,7 +258,7 @@ pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
         });
     }
     if let Some(pair) = &target.pair {
-        target.pair = Some(pair::store::get_for_change(pair.twin, "run_maintenance")?);
+        target.pair = Some(pair::store::get_to_maintain(pair, "run_maintenance")?);
     }
     // The backfill may have begun since the task was made.
     if copying(&target).is_some() {

@@ -23,6 +23,9 @@ fn plan_twin(legacy: &TableDef, request: &Request) -> Result<(TwinSpec, Plan)> {
     store::require_owner(legacy.oid.into())?;
     preflight::require_clean(legacy, request)?;
     let spec = twin::design(legacy, request)?;
+    if request.keep_unique {
+        cleanup::require_guardable(legacy.oid.into(), &legacy.name, &legacy.name.name)?;
+    }
     if let Some(name) = twin::taken_name(&spec)? {
         return Err(Error::AlreadyExists {
             name: name.to_string(),
@@ -81,8 +84,8 @@ fn register(legacy: &TableDef, twin: Oid, spec: &TwinSpec, request: &Request) ->
     session::with_own_tables(|| {
         spi::execute(
             "INSERT INTO partition_router.pair
-                 (legacy, twin, base_name, strategy, partition_key, partition_interval, partitions)
-             VALUES ($1::oid, $2::oid, $3, $4, $5, $6, $7)",
+                 (legacy, twin, base_name, strategy, partition_key, partition_interval, partitions, keep_unique)
+             VALUES ($1::oid, $2::oid, $3, $4, $5, $6, $7, $8)",
             &[
                 Oid::from(legacy.oid).into(),
                 twin.into(),
@@ -91,6 +94,7 @@ fn register(legacy: &TableDef, twin: Oid, spec: &TwinSpec, request: &Request) ->
                 spec.partition_key.as_str().into(),
                 interval.clone().into(),
                 partitions.into(),
+                request.keep_unique.into(),
             ],
         )?;
         if let Some(interval) = interval {
@@ -120,6 +124,13 @@ pub fn check(legacy: Oid) -> Result<()> {
     }
 }
 
+/// A migration that is under way shall keep unique columns unique after all.
+fn keep_unique(pair: &Pair) -> Result<()> {
+    let pair = store::get_for_change(pair.legacy, "migrate")?;
+    cleanup::require_guardable(pair.legacy, &load::table_def(pair.legacy)?.name, &pair.base_name)?;
+    store::keep_unique(&pair)
+}
+
 fn is_migrated(pair: &Pair) -> Result<bool> {
     Ok(pair.phase > Phase::Live || (pair.phase == Phase::Live && pair.verified_at.is_some()))
 }
@@ -129,7 +140,14 @@ const BATCH_ROWS: i32 = 50_000;
 
 /// Does the next step of a migration. The caller commits.
 pub fn step(legacy: Oid, request: &Request) -> Result<Progress> {
-    match store::find(legacy)? {
+    let pair = store::find(legacy)?;
+    if let Some(pair) = pair
+        .as_ref()
+        .filter(|pair| request.keep_unique && !pair.keep_unique)
+    {
+        keep_unique(pair)?;
+    }
+    match pair {
         None => {
             create_twin(legacy, request, Mode::Run)?;
         }
@@ -331,7 +349,7 @@ pub fn plan(operation: &str, relation: Oid) -> Result<Plan> {
         }
         "switchover" => switchover::plan(relation, Direction::There),
         "rollback" => switchover::plan(relation, Direction::Back),
-        "cleanup" => cleanup::plan(relation, cleanup::Fate::Dropped),
+        "cleanup" => cleanup::plan(relation, cleanup::Wish::default()),
         "abandon" => abandon_plan(&pair),
         _ => Err(Error::BadArgument {
             argument: "operation".into(),

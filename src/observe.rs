@@ -152,6 +152,34 @@ pub fn checks() -> Result<Vec<Check>> {
     Ok(checks)
 }
 
+/// A guard follows by the triggers of the table and of each partition.
+fn guard_check(pair: &Pair, relation: String) -> Result<Check> {
+    let bare = triggers::bare_partitions(pair)?;
+    let (status, message, mend) = match bare.first() {
+        None => (
+            "ok",
+            "what is unique without the partition key is kept so".into(),
+            None,
+        ),
+        Some(first) => (
+            "fail",
+            format!(
+                "partitions whose rows the guard does not follow: {}, the first is {}",
+                bare.len(),
+                store::display_name(*first)?
+            ),
+            Some("ALTER TABLE … ENABLE ALWAYS TRIGGER, for each of its partition_router triggers".into()),
+        ),
+    };
+    Ok(Check {
+        relation,
+        check: "guard",
+        status,
+        message,
+        mend,
+    })
+}
+
 fn pair_checks(pair: &Pair, checks: &mut Vec<Check>) -> Result<()> {
     if let (Phase::Done, Some(table)) = (pair.phase, load::rel_name(pair.twin)?) {
         checks.push(Check {
@@ -161,6 +189,9 @@ fn pair_checks(pair: &Pair, checks: &mut Vec<Check>) -> Result<()> {
             message: "the pair is done".into(),
             mend: None,
         });
+        if pair.guard.is_some() {
+            checks.push(guard_check(pair, table.to_string())?);
+        }
         return Ok(());
     }
     let (Some(legacy), Some(_)) = (load::rel_name(pair.legacy)?, load::rel_name(pair.twin)?) else {

@@ -6,6 +6,7 @@ pub mod carry_ddl;
 pub mod create_twin;
 pub mod dress;
 pub mod foreign_keys;
+pub mod guard;
 pub mod indexes;
 pub mod maintain;
 pub mod retire;

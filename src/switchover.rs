@@ -300,18 +300,14 @@ pub fn plan(relation: Oid, direction: Direction) -> Result<Plan> {
 
 /// Prints the plan, and who is in the way now.
 pub fn dry_run(relation: Oid, operation: &str) -> Result<()> {
-    if let Some(fate) = cleanup::Fate::of_operation(operation) {
-        return execute::run(&cleanup::plan(relation, fate)?, Mode::DryRun);
-    }
     let direction = operation.parse::<Direction>()?;
     let plan = plan(relation, direction)?;
     execute::run(&plan, Mode::DryRun)?;
     let pair = store::get(relation)?;
     let swap = swap::require_possible(&pair, direction)?;
     tell_staying(&swap, direction);
-    for line in in_the_way::lines(&swap)? {
-        pgrx::notice!("in the way now: {line}");
-    }
+    let locks = swap.locks.iter().map(|lock| Oid::from(lock.oid));
+    in_the_way::tell(&in_the_way::lines(locks)?);
     Ok(())
 }
 

@@ -23,6 +23,8 @@ pub struct Request {
     pub partitions: i32,
     pub premake: i32,
     pub twin: Option<Ident>,
+    /// Unique columns without the partition key stay unique when the legacy goes.
+    pub keep_unique: bool,
 }
 
 impl Request {

@@ -39,7 +39,7 @@ pub fn fate(managed: &Managed) -> Result<Fate> {
         })
 }
 
-/// A partition of a pair in step, with all that its way out needs.
+/// A partition of a pair whose rows another table has, too, with all that its way out needs.
 struct Leaving {
     parent: Parent,
     partition: RelName,
@@ -85,14 +85,14 @@ impl Leaving {
     }
 }
 
-fn in_step(managed: &Managed) -> Option<&Pair> {
-    managed.pair.as_ref().filter(|pair| pair.phase.is_in_step())
+fn followed(managed: &Managed) -> Option<&Pair> {
+    managed.pair.as_ref().filter(|pair| pair.is_followed())
 }
 
 /// All the steps that take a partition away.
 pub fn plan(managed: &Managed, partition: &Partition) -> Result<Plan> {
     let fate = fate(managed)?;
-    let Some(pair) = in_step(managed) else {
+    let Some(pair) = followed(managed) else {
         return Ok(retire::at_once(
             &managed.table.name,
             &partition.name,
@@ -115,7 +115,7 @@ pub fn step(managed: &Managed, partition: &Partition) -> Result<Progress> {
     let fate = fate(managed)?;
     free_name(partition, &fate)?;
     let owner = managed.table.owner();
-    let Some(pair) = in_step(managed) else {
+    let Some(pair) = followed(managed) else {
         let plan = retire::at_once(
             &managed.table.name,
             &partition.name,
@@ -156,7 +156,7 @@ fn batch(paired: &Paired) -> Result<u64> {
 fn finish(managed: &Managed, leaving: &Leaving, partition: Oid, owner: Oid) -> Result<Progress> {
     let paired = leaving.paired();
     budget::within_budget(partition, || {
-        if let Some(pair) = in_step(managed) {
+        if let Some(pair) = followed(managed) {
             store::change_layout(pair.twin)?;
         }
         as_user(owner, || {

@@ -4,7 +4,7 @@ use crate::bounds::{EpochUnit, Interval, KeyKind, RangePartition, RawBound, Sche
 use crate::catalog::Column;
 use crate::error::{Error, Result};
 use crate::ident::{Ident, RelName};
-use crate::pair::{self, Pair, Phase};
+use crate::pair::{self, Pair};
 use crate::plan::maintain::Parent;
 use crate::plan::retire::Referenced;
 use crate::session::{PinnedSettings, as_user, with_own_tables};
@@ -189,8 +189,8 @@ pub struct Target {
 pub fn resolve(relation: Oid) -> Result<Target> {
     let pair = pair::store::find(relation)?;
     let parent = pair.as_ref().map_or(relation, |pair| pair.twin);
-    // When the legacy has gone, the table is one like any other.
-    let pair = pair.filter(|pair| pair.phase != Phase::Done);
+    // When the legacy has gone and no guard is left of it, the table is one like any other.
+    let pair = pair.filter(pair::Pair::is_in_force);
     let policy =
         with_own_tables(|| spi::kept_row(include_str!("../../sql/catalog/policy.sql"), &[parent.into()]))?;
     if pair.is_none() && policy.is_none() {

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod anywhere;
 mod ends;
 mod follows;
 mod interrupted;
