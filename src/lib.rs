@@ -17,6 +17,7 @@
 //! | [`parity`] | digests, differences, repair |
 //! | [`route`] | which side a read uses, and why |
 //! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
+//! | [`index_build`] | a new index on every partition, with nobody kept out |
 //! | [`observe`] | metrics and health |
 //! | [`compat`] | what differs between PostgreSQL versions |
 
@@ -29,6 +30,7 @@ mod ddl;
 mod error;
 mod execute;
 mod ident;
+mod index_build;
 mod locks;
 mod maintenance;
 mod migrate;
@@ -79,9 +81,14 @@ pgrx::extension_sql_file!(
     requires = ["maintenance"]
 );
 pgrx::extension_sql_file!(
+    "../sql/procedures/create_index.sql",
+    name = "create_index",
+    requires = ["functions"]
+);
+pgrx::extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["procedures", "run_maintenance", "switchover"]
+    requires = ["procedures", "run_maintenance", "switchover", "create_index"]
 );
 
 /// Called by the server when the library is loaded into a backend.

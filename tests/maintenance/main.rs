@@ -3,6 +3,7 @@
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod indexes;
 mod pairs;
 mod retention;
 mod session;
