@@ -5,6 +5,7 @@
 pub mod by_hand;
 mod create;
 pub mod hold;
+pub mod import;
 pub mod lease;
 pub mod log;
 pub mod parity;

@@ -78,6 +78,12 @@ CREATE FUNCTION partition_router.unschedule_maintenance()
 COMMENT ON FUNCTION partition_router.unschedule_maintenance IS 'takes the jobs of schedule_maintenance() away; gives those that were there';
 REVOKE ALL ON FUNCTION partition_router.unschedule_maintenance FROM PUBLIC;
 
+CREATE FUNCTION partition_router.import_partman(dry_run boolean DEFAULT false, partman_schema name DEFAULT NULL)
+    RETURNS TABLE(relation text, status text, message text)
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'import_partman_wrapper';
+COMMENT ON FUNCTION partition_router.import_partman IS 'takes the tables over that pg_partman maintains, by the same rules, and switches its maintenance of them off; says for each what was done, or why it was left';
+REVOKE ALL ON FUNCTION partition_router.import_partman FROM PUBLIC;
+
 -- The steps of run_maintenance, each in a transaction of its own.
 
 CREATE FUNCTION partition_router.maintenance_targets(relation regclass, part text)

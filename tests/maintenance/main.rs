@@ -5,6 +5,7 @@ mod calls;
 mod common;
 mod indexes;
 mod pairs;
+mod partman;
 mod retention;
 mod session;
 
