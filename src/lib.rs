@@ -18,9 +18,11 @@
 //! | [`route`] | which side a read uses, and why |
 //! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
 //! | [`index_build`] | a new index on every partition, with nobody kept out |
+//! | [`advise`] | what to do about sizes, pruning and planning |
 //! | [`observe`] | metrics and health |
 //! | [`compat`] | what differs between PostgreSQL versions |
 
+mod advise;
 mod api;
 mod backfill;
 mod bounds;

@@ -1,8 +1,8 @@
-//! The steps of `create_index`.
+//! The steps of `create_index`, and `advise`.
 
 use super::{change, given};
 use crate::error::report;
-use crate::index_build;
+use crate::{advise, index_build};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
@@ -26,4 +26,21 @@ fn create_index_dry_run(relation: Option<Oid>, definition: Option<&str>, path: &
             path,
         )
     });
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, clippy::needless_pass_by_value)]
+fn advise(
+    relation: Oid,
+) -> TableIterator<
+    'static,
+    (
+        name!(severity, String),
+        name!(topic, String),
+        name!(message, String),
+        name!(hint, String),
+    ),
+> {
+    let found = report(|| advise::advise(relation)).into_iter();
+    TableIterator::new(found.map(|a| (a.severity.to_string(), a.topic.to_owned(), a.message, a.hint)))
 }

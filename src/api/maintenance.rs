@@ -188,6 +188,16 @@ fn maintenance_verify(legacy: Oid) {
 }
 
 #[pg_extern(sql = false)]
+fn maintenance_unanalyzed(relation: Option<Oid>) -> Vec<Oid> {
+    report(|| maintenance::analyze::due(relation))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_analyze(parent: Oid) {
+    report(|| maintenance::analyze::run(parent));
+}
+
+#[pg_extern(sql = false)]
 fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message: &str) {
     report(|| maintenance::failed(parent, task.as_deref(), sqlstate, message));
 }

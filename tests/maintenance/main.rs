@@ -1,5 +1,7 @@
 //! Maintenance, by sessions on a real server.
 
+mod advise;
+mod analyze;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
