@@ -10,6 +10,7 @@
 //! | [`execute`] | runs or prints a plan |
 //! | [`preflight`], [`twin`], [`migrate`] | from a table to a pair, and back |
 //! | [`switchover`] | the names swap, there and back; the end of the legacy |
+//! | [`unpartition`] | back to one plain table |
 //! | [`sync`] | the dual write: triggers, one side of a pair, change log |
 //! | [`ddl`] | DDL on one side of a pair: carried to the other, or refused |
 //! | [`backfill`] | copy, index, drain, flip |
@@ -51,6 +52,7 @@ mod sync;
 #[cfg(feature = "pg_test")]
 mod tests;
 mod twin;
+mod unpartition;
 mod worker;
 
 pgrx::pg_module_magic!();
@@ -88,9 +90,20 @@ pgrx::extension_sql_file!(
     requires = ["functions"]
 );
 pgrx::extension_sql_file!(
+    "../sql/procedures/unpartition.sql",
+    name = "unpartition",
+    requires = ["functions"]
+);
+pgrx::extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["procedures", "run_maintenance", "switchover", "create_index"]
+    requires = [
+        "procedures",
+        "run_maintenance",
+        "switchover",
+        "create_index",
+        "unpartition"
+    ]
 );
 
 /// Called by the server when the library is loaded into a backend.

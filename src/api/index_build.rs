@@ -1,8 +1,8 @@
-//! The steps of `create_index`, and `advise`.
+//! The steps of `create_index` and `unpartition`, and `advise`.
 
 use super::{change, given};
 use crate::error::report;
-use crate::{advise, index_build};
+use crate::{advise, index_build, unpartition};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
@@ -43,4 +43,16 @@ fn advise(
 > {
     let found = report(|| advise::advise(relation)).into_iter();
     TableIterator::new(found.map(|a| (a.severity.to_string(), a.topic.to_owned(), a.message, a.hint)))
+}
+
+#[pg_extern(sql = false)]
+fn unpartition_step(relation: Oid, step: &str) -> bool {
+    change(c"unpartition()", step == "DRY RUN", || match step {
+        "DRY RUN" => unpartition::dry_run(relation).map(|()| false),
+        "CANCEL" => unpartition::cancel(relation).map(|()| false),
+        "PREPARE" => unpartition::prepare(relation).map(|()| false),
+        "COPY" => unpartition::copy(relation),
+        "PROVE" => unpartition::prove(relation).map(|()| false),
+        stage => unpartition::swap(relation, stage),
+    })
 }
