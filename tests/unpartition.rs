@@ -411,3 +411,59 @@ fn a_writer_that_holds_rows_is_given_way_to() {
     run(c, &[CALL]);
     assert_equal_sides(c, "t", "t_partitioned", "id, at, note");
 }
+
+#[test]
+fn hash_partitions_are_doubled_while_applications_write() {
+    let database = Database::new("unpartition_hash");
+    let mut client = database.connect();
+    let c = &mut client;
+    run(
+        c,
+        &[
+            "CREATE TABLE t (id int, org_id int, note text, PRIMARY KEY (id, org_id)) PARTITION BY HASH (org_id)",
+            "DO $$BEGIN FOR n IN 0 .. 3 LOOP EXECUTE format(
+                 'CREATE TABLE t_%s PARTITION OF t FOR VALUES WITH (MODULUS 4, REMAINDER %s)', n, n); END LOOP; END$$",
+            "INSERT INTO t SELECT g, g % 90, 'note' FROM generate_series(1, 3000) g",
+        ],
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (mut client, stop) = (database.connect(), Arc::clone(&stop));
+        thread::spawn(move || {
+            let mut inserted = 0_i64;
+            while !stop.load(Ordering::Relaxed) {
+                inserted += 1;
+                let id = 10_000 + inserted;
+                run(
+                    &mut client,
+                    &[
+                        &format!("INSERT INTO t VALUES ({id}, {}, 'new')", id % 90),
+                        &format!(
+                            "UPDATE t SET note = note || '!' WHERE id = {}",
+                            1 + inserted % 3000
+                        ),
+                    ],
+                );
+            }
+            inserted
+        })
+    };
+    run(
+        c,
+        &[
+            CALL,
+            "SELECT partition_router.abandon('t')",
+            "CALL partition_router.migrate('t', 'org_id', 'hash', partitions => 8)",
+            "CALL partition_router.switchover('t')",
+            "CALL partition_router.cleanup('t')",
+        ],
+    );
+    stop.store(true, Ordering::Relaxed);
+    let inserted = writer.join().expect("the writer ends");
+    assert!(inserted > 0);
+    assert_eq!(one::<i64>(c, "SELECT count(*) FROM t"), 3000 + inserted);
+    let updated: i64 = one(c, "SELECT sum(length(note) - 4)::bigint FROM t WHERE id <= 3000");
+    assert_eq!(updated, inserted);
+    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 't'::regclass";
+    assert_eq!(one::<i64>(c, partitions), 8);
+}
