@@ -2,7 +2,7 @@
 # Installs what the build needs, each step only when it is missing; quick when all is there.
 #
 #   setup.sh [build]   PostgreSQL server and headers, compilers, cargo-pgrx and its configuration
-#   setup.sh test      the same, and what tests run beside: PgBouncer, sqlsmith, pg_cron
+#   setup.sh test      the same, and what tests run beside: PgBouncer, sqlsmith, pg_cron, pg_partman
 #   setup.sh lint      the same as build, and the linters
 #   setup.sh bench     the same as build, and pg_partman to compare with, where it can be had
 #
@@ -187,6 +187,8 @@ check_neighbours() {
   found=$(find_pg_config)
   [[ -n $found && -r $("$found" --sharedir)/extension/pg_cron.control ]] ||
     missing "postgresql-$(wanted_major)-cron" 'pg_cron'
+  [[ -n $found && -r $("$found" --sharedir)/extension/pg_partman.control ]] ||
+    missing "postgresql-$(wanted_major)-partman" 'pg_partman'
 }
 
 # --- linters ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 
 mod raise;
 
-pub use raise::{Constraint, Said, decode, explaining, init, keeping_sqlstate, report};
+pub use raise::{Constraint, Remote, Said, decode, explaining, init, keeping_sqlstate, report};
 
 use std::fmt;
 
@@ -133,6 +133,10 @@ pub enum Error {
     NotRangePartitioned {
         relation: String,
     },
+    /// The relation has no partitions at all.
+    NotPartitioned {
+        relation: String,
+    },
     /// Another session maintains the same table.
     MaintenanceRunning {
         relation: String,
@@ -192,6 +196,11 @@ pub enum Error {
         reason: String,
         hint: String,
     },
+    /// No background worker could be started, or the one that was has ended.
+    NoWorker {
+        reason: String,
+        hint: String,
+    },
     /// There is no pg_cron in this database.
     SchedulerMissing {
         database: String,
@@ -206,7 +215,10 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         use Error::*;
         match self {
-            NotAnOrdinaryTable { .. } | NotRangePartitioned { .. } | NotAMaterializedView { .. } => "42809",
+            NotAnOrdinaryTable { .. }
+            | NotRangePartitioned { .. }
+            | NotPartitioned { .. }
+            | NotAMaterializedView { .. } => "42809",
             TemporaryTable { .. } => "PR001",
             UnloggedTable { .. } => "PR002",
             SystemTable { .. } => "PR003",
@@ -230,6 +242,7 @@ impl Error {
             WouldBeLost { .. } => "PR021",
             GuardWritten { .. } => "PR022",
             SchedulerMissing { .. } => "PR070",
+            NoWorker { .. } => "53400",
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
             UnknownColumn { .. } => "42703",
@@ -282,6 +295,7 @@ impl Error {
             NotManaged { relation } => format!("{relation} is not under maintenance"),
             AlreadyManaged { relation } => format!("{relation} is already under maintenance"),
             NotRangePartitioned { relation } => format!("{relation} is not partitioned by range"),
+            NotPartitioned { relation } => format!("{relation} is not a partitioned table"),
             MaintenanceRunning { relation } => format!("another session maintains {relation}"),
             WrongPhase {
                 relation,
@@ -317,6 +331,7 @@ impl Error {
             SchedulerMissing { database, .. } => {
                 format!("pg_cron is not installed in database \"{database}\"")
             }
+            NoWorker { .. } => "no background worker does the work".into(),
             Internal(what) => format!("partition_router: {what}"),
         }
     }
@@ -329,6 +344,7 @@ impl Error {
             | BadArgument { reason, .. }
             | Sync { reason, .. }
             | NotCarried { reason, .. }
+            | NoWorker { reason, .. }
             | PartitionInUse { reason, .. } => Some(format!("{}.", capitalise(reason))),
             NullPartitionKey { rows, .. } => Some(format!("Rows with a null key: {rows}.")),
             TooManyPartitions { limit, value, .. } => {
@@ -382,7 +398,7 @@ impl Error {
                 "Use an interval such as '1 month', '3 months', '1 day' for times, or a whole number for integers.".into()
             }
             BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | NotCarried { hint, .. }
-            | PartitionInUse { hint, .. } | SchedulerMissing { hint, .. } => {
+            | PartitionInUse { hint, .. } | SchedulerMissing { hint, .. } | NoWorker { hint, .. } => {
                 hint.clone()
             }
             TooManyPartitions { .. } => "Correct outlying rows, or choose a longer interval.".into(),
@@ -400,6 +416,7 @@ impl Error {
             NotRangePartitioned { .. } => {
                 "Name a table made with PARTITION BY RANGE: only its partitions come and go.".into()
             }
+            NotPartitioned { .. } => "Name a table made with PARTITION BY.".into(),
             MaintenanceRunning { .. } => "Wait until the other session has finished.".into(),
             SideGone { .. } => {
                 "Let the pair go with partition_router.abandon(): it drops no table then.".into()

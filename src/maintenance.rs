@@ -2,9 +2,11 @@
 //! decision into a task of its own, which the procedure `run_maintenance` runs in a transaction of its own. A task
 //! that fails is recorded and stops no other.
 
+pub mod analyze;
 pub mod by_hand;
 mod create;
 pub mod hold;
+pub mod import;
 pub mod lease;
 pub mod log;
 pub mod parity;
@@ -347,6 +349,7 @@ pub fn plan(relation: Oid, part: Part) -> Result<Plan> {
     if copying(&target).is_some() {
         return Ok(Plan::default());
     }
+    let parent = target.parent;
     let plan = with_managed(target, |managed| {
         let decisions = decisions(managed)?;
         let mut plan = Plan::default();
@@ -365,7 +368,9 @@ pub fn plan(relation: Oid, part: Part) -> Result<Plan> {
         }
         Ok(plan)
     })?;
-    Ok(plan.unwrap_or_default())
+    let mut plan = plan.unwrap_or_default();
+    plan.extend(analyze::plan(parent)?);
+    Ok(plan)
 }
 
 /// Prints what `run_maintenance` would do. A table that cannot be read stops no other.

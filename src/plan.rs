@@ -3,6 +3,7 @@
 
 mod access;
 pub mod carry_ddl;
+pub mod create_index;
 pub mod create_twin;
 pub mod dress;
 pub mod foreign_keys;

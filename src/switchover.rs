@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use std::str::FromStr;
 use std::time::Instant;
 
-pub use swap::{swap_back, twin_name};
+pub use swap::{is_unpartition, swap_back, twin_name};
 
 /// Which way the name goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +185,11 @@ fn is_unfinished(pair: &Pair, direction: Direction) -> Result<bool> {
         .map(|mut rows| rows.pop())
     })?;
     Ok(last.is_some_and(|stage| stage == SWAPPED || stage == "POST-MIGRATION"))
+}
+
+/// Whether the names are swapped back and nothing of that is left to do.
+pub fn is_rolled_back(pair: &Pair) -> Result<bool> {
+    Ok(pair.phase == Phase::Live && !is_unfinished(pair, Direction::Back)?)
 }
 
 /// The line of `run_log` that is written with the swap.

@@ -78,6 +78,18 @@ CREATE FUNCTION partition_router.unschedule_maintenance()
 COMMENT ON FUNCTION partition_router.unschedule_maintenance IS 'takes the jobs of schedule_maintenance() away; gives those that were there';
 REVOKE ALL ON FUNCTION partition_router.unschedule_maintenance FROM PUBLIC;
 
+CREATE FUNCTION partition_router.import_partman(dry_run boolean DEFAULT false, partman_schema name DEFAULT NULL)
+    RETURNS TABLE(relation text, status text, message text)
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'import_partman_wrapper';
+COMMENT ON FUNCTION partition_router.import_partman IS 'takes the tables over that pg_partman maintains, by the same rules, and switches its maintenance of them off; says for each what was done, or why it was left';
+REVOKE ALL ON FUNCTION partition_router.import_partman FROM PUBLIC;
+
+CREATE FUNCTION partition_router.advise(relation regclass)
+    RETURNS TABLE(severity text, topic text, message text, hint text)
+    STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'advise_wrapper';
+COMMENT ON FUNCTION partition_router.advise IS 'what to do about a partitioned table, from its sizes, the queries seen and what planning takes: interval or number of partitions, pruning, partitions never read';
+REVOKE ALL ON FUNCTION partition_router.advise FROM PUBLIC;
+
 -- The steps of run_maintenance, each in a transaction of its own.
 
 CREATE FUNCTION partition_router.maintenance_targets(relation regclass, part text)
@@ -109,6 +121,16 @@ CREATE FUNCTION partition_router.maintenance_verify(legacy regclass)
     RETURNS void STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_verify_wrapper';
 COMMENT ON FUNCTION partition_router.maintenance_verify IS 'internal to run_maintenance: verifies a pair, and records the result';
 REVOKE ALL ON FUNCTION partition_router.maintenance_verify FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_unanalyzed(relation regclass)
+    RETURNS regclass[] LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_unanalyzed_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_unanalyzed IS 'internal to run_maintenance: the partitioned tables whose own statistics are too old';
+REVOKE ALL ON FUNCTION partition_router.maintenance_unanalyzed FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_analyze(parent regclass)
+    RETURNS void STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_analyze_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_analyze IS 'internal to run_maintenance: analyses a partitioned table';
+REVOKE ALL ON FUNCTION partition_router.maintenance_analyze FROM PUBLIC;
 
 CREATE FUNCTION partition_router.maintenance_failed(parent regclass, task text, sqlstate text, message text)
     RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_failed_wrapper';

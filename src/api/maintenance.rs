@@ -6,7 +6,7 @@ use crate::execute::Mode;
 use crate::ident::Ident;
 use crate::maintenance::rules::Change;
 use crate::maintenance::schedule::Job;
-use crate::maintenance::{self, Part, by_hand, hold, schedule};
+use crate::maintenance::{self, Part, by_hand, hold, import, schedule};
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -188,6 +188,16 @@ fn maintenance_verify(legacy: Oid) {
 }
 
 #[pg_extern(sql = false)]
+fn maintenance_unanalyzed(relation: Option<Oid>) -> Vec<Oid> {
+    report(|| maintenance::analyze::due(relation))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_analyze(parent: Oid) {
+    report(|| maintenance::analyze::run(parent));
+}
+
+#[pg_extern(sql = false)]
 fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message: &str) {
     report(|| maintenance::failed(parent, task.as_deref(), sqlstate, message));
 }
@@ -195,6 +205,27 @@ fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message
 #[pg_extern(sql = false)]
 fn maintenance_dry_run(relation: Option<Oid>, part: Option<&str>) {
     report(|| maintenance::dry_run(relation, Part::parse(given("part", part)?)?));
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn import_partman(
+    dry_run: Option<bool>,
+    partman_schema: Option<&CStr>,
+) -> TableIterator<
+    'static,
+    (
+        name!(relation, String),
+        name!(status, String),
+        name!(message, String),
+    ),
+> {
+    let outcomes = change(c"import_partman()", dry_run == Some(true), || {
+        let mode = Mode::from_dry_run(given("dry_run", dry_run)?);
+        import::import(partman_schema.map(ident), mode)
+    });
+    let rows = outcomes.into_iter();
+    TableIterator::new(rows.map(|o| (o.relation, o.status.to_owned(), o.message)))
 }
 
 type JobRow = (i64, String, String, String);

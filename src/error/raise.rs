@@ -8,6 +8,7 @@ use super::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
+use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::AssertUnwindSafe;
@@ -44,6 +45,43 @@ pub fn report<T>(body: impl FnOnce() -> Result<T>) -> T {
     match body() {
         Ok(value) => value,
         Err(error) => error.raise(),
+    }
+}
+
+/// An error that a background worker met, on its way to the session that it works for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Remote {
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl Remote {
+    /// What was caught, as text. A code that pgrx has no name for is `XX000`.
+    pub fn from_caught(caught: &CaughtError) -> Self {
+        let (CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. }) = caught;
+        Remote {
+            sqlstate: decode(report.sql_error_code() as i32),
+            message: report.message().to_owned(),
+            detail: report.detail().map(str::to_owned),
+            hint: report.hint().map(str::to_owned),
+        }
+    }
+
+    /// Ends the current call with this error.
+    pub fn raise(self) -> ! {
+        let code = encode(&self.sqlstate);
+        let mut report = ErrorReport::new(PgSqlErrorCode::from(code), self.message, function_name());
+        if let Some(detail) = self.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint {
+            report = report.set_hint(hint);
+        }
+        raise_with_sqlstate(report, code)
     }
 }
 

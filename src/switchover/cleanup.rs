@@ -241,6 +241,15 @@ fn end(pair: &Pair, fate: Fate) -> Result<()> {
             rows: 0,
         });
     }
+    finish(pair, fate)
+}
+
+/// Drops a legacy that was never more than a copy, unproven: for an unpartition that is cancelled.
+pub fn let_go(pair: &Pair) -> Result<()> {
+    finish(pair, Fate::Dropped)
+}
+
+fn finish(pair: &Pair, fate: Fate) -> Result<()> {
     require_possible(pair, fate)?;
     locks::acquire(&end_of(pair, fate)?.locks)?;
     // Both again: nothing can come any more.

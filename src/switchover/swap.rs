@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, RelName};
 use crate::locks::{self, LockMode};
-use crate::pair::{Pair, store};
+use crate::pair::{Pair, Phase, store};
 use crate::plan::switchover::keys_in::Moved;
 use crate::plan::switchover::{self as plan, Side, Strength, Swap, SwapPlan};
 use crate::{session, spi};
@@ -22,6 +22,9 @@ struct Before {
     twin: Ident,
     /// Publications that publish by way of the root since.
     via_root: Vec<Ident>,
+    /// The legacy is a copy that `unpartition()` made: until it was copied it was empty.
+    #[serde(default)]
+    unpartition: bool,
 }
 
 /// Both sides as the catalog has them now.
@@ -55,7 +58,7 @@ impl Scene {
         let before = match direction {
             Direction::There => Before {
                 twin: to_def.name.name.clone(),
-                via_root: vec![],
+                ..Before::default()
             },
             Direction::Back => before(pair)?,
         };
@@ -121,6 +124,11 @@ pub fn twin_name(pair: &Pair) -> Result<Ident> {
     Ok(before(pair)?.twin)
 }
 
+/// Whether the legacy is a copy that `unpartition()` makes.
+pub fn is_unpartition(pair: &Pair) -> Result<bool> {
+    Ok(pair.phase == Phase::Switched && before(pair)?.unpartition)
+}
+
 /// The plan, when nothing is in its way but locks.
 ///
 /// # Errors
@@ -129,7 +137,7 @@ pub fn twin_name(pair: &Pair) -> Result<Ident> {
 pub fn require_possible(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
     require_whole(pair)?;
     in_the_way::require_no_prepared(pair)?;
-    if direction == Direction::There {
+    if direction == Direction::There || before(pair)?.unpartition {
         in_the_way::require_no_old_snapshot(pair)?;
     }
     make(pair, direction)
@@ -302,6 +310,7 @@ fn change(pair: &Pair, direction: Direction, swap: &SwapPlan) -> Result<()> {
         Direction::There => Some(pgrx::JsonB(serde_json::to_value(Before {
             twin,
             via_root: swap.via_root.clone(),
+            unpartition: false,
         })?)),
         Direction::Back => None,
     };

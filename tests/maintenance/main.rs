@@ -1,9 +1,13 @@
 //! Maintenance, by sessions on a real server.
 
+mod advise;
+mod analyze;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod indexes;
 mod pairs;
+mod partman;
 mod retention;
 mod session;
 
