@@ -192,6 +192,18 @@ pub enum Error {
         database: String,
         hint: String,
     },
+    /// A file of the server could not be worked with.
+    File {
+        action: String,
+        name: String,
+        reason: String,
+        sqlstate: &'static str,
+    },
+    /// An archive does not hold the rows that it was made of.
+    ArchiveDiffers {
+        archive: String,
+        reason: String,
+    },
     /// The catalog or the extension's tables hold what they never should.
     Internal(String),
 }
@@ -224,6 +236,8 @@ impl Error {
             PreparedTransaction { .. } => "PR020",
             WouldBeLost { .. } => "PR021",
             SchedulerMissing { .. } => "PR070",
+            ArchiveDiffers { .. } => "PR050",
+            File { sqlstate, .. } => sqlstate,
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
             UnknownColumn { .. } => "42703",
@@ -309,6 +323,13 @@ impl Error {
             PartitionInUse { partition, .. } => format!("partition {partition} cannot be removed"),
             SchedulerMissing { database, .. } => {
                 format!("pg_cron is not installed in database \"{database}\"")
+            }
+            // The log of maintenance has the message alone.
+            File {
+                action, name, reason, ..
+            } => format!("could not {action} archive \"{name}\": {reason}"),
+            ArchiveDiffers { archive, reason } => {
+                format!("archive {archive} does not hold what it was made of: {reason}")
             }
             Internal(what) => format!("partition_router: {what}"),
         }
@@ -408,6 +429,12 @@ impl Error {
                 "Try again when the blocking transaction has ended, or raise partition_router.lock_timeout.".into()
             }
             Busy { .. } => "Wait for the other session, or see partition_router.progress.".into(),
+            File { .. } => {
+                "See the server's log and partition_router.archive_directory; nothing was dropped.".into()
+            }
+            ArchiveDiffers { .. } => {
+                "Keep the table and the archive, and look for what changes the file; nothing was dropped.".into()
+            }
             Internal(_) => "Please report this with the server's log.".into(),
         };
         Some(hint)

@@ -17,10 +17,12 @@
 //! | [`parity`] | digests, differences, repair |
 //! | [`route`] | which side a read uses, and why |
 //! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
+//! | [`archive`] | partitions as files, and back |
 //! | [`observe`] | metrics and health |
 //! | [`compat`] | what differs between PostgreSQL versions |
 
 mod api;
+mod archive;
 mod backfill;
 mod bounds;
 mod catalog;

@@ -2,12 +2,14 @@
 //! decision into a task of its own, which the procedure `run_maintenance` runs in a transaction of its own. A task
 //! that fails is recorded and stops no other.
 
+mod archive;
 pub mod by_hand;
 mod create;
 pub mod hold;
 pub mod lease;
 pub mod log;
 pub mod parity;
+pub mod restore;
 mod retire;
 pub mod rules;
 pub mod schedule;
@@ -79,7 +81,7 @@ pub fn targets(relation: Option<Oid>) -> Result<Vec<Oid>> {
     if !settings::enable_partition_maintenance() {
         pgrx::notice!("maintenance is off: partition_router.enable_partition_maintenance");
         let parent = relation.map_or(Ok("*".to_owned()), table::display)?;
-        log::write(&Event::skipped(
+        log::write_change(&Event::skipped(
             &parent,
             "run",
             "partition_router.enable_partition_maintenance is off",
@@ -183,7 +185,7 @@ pub fn tasks(parent: Oid, part: Part) -> Result<Tasks> {
     pair::store::require_owner(target.parent)?;
     if !lease::hold(parent)? {
         let display = table::display(parent)?;
-        log::write(&Event::skipped(
+        log::write_change(&Event::skipped(
             &display,
             "run",
             "another session maintains the table",
@@ -192,7 +194,7 @@ pub fn tasks(parent: Oid, part: Part) -> Result<Tasks> {
     }
     if let Some(phase) = copying(&target) {
         let display = table::display(parent)?;
-        log::write(&Event::skipped(
+        log::write_change(&Event::skipped(
             &display,
             "run",
             &format!("the pair is in phase \"{phase}\""),
@@ -201,10 +203,14 @@ pub fn tasks(parent: Oid, part: Part) -> Result<Tasks> {
     }
     let tasks = with_managed(target, |managed| {
         let decisions = decisions(managed)?;
-        for skip in &decisions.skipped {
+        let known = log::left_alone(parent)?;
+        for skip in decisions.skipped.iter().filter(|skip| !known.contains(skip)) {
             let mut event = Event::skipped(&managed.table.display, "leave", &skip.reason);
             (event.partition, event.row_count) = (skip.partition.clone(), skip.rows);
             log::write(&event)?;
+        }
+        if known != decisions.skipped {
+            log::set_left_alone(parent, &decisions.skipped)?;
         }
         due(managed, &decisions, part)
     })?;
@@ -238,6 +244,11 @@ fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<Tasks> {
             tasks.cleanup.push(serde_json::to_string(&Task::Retire {
                 name: partition.name.clone(),
             })?);
+        }
+    }
+    if part.cleans_up() {
+        for name in archive::unfinished(managed.table.oid())? {
+            tasks.cleanup.push(serde_json::to_string(&Task::Retire { name })?);
         }
     }
     Ok(tasks)
@@ -297,7 +308,7 @@ fn create_one(managed: &Managed, name: &RelName, range: &Range, reason: &str) ->
 /// Asks the policy again: it may have changed since the task was made.
 fn retire_one(managed: &Managed, name: &RelName) -> Result<bool> {
     let Some(partition) = managed.table.find(name.name.as_str()) else {
-        return Ok(false);
+        return archive::finish(managed, name);
     };
     if !state::is_due(managed, name.name.as_str())? {
         return Ok(false);
@@ -310,7 +321,7 @@ fn retire_one(managed: &Managed, name: &RelName) -> Result<bool> {
     );
     event.partition = Some(name.name.as_str().into());
     match progress {
-        Progress::More(0) => return Ok(true),
+        Progress::More(0) | Progress::Detached => return Ok(true),
         Progress::More(rows) => (event.action, event.row_count) = ("delete rows".into(), Some(rows as i64)),
         Progress::Gone => {}
     }

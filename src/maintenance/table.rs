@@ -23,6 +23,9 @@ pub struct PolicyRow {
     pub min_partitions: i32,
     pub retention_action: String,
     pub archive_schema: Option<Ident>,
+    pub archive_format: Option<String>,
+    /// Its signature: `schema.name(regclass)`.
+    pub archive_function: Option<String>,
     pub timezone: String,
 }
 

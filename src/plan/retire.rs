@@ -81,6 +81,21 @@ pub fn at_once(
     plan
 }
 
+/// Around the steps of a partition that is archived to `place`, a file or what a function makes.
+pub fn archived(partition: &RelName, place: &str, detach: Plan) -> Plan {
+    let mut plan = Plan::default();
+    plan.push(
+        "write the archive, read it back and compare it",
+        format!("-- {partition} to {place}"),
+    );
+    plan.extend(detach);
+    plan.push(
+        "drop it when it still holds what was archived",
+        format!("DROP TABLE {partition}"),
+    );
+    plan
+}
+
 fn drop_defaults(plan: &mut Plan, table: &RelName, columns: &[Ident]) {
     for column in columns {
         plan.push(
