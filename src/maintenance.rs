@@ -5,7 +5,9 @@
 mod archive;
 pub mod by_hand;
 mod create;
+mod drain;
 pub mod hold;
+mod key_log;
 pub mod lease;
 pub mod log;
 pub mod parity;
@@ -30,6 +32,7 @@ use crate::policy::{self, Decisions};
 use crate::session::{self, with_own_tables};
 use crate::twin::bounds_error;
 use crate::{settings, spi};
+use drain::Slot;
 use log::{Event, Status};
 use pgrx::pg_sys::Oid;
 use retire::Progress;
@@ -55,6 +58,10 @@ enum Task {
     Retire {
         name: RelName,
     },
+    /// Moves rows of a large default to these partitions, which come with them.
+    Drain {
+        slots: Vec<Slot>,
+    },
 }
 
 impl Task {
@@ -62,12 +69,15 @@ impl Task {
         match self {
             Task::Create { .. } => "create",
             Task::Retire { .. } => "retire",
+            Task::Drain { .. } => "drain",
         }
     }
 
-    fn name(&self) -> &RelName {
+    /// The partition, where it is about one.
+    fn name(&self) -> Option<&RelName> {
         match self {
-            Task::Create { name, .. } | Task::Retire { name } => name,
+            Task::Create { name, .. } | Task::Retire { name } => Some(name),
+            Task::Drain { .. } => None,
         }
     }
 }
@@ -229,6 +239,12 @@ fn copying(target: &Target) -> Option<pair::Phase> {
 
 fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<Tasks> {
     let mut tasks = Tasks::default();
+    if part.creates() {
+        let slots = to_drain(managed, decisions)?;
+        if !slots.is_empty() || drain::is_under_way(managed.table.oid())? {
+            tasks.create.push(serde_json::to_string(&Task::Drain { slots })?);
+        }
+    }
     for create in decisions.create.iter().filter(|_| part.creates()) {
         if let Some(range) = create::resolve(&create.partition)? {
             tasks.create.push(serde_json::to_string(&Task::Create {
@@ -252,6 +268,30 @@ fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<Tasks> {
         }
     }
     Ok(tasks)
+}
+
+/// The partitions that rows of the default wait for, when they are many: those move in batches. None when they are few, or have to
+/// move at once.
+fn to_drain(managed: &Managed, decisions: &Decisions) -> Result<Vec<Slot>> {
+    let waiting = |create: &&policy::Create| matches!(create.reason, policy::Reason::RowsInDefault(_));
+    let rows: i64 = decisions
+        .create
+        .iter()
+        .map(|create| match create.reason {
+            policy::Reason::RowsInDefault(rows) => rows,
+            _ => 0,
+        })
+        .sum();
+    let mut slots = Vec::new();
+    if rows < drain::MANY_ROWS || !drain::can_swap(managed)? {
+        return Ok(slots);
+    }
+    for create in decisions.create.iter().filter(waiting) {
+        if let Some(range) = create::resolve(&create.partition)? {
+            slots.push(drain::slot(managed.name_of(&create.partition)?, &range));
+        }
+    }
+    Ok(slots)
 }
 
 fn text_of(bound: &RawBound) -> Option<String> {
@@ -290,12 +330,13 @@ pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
             create_one(managed, &name, &range, &reason).map(|()| false)
         }
         Task::Retire { name } => retire_one(managed, &name),
+        Task::Drain { slots } => drain::step(managed, &slots),
     })?;
     Ok(more.unwrap_or(false))
 }
 
 fn create_one(managed: &Managed, name: &RelName, range: &Range, reason: &str) -> Result<()> {
-    if managed.table.find(name.name.as_str()).is_some() {
+    if managed.table.find(name.name.as_str()).is_some() || drain::brings(managed.table.oid(), name)? {
         return Ok(());
     }
     let parts = create::plan(&managed.table.as_parent()?, managed.pair.as_ref(), name, range);
@@ -338,7 +379,10 @@ pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) ->
     let action = task.as_ref().map_or("run", Task::action);
     let display = table::display(parent)?;
     pgrx::warning!("maintenance of {display} failed: {message} ({sqlstate})");
-    let partition = task.as_ref().map(|task| task.name().name.as_str().to_owned());
+    let partition = task
+        .as_ref()
+        .and_then(Task::name)
+        .map(|name| name.name.as_str().to_owned());
     log::write(&Event {
         parent: display,
         partition,
@@ -361,7 +405,18 @@ pub fn plan(relation: Oid, part: Part) -> Result<Plan> {
     let plan = with_managed(target, |managed| {
         let decisions = decisions(managed)?;
         let mut plan = Plan::default();
+        let slots = match part.creates() {
+            true => to_drain(managed, &decisions)?,
+            false => Vec::new(),
+        };
+        if !slots.is_empty() {
+            plan.extend(drain::plan(managed, &slots)?);
+        }
+        let is_drained = |name: &RelName| slots.iter().any(|slot| slot.name == *name);
         for create in decisions.create.iter().filter(|_| part.creates()) {
+            if is_drained(&managed.name_of(&create.partition)?) {
+                continue;
+            }
             if let Some((_, parts)) = create::plan_of(managed, &create.partition)? {
                 plan.extend(parts.whole());
             }

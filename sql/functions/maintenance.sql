@@ -68,6 +68,11 @@ CREATE FUNCTION partition_router.release(partition regclass)
 COMMENT ON FUNCTION partition_router.release IS 'ends the hold of a partition; false when there was none';
 REVOKE ALL ON FUNCTION partition_router.release FROM PUBLIC;
 
+CREATE FUNCTION partition_router.log_key() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'log_key';
+COMMENT ON FUNCTION partition_router.log_key() IS 'trigger function: logs the keys of changed rows of a default partition that is drained';
+REVOKE ALL ON FUNCTION partition_router.log_key() FROM PUBLIC;
+
 CREATE FUNCTION partition_router.restore_archive(archive bigint)
     RETURNS regclass STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'restore_archive_wrapper';
 COMMENT ON FUNCTION partition_router.restore_archive IS 'brings an archived partition back: filled, proven equal to what was archived, attached and held';

@@ -11,13 +11,11 @@ use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, RelName};
+use crate::plan::drain::{IN_BOUNDS, in_bounds};
 use crate::plan::maintain::{Range, create_like};
 use crate::session::{self, as_user};
 use crate::spi;
 use pgrx::pg_sys::Oid;
-
-/// The constraint that spares ATTACH a scan.
-const IN_BOUNDS: &str = "partition_router_in_bounds";
 
 /// Restores an archive; gives the partition.
 ///
@@ -55,13 +53,7 @@ pub fn restore(id: i64) -> Result<Oid> {
     }
     let key = table.key()?.clone();
     let owner = table.owner();
-    let bounded = |name: &RelName| {
-        let constraint = Ident::new(IN_BOUNDS);
-        format!(
-            "ALTER TABLE {name} ADD CONSTRAINT {constraint} CHECK ({key} IS NOT NULL AND {})",
-            range.condition(&key)
-        )
-    };
+    let bounded = |name: &RelName| in_bounds(name, &key, &range);
     let execute = |statement: String| as_user(owner, || spi::execute(&statement, &[]));
     let mut parts = create::plan(&parent, target.pair.as_ref(), &name, &range);
     if archive.destination == "schema" {

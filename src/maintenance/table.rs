@@ -1,7 +1,7 @@
 //! One table under maintenance, as the server has it now: its policy, its pair, its partitions.
 
 use crate::bounds::{EpochUnit, Interval, KeyKind, RangePartition, RawBound, Scheme, range_bounds};
-use crate::catalog::Column;
+use crate::catalog::{Column, load};
 use crate::error::{Error, Result};
 use crate::ident::{Ident, RelName};
 use crate::pair::{self, Pair, Phase};
@@ -63,6 +63,8 @@ pub struct Partitioned {
     pub replica_identity: String,
     pub tablespace: Option<Ident>,
     pub referenced: bool,
+    /// A partition that has more than LIKE and ATTACH bring to the next one.
+    pub template: Option<u32>,
     pub default: Option<RelName>,
     pub default_oid: Option<u32>,
     /// In the order of creation.
@@ -123,6 +125,10 @@ impl Partitioned {
             default: self.default.clone(),
             replica_identity: self.replica_identity.clone(),
             tablespace: self.tablespace.clone(),
+            template: self
+                .template
+                .map(|template| load::table_def(template.into()))
+                .transpose()?,
             options: self
                 .partitions
                 .last()

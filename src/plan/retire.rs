@@ -231,6 +231,7 @@ mod tests {
             replica_identity: "d".into(),
             tablespace: None,
             options: Vec::new(),
+            template: None,
         };
         let range = Range {
             lower: RawBound::Value("1".into()),

@@ -4,6 +4,7 @@ mod archives;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod default;
 mod pairs;
 mod retention;
 mod session;
