@@ -87,6 +87,8 @@ CREATE TABLE partition_router.archives (
     row_count     bigint,
     checksum      text,
     bytes         bigint,
+    write_ms      double precision,
+    read_ms       double precision,
     created_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     changed_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
@@ -94,6 +96,7 @@ COMMENT ON TABLE partition_router.archives IS 'each archive of a partition and h
 COMMENT ON COLUMN partition_router.archives.relation IS 'the partition while it is there; NULL when its rows are in the archive alone';
 COMMENT ON COLUMN partition_router.archives.location IS 'the file in partition_router.archive_directory, the table, or the relation that the function gave';
 COMMENT ON COLUMN partition_router.archives.state IS 'writing: not whole yet; verified: read back and equal, the partition still attached; detached: the partition is a table of its own; archived: it is gone, or moved to the archive schema; restored: it is back';
+COMMENT ON COLUMN partition_router.archives.write_ms IS 'milliseconds until all was on disk; read_ms are those of reading it back';
 COMMENT ON COLUMN partition_router.archives.checksum IS 'the digest of the rows that were read back, by docs/parity.md';
 
 CREATE TABLE partition_router.drain (

@@ -58,6 +58,10 @@ enum Task {
     Retire {
         name: RelName,
     },
+    /// Ends a DETACH CONCURRENTLY that did not come to its end.
+    Finalize {
+        name: RelName,
+    },
     /// Moves rows of a large default to these partitions, which come with them.
     Drain {
         slots: Vec<Slot>,
@@ -69,6 +73,7 @@ impl Task {
         match self {
             Task::Create { .. } => "create",
             Task::Retire { .. } => "retire",
+            Task::Finalize { .. } => "finalize",
             Task::Drain { .. } => "drain",
         }
     }
@@ -76,7 +81,7 @@ impl Task {
     /// The partition, where it is about one.
     fn name(&self) -> Option<&RelName> {
         match self {
-            Task::Create { name, .. } | Task::Retire { name } => Some(name),
+            Task::Create { name, .. } | Task::Retire { name } | Task::Finalize { name } => Some(name),
             Task::Drain { .. } => None,
         }
     }
@@ -255,6 +260,13 @@ fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<Tasks> {
             })?);
         }
     }
+    if part.cleans_up() {
+        for name in &managed.table.half_detached {
+            tasks
+                .cleanup
+                .push(serde_json::to_string(&Task::Finalize { name: name.clone() })?);
+        }
+    }
     for partition in decisions.retire.iter().filter(|_| part.cleans_up()) {
         if let Some(partition) = managed.table.find(partition) {
             tasks.cleanup.push(serde_json::to_string(&Task::Retire {
@@ -330,6 +342,7 @@ pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
             create_one(managed, &name, &range, &reason).map(|()| false)
         }
         Task::Retire { name } => retire_one(managed, &name),
+        Task::Finalize { name } => retire::finalize(managed, &name).map(|()| false),
         Task::Drain { slots } => drain::step(managed, &slots),
     })?;
     Ok(more.unwrap_or(false))
@@ -420,6 +433,9 @@ pub fn plan(relation: Oid, part: Part) -> Result<Plan> {
             if let Some((_, parts)) = create::plan_of(managed, &create.partition)? {
                 plan.extend(parts.whole());
             }
+        }
+        for name in managed.table.half_detached.iter().filter(|_| part.cleans_up()) {
+            plan.extend(crate::plan::retire::finalize(&managed.table.name, name));
         }
         for partition in decisions
             .retire

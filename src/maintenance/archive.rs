@@ -23,6 +23,7 @@ use crate::spi;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
 use std::fmt;
+use std::time::Instant;
 
 /// Where archives go that are no tables of an archive schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,6 +263,9 @@ fn forget(archive: &Archive) -> Result<()> {
 fn make(managed: &Managed, archive: &Archive, table: Oid, destination: &Destination) -> Result<()> {
     let source = load::rel_name(table)?.ok_or_else(|| Error::Internal("a partition is gone".into()))?;
     let (owner, columns) = (managed.table.owner(), &archive.columns);
+    let started = Instant::now();
+    let milliseconds = |since: Instant| since.elapsed().as_secs_f64() * 1000.0;
+    let (write_ms, reading);
     let (location, written, bytes, found) = match destination {
         Destination::File(format) => {
             let (place, name) = (Place::configured()?, &archive.location);
@@ -269,6 +273,7 @@ fn make(managed: &Managed, archive: &Archive, table: Oid, destination: &Destinat
                 write::write(&source, columns, place.create(name)?, name, *format)
             })?;
             place.publish(name)?;
+            (write_ms, reading) = (milliseconds(started), Instant::now());
             let (file, bytes) = place.open(name)?;
             if bytes != written.bytes {
                 return Err(Error::ArchiveDiffers {
@@ -281,6 +286,7 @@ fn make(managed: &Managed, archive: &Archive, table: Oid, destination: &Destinat
         }
         Destination::Function(function) => {
             let place = by_function(owner, function, table)?;
+            (write_ms, reading) = (milliseconds(started), Instant::now());
             let written = as_user(owner, || write::tally(&source, columns))?;
             let found = as_user(owner, || write::tally(&place, columns))?;
             (place.to_string(), written, None, found)
@@ -295,12 +301,14 @@ fn make(managed: &Managed, archive: &Archive, table: Oid, destination: &Destinat
     set(
         archive,
         "state = CASE state WHEN 'detached' THEN state ELSE 'verified' END,
-         location = $1, row_count = $2, checksum = $3, bytes = $4",
+         location = $1, row_count = $2, checksum = $3, bytes = $4, write_ms = $5, read_ms = $6",
         &[
             location.as_str().into(),
             found.rows.into(),
             found.checksum().into(),
             bytes.into(),
+            write_ms.into(),
+            milliseconds(reading).into(),
         ],
     )
 }

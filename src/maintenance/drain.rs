@@ -359,6 +359,7 @@ fn finish(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
         if old.is_some() {
             as_user(owner, || execute::run(&drain.finish(), Mode::Run))?;
         }
+        name_indexes(managed, drain)?;
         forget(managed, state)
     })?;
     let mut event = Event::done(
@@ -371,6 +372,30 @@ fn finish(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
     );
     event.row_count = Some(state.row_count);
     log::write(&event)
+}
+
+/// The server has named the indexes of the new default after the name that it had at first.
+fn name_indexes(managed: &Managed, drain: &Drain) -> Result<()> {
+    let first = drain.new_default();
+    let names: Vec<(RelName, Ident)> = spi::rows(
+        "SELECT pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('schema', n.nspname, 'name', c.relname), x.name)
+         FROM pg_catalog.pg_index i
+         JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         CROSS JOIN LATERAL (SELECT pg_catalog.replace(c.relname, $2, $3)::name AS name) x
+         WHERE i.indrelid = $1 AND pg_catalog.starts_with(c.relname, $2)
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_class o WHERE o.relnamespace = c.relnamespace AND o.relname = x.name)",
+        &[
+            managed.table.default_oid.map(Oid::from).into(),
+            first.name.as_str().into(),
+            drain.default.name.as_str().into(),
+        ],
+    )?;
+    let mut plan = Plan::default();
+    for (index, name) in names {
+        plan.push("name index", format!("ALTER INDEX {index} RENAME TO {name}"));
+    }
+    as_user(managed.table.owner(), || execute::run(&plan, Mode::Run))
 }
 
 fn undo(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {

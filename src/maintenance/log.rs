@@ -143,12 +143,17 @@ pub fn remember_error(parent: Oid, error: &str) -> Result<()> {
     Ok(())
 }
 
-/// Policies and holds of tables that are gone mean nothing, and their oid may be used again.
+/// Policies, drains and holds of tables that are gone mean nothing, and their oid may be used again.
 pub fn forget_gone() -> Result<()> {
     with_own_tables(|| {
         spi::execute(
             "DELETE FROM partition_router.policy p
              WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.parent::oid)",
+            &[],
+        )?;
+        spi::execute(
+            "DELETE FROM partition_router.drain d
+             WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = d.parent::oid)",
             &[],
         )?;
         spi::execute(

@@ -65,11 +65,14 @@ pub fn restore(id: i64) -> Result<Oid> {
         execute(bounded(&name))?;
         fill(&archive, &name, owner)?;
     }
-    // The table is there already.
-    parts
-        .create
-        .steps
-        .retain(|step| !step.statement.starts_with("CREATE TABLE"));
+    // The table is there already, and one that comes back from a schema has kept what it had.
+    match archive.destination.as_str() {
+        "schema" => parts.create.steps.clear(),
+        _ => parts
+            .create
+            .steps
+            .retain(|step| !step.statement.starts_with("CREATE TABLE")),
+    }
     let oid = load::latest_oid_of(&name)?.ok_or_else(|| Error::Internal(format!("{name} is gone")))?;
     create::run(table.oid(), owner, &parts)?;
     as_user(owner, || {

@@ -1,6 +1,7 @@
 //! Takes partitions away when they are past their retention.
 
 use super::archive::{self, Destination};
+use super::log::{self, Event};
 use super::state::has_rows;
 use super::table::{Managed, Partition};
 use crate::catalog::load;
@@ -159,6 +160,25 @@ pub fn step(managed: &Managed, partition: &Partition) -> Result<Progress> {
         return Ok(Progress::More(rows));
     }
     finish(managed, &leaving, partition, owner)
+}
+
+/// Ends a detach that somebody began, and did not come to its end.
+pub fn finalize(managed: &Managed, name: &RelName) -> Result<()> {
+    if !managed.table.half_detached.contains(name) {
+        return Ok(());
+    }
+    let plan = retire::finalize(&managed.table.name, name);
+    budget::within_budget(managed.table.oid(), || {
+        store::change_layout(managed.table.oid())?;
+        as_user(managed.table.owner(), || execute::run(&plan, Mode::Run))
+    })?;
+    let mut event = Event::done(
+        &managed.table.display,
+        "detach",
+        "begun by somebody, and finished",
+    );
+    event.partition = Some(name.name.as_str().into());
+    log::write(&event)
 }
 
 fn batch(paired: &Paired) -> Result<u64> {

@@ -63,6 +63,8 @@ pub struct Partitioned {
     pub replica_identity: String,
     pub tablespace: Option<Ident>,
     pub referenced: bool,
+    /// Partitions whose DETACH CONCURRENTLY did not come to its end.
+    pub half_detached: Vec<RelName>,
     /// A partition that has more than LIKE and ATTACH bring to the next one.
     pub template: Option<u32>,
     pub default: Option<RelName>,

@@ -81,6 +81,16 @@ pub fn at_once(
     plan
 }
 
+/// Ends a DETACH CONCURRENTLY that did not come to its end.
+pub fn finalize(parent: &RelName, partition: &RelName) -> Plan {
+    let mut plan = Plan::default();
+    plan.push(
+        "finish the detach that was begun",
+        format!("ALTER TABLE {parent} DETACH PARTITION {partition} FINALIZE"),
+    );
+    plan
+}
+
 /// Around the steps of a partition that is archived to `place`, a file or what a function makes.
 pub fn archived(partition: &RelName, place: &str, detach: Plan) -> Plan {
     let mut plan = Plan::default();

@@ -5,6 +5,7 @@ mod calls;
 #[path = "../common/mod.rs"]
 mod common;
 mod default;
+mod killed;
 mod pairs;
 mod retention;
 mod session;
