@@ -107,6 +107,6 @@ COMMENT ON VIEW partition_router.maintenance_log IS 'what maintenance did to whi
 
 GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,
-    partition_router.routing_stats, partition_router.shadow_reads TO pg_monitor;
+    partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives TO pg_monitor;
 GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
     partition_router.health_checks(), partition_router.routing_counts() TO pg_monitor;

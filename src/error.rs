@@ -206,6 +206,18 @@ pub enum Error {
         database: String,
         hint: String,
     },
+    /// A file of the server could not be worked with.
+    File {
+        action: String,
+        name: String,
+        reason: String,
+        sqlstate: &'static str,
+    },
+    /// An archive does not hold the rows that it was made of.
+    ArchiveDiffers {
+        archive: String,
+        reason: String,
+    },
     /// The catalog or the extension's tables hold what they never should.
     Internal(String),
 }
@@ -242,6 +254,8 @@ impl Error {
             WouldBeLost { .. } => "PR021",
             GuardWritten { .. } => "PR022",
             SchedulerMissing { .. } => "PR070",
+            ArchiveDiffers { .. } => "PR050",
+            File { sqlstate, .. } => sqlstate,
             NoWorker { .. } => "53400",
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
@@ -332,6 +346,13 @@ impl Error {
                 format!("pg_cron is not installed in database \"{database}\"")
             }
             NoWorker { .. } => "no background worker does the work".into(),
+            // The log of maintenance has the message alone.
+            File {
+                action, name, reason, ..
+            } => format!("could not {action} archive \"{name}\": {reason}"),
+            ArchiveDiffers { archive, reason } => {
+                format!("archive {archive} does not hold what it was made of: {reason}")
+            }
             Internal(what) => format!("partition_router: {what}"),
         }
     }
@@ -436,6 +457,12 @@ impl Error {
                 "Try again when the blocking transaction has ended, or raise partition_router.lock_timeout.".into()
             }
             Busy { .. } => "Wait for the other session, or see partition_router.progress.".into(),
+            File { .. } => {
+                "See the server's log and partition_router.archive_directory; nothing was dropped.".into()
+            }
+            ArchiveDiffers { .. } => {
+                "Keep the table and the archive, and look for what changes the file; nothing was dropped.".into()
+            }
             Internal(_) => "Please report this with the server's log.".into(),
         };
         Some(hint)

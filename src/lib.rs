@@ -18,6 +18,7 @@
 //! | [`parity`] | digests, differences, repair |
 //! | [`route`] | which side a read uses, and why |
 //! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
+//! | [`archive`] | partitions as files, and back |
 //! | [`index_build`] | a new index on every partition, with nobody kept out |
 //! | [`advise`] | what to do about sizes, pruning and planning |
 //! | [`observe`] | metrics and health |
@@ -25,6 +26,7 @@
 
 mod advise;
 mod api;
+mod archive;
 mod backfill;
 mod bounds;
 mod catalog;

@@ -10,7 +10,9 @@ CREATE FUNCTION partition_router.manage(
     timezone text DEFAULT 'UTC',
     retention_count int DEFAULT NULL,
     min_partitions int DEFAULT 1,
-    dry_run boolean DEFAULT false
+    dry_run boolean DEFAULT false,
+    archive_format text DEFAULT NULL,
+    archive_function regprocedure DEFAULT NULL
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'manage_wrapper';
 COMMENT ON FUNCTION partition_router.manage IS 'puts a table that is partitioned by range under maintenance, with no pair';
 REVOKE ALL ON FUNCTION partition_router.manage FROM PUBLIC;
@@ -24,7 +26,9 @@ CREATE FUNCTION partition_router.set_policy(
     timezone text DEFAULT NULL,
     retention_count int DEFAULT NULL,
     min_partitions int DEFAULT NULL,
-    dry_run boolean DEFAULT false
+    dry_run boolean DEFAULT false,
+    archive_format text DEFAULT NULL,
+    archive_function regprocedure DEFAULT NULL
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'set_policy_wrapper';
 COMMENT ON FUNCTION partition_router.set_policy IS 'changes what maintenance does for a table; NULL keeps a value';
 REVOKE ALL ON FUNCTION partition_router.set_policy FROM PUBLIC;
@@ -63,6 +67,16 @@ CREATE FUNCTION partition_router.release(partition regclass)
     RETURNS boolean STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'release_wrapper';
 COMMENT ON FUNCTION partition_router.release IS 'ends the hold of a partition; false when there was none';
 REVOKE ALL ON FUNCTION partition_router.release FROM PUBLIC;
+
+CREATE FUNCTION partition_router.log_key() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'log_key';
+COMMENT ON FUNCTION partition_router.log_key() IS 'trigger function: logs the keys of changed rows of a default partition that is drained';
+REVOKE ALL ON FUNCTION partition_router.log_key() FROM PUBLIC;
+
+CREATE FUNCTION partition_router.restore_archive(archive bigint)
+    RETURNS regclass STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'restore_archive_wrapper';
+COMMENT ON FUNCTION partition_router.restore_archive IS 'brings an archived partition back: filled, proven equal to what was archived, attached and held';
+REVOKE ALL ON FUNCTION partition_router.restore_archive FROM PUBLIC;
 
 CREATE FUNCTION partition_router.schedule_maintenance(
     create_schedule text DEFAULT '0 2 1 * *',

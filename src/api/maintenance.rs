@@ -1,12 +1,13 @@
 //! The calls of maintenance.
 
 use super::{change, given};
-use crate::error::report;
+use crate::error::{Error, Result, report};
 use crate::execute::Mode;
 use crate::ident::Ident;
 use crate::maintenance::rules::Change;
 use crate::maintenance::schedule::Job;
 use crate::maintenance::{self, Part, by_hand, hold, import, schedule};
+use crate::spi;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -43,6 +44,15 @@ fn rules(
     }
 }
 
+/// A function by its name and the types that it takes, qualified: `search_path` is pinned here.
+fn signature(function: Oid) -> Result<String> {
+    let text: Option<String> = spi::row(
+        "SELECT pg_catalog.to_jsonb($1::oid::pg_catalog.regprocedure::text)",
+        &[function.into()],
+    )?;
+    text.ok_or_else(|| Error::Internal("a function has no name".into()))
+}
+
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn manage(
@@ -56,6 +66,8 @@ fn manage(
     retention_count: Option<i32>,
     min_partitions: Option<i32>,
     dry_run: Option<bool>,
+    archive_format: Option<String>,
+    archive_function: Option<Oid>,
 ) {
     change(c"manage()", dry_run == Some(true), || {
         let parent = given("parent", parent)?;
@@ -70,6 +82,8 @@ fn manage(
         let change = Change {
             retention_count,
             min_partitions: Some(given("min_partitions", min_partitions)?),
+            archive_format,
+            archive_function: archive_function.map(signature).transpose()?,
             ..rules(
                 Some(premake),
                 retention,
@@ -94,12 +108,16 @@ fn set_policy(
     retention_count: Option<i32>,
     min_partitions: Option<i32>,
     dry_run: Option<bool>,
+    archive_format: Option<String>,
+    archive_function: Option<Oid>,
 ) {
     change(c"set_policy()", dry_run == Some(true), || {
         let (relation, dry_run) = (given("relation", relation)?, given("dry_run", dry_run)?);
         let change = Change {
             retention_count,
             min_partitions,
+            archive_format,
+            archive_function: archive_function.map(signature).transpose()?,
             ..rules(premake, retention, retention_action, archive_schema, timezone)
         };
         maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
@@ -132,6 +150,13 @@ fn drop_partition(partition: Oid, dry_run: bool) {
     change(c"drop_partition()", dry_run, || {
         by_hand::drop_partition(partition, Mode::from_dry_run(dry_run))
     });
+}
+
+#[pg_extern(sql = false)]
+fn restore_archive(archive: i64) -> Oid {
+    change(c"restore_archive()", false, || {
+        maintenance::restore::restore(archive)
+    })
 }
 
 #[pg_extern(sql = false)]

@@ -17,7 +17,7 @@ use crate::spi;
 use pgrx::pg_sys::Oid;
 
 /// Claims a table for a change by hand. While rows are copied the twin belongs to the backfill.
-fn claim(relation: Oid, call: &str) -> Result<Target> {
+pub fn claim(relation: Oid, call: &str) -> Result<Target> {
     let target = table::resolve(relation)?;
     pair::store::require_owner(target.parent)?;
     if !lease::claim(target.parent)? {

@@ -49,6 +49,50 @@ pub fn create_policy(plan: &mut Plan, policy: &Policy, of: &TableDef, table: &Re
     }
 }
 
+/// What a new partition gets of `template`, a sibling, beyond what LIKE copies and ATTACH brings: grants, row security with its
+/// policies, statistics targets.
+pub fn dress(plan: &mut Plan, template: &TableDef, table: &RelName) {
+    for grant in &template.grants {
+        give(plan, grant, table);
+    }
+    for (is_set, what) in [
+        (template.row_security, "ENABLE"),
+        (template.force_row_security, "FORCE"),
+    ] {
+        if is_set {
+            plan.push(
+                "set row security",
+                format!("ALTER TABLE {table} {what} ROW LEVEL SECURITY"),
+            );
+        }
+    }
+    for policy in &template.policies {
+        create_policy(plan, policy, table);
+    }
+    for column in &template.columns {
+        if let Some(target) = column.statistics_target.filter(|target| *target >= 0) {
+            plan.push(
+                "set statistics target",
+                format!(
+                    "ALTER TABLE {table} ALTER COLUMN {} SET STATISTICS {target}",
+                    column.name
+                ),
+            );
+        }
+        if !column.options.is_empty() {
+            let options = column.options.iter().map(|o| super::indexes::option(o));
+            plan.push(
+                "set column options",
+                format!(
+                    "ALTER TABLE {table} ALTER COLUMN {} SET ({})",
+                    column.name,
+                    crate::ident::list(options)
+                ),
+            );
+        }
+    }
+}
+
 /// Creates a trigger whose definition ends with `tail` after the table's name.
 pub fn create_trigger(plan: &mut Plan, trigger: &Trigger, tail: &str, table: &RelName) {
     plan.push(
