@@ -42,10 +42,12 @@ has_setting() {
 # filled FILE: the file, with the tables that are written and followed.
 filled() { sed "s/@from@/$FROM/g; s/@to@/$TO/g; s/@key@/$KEY/g" "$SQL/$1.sql"; }
 
-# direction forward|reverse: which table the applications write.
+# direction forward|reverse|alone: which table the applications write; alone it is the only one.
 direction() {
   if [[ $1 == forward ]]; then
     FROM=revenues TO=revenues_partitioned KEY='id, occurred_at'
+  elif [[ $1 == alone ]]; then
+    FROM=revenues TO=revenues KEY='id, occurred_at'
   else
     FROM=revenues_partitioned TO=revenues KEY=id
   fi

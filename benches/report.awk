@@ -29,6 +29,17 @@ BEGIN {
     title["point_one_simple"] = "point read of a pair, simple"
     title["call"] = "a call of route()"
     title["month"] = "a report of a month, of 24"
+    title["idle"] = "run_maintenance with nothing to do"
+    title["create3"] = "creating 3 partitions on each table"
+    title["drain"] = "draining a default partition"
+    title["archive"] = "archiving a partition, until the file is on disk"
+    way["maintenance"] = ""
+    label["partman"] = "pg_partman"
+    label["copy"] = "COPY to a file"
+    label["csv"] = "CSV with gzip"
+    label["parquet"] = "Parquet"
+    label["csv_whole"] = "CSV, until it is read back, equal, and the partition dropped"
+    label["parquet_whole"] = "Parquet, the same"
     way["route"] = ""
     way["pairs"] = ", beside other pairs"
     label["unloaded"] = "library not loaded"
@@ -255,6 +266,16 @@ function print_requirements(    w, ways, i, j, works, n, m, calls) {
     share("route", "month", "legacy", "routed", 1, "a month's report: times as fast routed as on the legacy")
     m = split("select_one_prepared select_one_simple point_one_prepared point_one_simple call", calls, " ")
     for (j = 1; j <= m; j++) share("pairs", calls[j], "few", "many", 0.98, "1,000 pairs: " calls[j])
+    w = "maintenance" SUBSEP "idle" SUBSEP
+    requirement("run_maintenance with nothing to do, 1,000 tables of 36 partitions, s", "≤", 2, ((w "ours") in seen) ? median(w "ours") / 1000 : 0, "%.2f", (w "ours") in seen)
+    times("run_maintenance with nothing to do: times faster than pg_partman", 5, "≥", w "partman", w "ours")
+    w = "maintenance" SUBSEP "create3" SUBSEP
+    times("creating 3 partitions on each table: times faster than pg_partman", 2, "≥", w "partman", w "ours")
+    w = "maintenance" SUBSEP "drain" SUBSEP
+    times("draining a default: times faster than partition_data_time", 10, "≥", w "partman", w "ours")
+    w = "maintenance" SUBSEP "archive" SUBSEP
+    times("archive to CSV: times as fast as COPY to a file", 0.8, "≥", w "copy", w "csv")
+    times("archive to Parquet: times as fast as COPY to a file", 0.8, "≥", w "copy", w "parquet")
     printf "\n  %d met, %d missed\n", counted["met"], counted["missed"]
 }
 END {

@@ -11,7 +11,8 @@
 # Each part leaves its results in BENCH_DIR/PART.tsv, and the report takes all that are there: a part can be
 # measured again alone.
 #
-#   BENCH_PARTS        which parts to run (default all but "growth" and "switchover"; see MEASURES below)
+#   BENCH_PARTS        which parts to run (default all but "growth", "switchover", "reader" and "unique"; see
+#                      MEASURES below)
 #   BENCH_DIR          where the server and the results lie (default target/bench)
 #   BENCH_QUICK        when set, small sizes: some minutes
 #   BENCH_ROUNDS       interleaved rounds of all but one-row statements (default 3)
@@ -34,9 +35,11 @@
 #   BENCH_ROUTE_SCALE  of pgbench -i for the table that has no pair (default 5)
 #   BENCH_CALLS        calls of route() a round (default 300,000)
 #   BENCH_PAIRS        pairs beside the one that is read (default 1,000)
+#   BENCH_TABLES       tables that maintenance goes through (default 1,000)
 #   BENCH_GROWTH       millions of rows to grow to (default "1 3 10 30")
 #   BENCH_SWITCHOVER   millions of rows at which names swap (default "1 3 10")
 #   BENCH_TRIPS        switchovers, and rollbacks, at each size (default 10)
+#   BENCH_READER       seconds that a reader is in the way of a switchover (default 60)
 #   BENCH_PARTITIONS   numbers of partitions (default "24 240 1000"), with BENCH_COPY_ROWS rows
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -44,7 +47,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/../scripts/lib.sh"
 # shellcheck source=benches/lib.sh
 source "$HERE/lib.sh"
-for file in one bulk copy load memory parity route growth switchover; do
+for file in one bulk copy load memory parity route maintenance growth switchover unique; do
   # shellcheck disable=SC1090 # each is checked by itself
   source "$HERE/parts/$file.sh"
 done
@@ -53,15 +56,15 @@ if [[ -n ${BENCH_QUICK:-} ]]; then
   : "${BENCH_ROUNDS:=1}" "${BENCH_ONE_ROUNDS:=3}" "${BENCH_ONE:=1000}" "${BENCH_ONE_ROWS:=20000}" "${BENCH_ROWS:=20000}" \
     "${BENCH_CHANGES:=5000}" "${BENCH_COPY_ROWS:=200000}" "${BENCH_PARTMAN_ROWS:=20000}" "${BENCH_MEMORY_ROWS:=50000}" \
     "${BENCH_LOAD_SECONDS:=5}" "${BENCH_PARITY_ROUNDS:=1}" "${BENCH_WIDE_ROWS:=20000}" "${BENCH_FEW_ROWS:=200000}" \
-    "${BENCH_ROUTE_ROUNDS:=3}" "${BENCH_ROUTE_ONE:=1000}" "${BENCH_CALLS:=20000}" "${BENCH_PAIRS:=20}" \
-    "${BENCH_GROWTH:=0.1 0.3}" "${BENCH_PARTITIONS:=24 100}" "${BENCH_SWITCHOVER:=0.1}" "${BENCH_TRIPS:=3}"
+    "${BENCH_ROUTE_ROUNDS:=3}" "${BENCH_ROUTE_ONE:=1000}" "${BENCH_CALLS:=20000}" "${BENCH_PAIRS:=20}" "${BENCH_TABLES:=20}" \
+    "${BENCH_GROWTH:=0.1 0.3}" "${BENCH_PARTITIONS:=24 100}" "${BENCH_SWITCHOVER:=0.1}" "${BENCH_TRIPS:=3}" "${BENCH_READER:=5}"
 fi
 : "${BENCH_LOAD:=50}" "${BENCH_LOAD_SECONDS:=15}" "${BENCH_ROUNDS:=3}" "${BENCH_ONE_ROUNDS:=15}" "${BENCH_ONE:=3000}" "${BENCH_ONE_ROWS:=100000}" "${BENCH_ROWS:=500000}" \
   "${BENCH_CHANGES:=100000}" "${BENCH_COPY_ROWS:=3000000}" "${BENCH_PARTMAN_ROWS:=1000000}" "${BENCH_MEMORY_ROWS:=1000000}" \
   "${BENCH_PARITY_ROUNDS:=5}" "${BENCH_WIDE_ROWS:=500000}" "${BENCH_FEW_ROWS:=10000000}" \
-  "${BENCH_GROWTH:=1 3 10 30}" "${BENCH_PARTITIONS:=24 240 1000}" "${BENCH_SWITCHOVER:=1 3 10}" "${BENCH_TRIPS:=10}"
-: "${BENCH_ROUTE_ROUNDS:=15}" "${BENCH_ROUTE_ONE:=10000}" "${BENCH_ROUTE_SCALE:=5}" "${BENCH_CALLS:=300000}" "${BENCH_PAIRS:=1000}"
-MEASURES='one bulk change copy load memory parity_plain parity_wide parity_few parity_memory route pairs'
+  "${BENCH_GROWTH:=1 3 10 30}" "${BENCH_PARTITIONS:=24 240 1000}" "${BENCH_SWITCHOVER:=1 3 10}" "${BENCH_TRIPS:=10}" "${BENCH_READER:=60}"
+: "${BENCH_ROUTE_ROUNDS:=15}" "${BENCH_ROUTE_ONE:=10000}" "${BENCH_ROUTE_SCALE:=5}" "${BENCH_CALLS:=300000}" "${BENCH_PAIRS:=1000}" "${BENCH_TABLES:=1000}"
+MEASURES='one bulk change copy load memory parity_plain parity_wide parity_few parity_memory route pairs maintenance'
 : "${BENCH_PARTS:=$MEASURES}"
 : "${BENCH_DIR:=$ROOT/target/bench}"
 BENCH=$(realpath -m -- "$BENCH_DIR")
@@ -84,6 +87,14 @@ report() {
     switchover_table
     echo
   fi
+  if [[ -s $BENCH/reader.tsv ]]; then
+    reader_table
+    echo
+  fi
+  if [[ -s $BENCH/unique.tsv ]]; then
+    unique_table
+    echo
+  fi
   local part
   for part in $MEASURES; do
     [[ ! -s $BENCH/$part.tsv ]] || cat "$BENCH/$part.tsv"
@@ -93,7 +104,7 @@ report() {
 # Of each part that left results: when and where.
 ran() {
   local part
-  for part in $MEASURES growth switchover; do
+  for part in $MEASURES growth switchover reader unique; do
     [[ ! -s $BENCH/$part.run ]] || note "$part: $(<"$BENCH/$part.run")"
   done
 }
@@ -105,6 +116,8 @@ arithmetic() { awk -F '\t' -v gain="$(gain_of_workers)" -f "$HERE/scaling.awk" "
 # publish: puts the figures into the documents, between <!-- what --> and <!-- end -->.
 publish() {
   [[ ! -s $BENCH/switchover.tsv ]] || switchover_table | put benchmarks.md switchover
+  [[ ! -s $BENCH/reader.tsv ]] || reader_table | put benchmarks.md reader
+  [[ ! -s $BENCH/unique.tsv ]] || unique_table | put benchmarks.md unique
   if [[ -s $BENCH/growth.tsv ]]; then
     growth_table rows | put scaling.md 'growth: rows'
     growth_table partitions | put scaling.md 'growth: partitions'

@@ -2,7 +2,7 @@
 # Installs what the build needs, each step only when it is missing; quick when all is there.
 #
 #   setup.sh [build]   PostgreSQL server and headers, compilers, cargo-pgrx and its configuration
-#   setup.sh test      the same, and what tests run beside: PgBouncer, sqlsmith, pg_cron
+#   setup.sh test      the same, and what tests run beside: PgBouncer, sqlsmith, faketime, pg_cron, pg_partman
 #   setup.sh lint      the same as build, and the linters
 #   setup.sh bench     the same as build, and pg_partman to compare with, where it can be had
 #
@@ -184,9 +184,12 @@ check_neighbours() {
   have pgbouncer || [[ -x /usr/sbin/pgbouncer ]] || missing pgbouncer PgBouncer
   have sqlsmith || missing sqlsmith sqlsmith
   have runuser || missing util-linux runuser
+  have faketime || missing faketime faketime
   found=$(find_pg_config)
   [[ -n $found && -r $("$found" --sharedir)/extension/pg_cron.control ]] ||
     missing "postgresql-$(wanted_major)-cron" 'pg_cron'
+  [[ -n $found && -r $("$found" --sharedir)/extension/pg_partman.control ]] ||
+    missing "postgresql-$(wanted_major)-partman" 'pg_partman'
 }
 
 # --- linters ------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ CREATE PROCEDURE partition_router.migrate(
     partitions int DEFAULT 16,
     premake int DEFAULT 3,
     twin name DEFAULT NULL,
-    dry_run boolean DEFAULT false
+    dry_run boolean DEFAULT false,
+    keep_unique boolean DEFAULT false
 ) LANGUAGE plpgsql AS $$
 DECLARE
     more boolean;
@@ -18,7 +19,7 @@ BEGIN
     -- A dry_run of NULL is no leave to change anything: create_twin() refuses it.
     IF dry_run IS NOT FALSE THEN
         PERFORM partition_router.create_twin(
-            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, dry_run);
+            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, dry_run, keep_unique);
         RETURN;
     END IF;
     LOOP
@@ -26,15 +27,15 @@ BEGIN
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         PERFORM partition_router.muster_workers(legacy, 50000, '0');
         more := partition_router.migrate_step(
-            legacy, partition_key, strategy, partition_interval, partitions, premake, twin);
+            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, keep_unique);
         EXIT WHEN NOT more;
     END LOOP;
     PERFORM partition_router.dismiss_workers();
 END
 $$;
-COMMENT ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean) IS
+COMMENT ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean, boolean) IS
     'the main job in one call: twin, sync, copy, parity; ends live and proven equal, reads still on the legacy';
-REVOKE ALL ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean) FROM PUBLIC;
+REVOKE ALL ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean, boolean) FROM PUBLIC;
 
 CREATE PROCEDURE partition_router.backfill(
     relation regclass,

@@ -17,7 +17,8 @@ SELECT p.legacy,
        COALESCE(r.excluded, '{}') AS excluded,
        y.premake,
        y.retention,
-       y.retention_action
+       y.retention_action,
+       p.guard
 FROM partition_router.pair p
 LEFT JOIN partition_router.rollout r ON r.pair_id OPERATOR(pg_catalog.=) p.id
 LEFT JOIN partition_router.policy y ON y.parent OPERATOR(pg_catalog.=) p.twin;
@@ -106,6 +107,6 @@ COMMENT ON VIEW partition_router.maintenance_log IS 'what maintenance did to whi
 
 GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,
-    partition_router.routing_stats, partition_router.shadow_reads TO pg_monitor;
+    partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives TO pg_monitor;
 GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
     partition_router.health_checks(), partition_router.routing_counts() TO pg_monitor;

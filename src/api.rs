@@ -1,6 +1,7 @@
 //! Every SQL-callable function: takes the arguments apart, calls the module that does the work, and hands back rows.
 //! The SQL declarations, with defaults, comments and grants, are in `sql/functions/`.
 
+mod index_build;
 mod maintenance;
 
 use crate::error::{Error, Result, report};
@@ -17,6 +18,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::{JsonB, prelude::*};
 use std::ffi::CStr;
 use std::time::Duration;
+use switchover::cleanup::{self, Wish};
 
 fn plan_rows(
     plan: &Plan,
@@ -71,7 +73,11 @@ fn preflight(
     report(|| {
         crate::pair::store::require_owner(legacy)?;
         let table = load::table_def(legacy)?;
-        let findings = preflight::findings(&table, &Ident::new(text(partition_key)), strategy)?;
+        let request = Request {
+            partition_key: Ident::new(text(partition_key)),
+            ..Request::with_defaults(strategy)
+        };
+        let findings = preflight::findings(&table, &request)?;
         Ok(TableIterator::new(findings.into_iter().map(|f| {
             (
                 f.severity.as_str().to_string(),
@@ -91,6 +97,7 @@ fn request(
     partitions: Option<i32>,
     premake: Option<i32>,
     twin: Option<&CStr>,
+    keep_unique: Option<bool>,
 ) -> Result<Request> {
     Ok(Request {
         partition_key: Ident::new(text(given("partition_key", partition_key)?)),
@@ -99,6 +106,7 @@ fn request(
         partitions: given("partitions", partitions)?,
         premake: given("premake", premake)?,
         twin: twin.map(|name| Ident::new(text(name))),
+        keep_unique: given("keep_unique", keep_unique)?,
     })
 }
 
@@ -113,6 +121,7 @@ fn create_twin(
     premake: Option<i32>,
     twin: Option<&CStr>,
     dry_run: Option<bool>,
+    keep_unique: Option<bool>,
 ) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
     change(c"create_twin()", dry_run == Some(true), || {
         let legacy = given("legacy", legacy)?;
@@ -123,6 +132,7 @@ fn create_twin(
             partitions,
             premake,
             twin,
+            keep_unique,
         )?;
         let dry_run = given("dry_run", dry_run)?;
         let plan = migrate::create_twin(legacy, &request, Mode::from_dry_run(dry_run))?;
@@ -139,6 +149,7 @@ fn migrate_check(legacy: Option<Oid>) {
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
 fn migrate_step(
     legacy: Option<Oid>,
     partition_key: Option<&CStr>,
@@ -147,6 +158,7 @@ fn migrate_step(
     partitions: Option<i32>,
     premake: Option<i32>,
     twin: Option<&CStr>,
+    keep_unique: Option<bool>,
 ) -> bool {
     change(c"migrate()", false, || {
         let legacy = given("legacy", legacy)?;
@@ -157,6 +169,7 @@ fn migrate_step(
             partitions,
             premake,
             twin,
+            keep_unique,
         )?;
         Ok(migrate::step(legacy, &request)? == Progress::More)
     })
@@ -432,9 +445,31 @@ fn switchover_dry_run(relation: Option<Oid>, operation: Option<&str>) {
 }
 
 #[pg_extern(sql = false)]
-fn cleanup_step(relation: Option<Oid>, stage: Option<&str>) -> bool {
+fn cleanup_step(
+    relation: Option<Oid>,
+    stage: Option<&str>,
+    keep_legacy: Option<bool>,
+    keep_unique: Option<bool>,
+) -> bool {
     change(c"cleanup()", false, || {
-        switchover::cleanup::step(given("relation", relation)?, given("stage", stage)?)
+        let keep_legacy = given("keep_legacy", keep_legacy)?;
+        let wish = Wish {
+            keep_legacy,
+            keep_unique,
+        };
+        cleanup::step(given("relation", relation)?, given("stage", stage)?, wish)
+    })
+}
+
+#[pg_extern(sql = false)]
+fn cleanup_dry_run(relation: Option<Oid>, keep_legacy: Option<bool>, keep_unique: Option<bool>) {
+    report(|| {
+        let keep_legacy = given("keep_legacy", keep_legacy)?;
+        let wish = Wish {
+            keep_legacy,
+            keep_unique,
+        };
+        cleanup::dry_run(given("relation", relation)?, wish)
     })
 }
 

@@ -23,7 +23,7 @@ pub struct TableDef {
     pub owner: Ident,
     pub access_method: Option<String>,
     pub tablespace: Option<Ident>,
-    /// Storage parameters as the catalog has them: `name=value`.
+    /// Storage parameters as the catalog has them: `name=value`; those of the TOAST table with `toast.` before the name.
     pub options: Vec<String>,
     pub row_security: bool,
     pub force_row_security: bool,
@@ -41,6 +41,12 @@ pub struct TableDef {
     pub triggers: Vec<Trigger>,
     pub policies: Vec<Policy>,
     pub grants: Vec<Grant>,
+    /// Privileges that the owner has taken from himself.
+    #[serde(default)]
+    pub owner_lacks: Vec<String>,
+    /// Roles that get privileges on a table which the current user makes in this schema. Quoted, or `PUBLIC`.
+    #[serde(default)]
+    pub given_by_default: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -83,10 +89,12 @@ pub struct Check {
     pub name: Ident,
     /// Deparsed by the server.
     pub expression: String,
+    #[serde(default)]
+    pub comment: Option<String>,
     pub valid: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Index {
     #[serde(default)]
     pub oid: u32,
@@ -109,6 +117,20 @@ pub struct Index {
     pub predicate: Option<String>,
     pub options: Vec<String>,
     pub tablespace: Option<Ident>,
+    #[serde(default)]
+    pub comment: Option<String>,
+    /// Of the constraint that the index implements.
+    #[serde(default)]
+    pub constraint_comment: Option<String>,
+    /// Whether it is the table's replica identity.
+    #[serde(default)]
+    pub replica_identity: bool,
+    /// Whether CLUSTER goes by it.
+    #[serde(default)]
+    pub clustered: bool,
+    /// Statistics targets of its columns, which are counted from 1: only expressions have any.
+    #[serde(default)]
+    pub targets: Vec<(i16, i32)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -119,14 +141,32 @@ pub struct ForeignKey {
     /// `FOREIGN KEY (…) REFERENCES …`, deparsed by the server.
     pub definition: String,
     pub references: u32,
+    #[serde(default)]
+    pub comment: Option<String>,
     pub valid: bool,
 }
 
-/// A foreign key of another table that points here.
-#[derive(Debug, Clone, Deserialize)]
+/// A foreign key that points here, of another table or of this one.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Reference {
     pub name: Ident,
+    /// The table that has it, as people read it.
     pub relation: String,
+    /// The same, as statements name it.
+    pub table: RelName,
+    /// Its oid and kind (`pg_class.relkind`).
+    pub oid: u32,
+    pub kind: String,
+    /// What it points at.
+    pub columns: Vec<Ident>,
+    /// `FOREIGN KEY (…) REFERENCES …`, deparsed by the server.
+    pub definition: String,
+    /// `pg_constraint.confdeltype`
+    pub on_delete: String,
+    pub valid: bool,
+    pub comment: Option<String>,
+    /// Whether the current user may do with the table what its owner may.
+    pub owned: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -7,6 +7,7 @@
 mod concurrent;
 mod drops;
 mod follow;
+mod guard;
 pub mod pairs;
 mod partitions;
 pub mod pending;
@@ -106,7 +107,7 @@ unsafe fn begin(node: *mut pg_sys::Node) -> Result<()> {
             commits = concurrently;
             let lock = (!concurrently).then_some(pg_sys::ShareLock as c_int);
             let mut begun = follow(&pairs, table, lock)?;
-            if let Some(begun) = begun.as_mut().filter(|_| concurrently) {
+            if let Some(begun) = begun.as_mut().filter(|b| concurrently && b.pair.guard.is_none()) {
                 begun.concurrently = true;
                 // SAFETY: the node is that of the statement.
                 unsafe { concurrent::require_partitions_first(begun, node) }?;

@@ -5,7 +5,7 @@
 
 mod raise;
 
-pub use raise::{decode, init, keeping_sqlstate, report};
+pub use raise::{Constraint, Remote, Said, decode, explaining, init, keeping_sqlstate, report};
 
 use std::fmt;
 
@@ -133,6 +133,10 @@ pub enum Error {
     NotRangePartitioned {
         relation: String,
     },
+    /// The relation has no partitions at all.
+    NotPartitioned {
+        relation: String,
+    },
     /// Another session maintains the same table.
     MaintenanceRunning {
         relation: String,
@@ -150,6 +154,11 @@ pub enum Error {
     WouldBeLost {
         relation: String,
         objects: Vec<String>,
+    },
+    /// A statement writes to a guard, which follows its table.
+    GuardWritten {
+        guard: String,
+        table: String,
     },
     /// The name that a table is to be given is taken.
     NameTaken {
@@ -187,10 +196,27 @@ pub enum Error {
         reason: String,
         hint: String,
     },
+    /// No background worker could be started, or the one that was has ended.
+    NoWorker {
+        reason: String,
+        hint: String,
+    },
     /// There is no pg_cron in this database.
     SchedulerMissing {
         database: String,
         hint: String,
+    },
+    /// A file of the server could not be worked with.
+    File {
+        action: String,
+        name: String,
+        reason: String,
+        sqlstate: &'static str,
+    },
+    /// An archive does not hold the rows that it was made of.
+    ArchiveDiffers {
+        archive: String,
+        reason: String,
     },
     /// The catalog or the extension's tables hold what they never should.
     Internal(String),
@@ -201,7 +227,10 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         use Error::*;
         match self {
-            NotAnOrdinaryTable { .. } | NotRangePartitioned { .. } | NotAMaterializedView { .. } => "42809",
+            NotAnOrdinaryTable { .. }
+            | NotRangePartitioned { .. }
+            | NotPartitioned { .. }
+            | NotAMaterializedView { .. } => "42809",
             TemporaryTable { .. } => "PR001",
             UnloggedTable { .. } => "PR002",
             SystemTable { .. } => "PR003",
@@ -223,7 +252,11 @@ impl Error {
             NotCarried { .. } => "PR019",
             PreparedTransaction { .. } => "PR020",
             WouldBeLost { .. } => "PR021",
+            GuardWritten { .. } => "PR022",
             SchedulerMissing { .. } => "PR070",
+            ArchiveDiffers { .. } => "PR050",
+            File { sqlstate, .. } => sqlstate,
+            NoWorker { .. } => "53400",
             PartitionInUse { .. } => "55000",
             AlreadyManaged { .. } => "PR017",
             UnknownColumn { .. } => "42703",
@@ -276,6 +309,7 @@ impl Error {
             NotManaged { relation } => format!("{relation} is not under maintenance"),
             AlreadyManaged { relation } => format!("{relation} is already under maintenance"),
             NotRangePartitioned { relation } => format!("{relation} is not partitioned by range"),
+            NotPartitioned { relation } => format!("{relation} is not a partitioned table"),
             MaintenanceRunning { relation } => format!("another session maintains {relation}"),
             WrongPhase {
                 relation,
@@ -297,6 +331,7 @@ impl Error {
                 format!("a prepared transaction holds a lock on {relation}")
             }
             WouldBeLost { relation, .. } => format!("objects that refer to {relation} would be lost"),
+            GuardWritten { guard, .. } => format!("cannot write to {guard}"),
             NameTaken { name, .. } => format!("name {name} is taken"),
             NoCreate { schema } => format!("permission denied for schema {schema}"),
             SnapshotInTheWay { relation, .. } => {
@@ -310,6 +345,14 @@ impl Error {
             SchedulerMissing { database, .. } => {
                 format!("pg_cron is not installed in database \"{database}\"")
             }
+            NoWorker { .. } => "no background worker does the work".into(),
+            // The log of maintenance has the message alone.
+            File {
+                action, name, reason, ..
+            } => format!("could not {action} archive \"{name}\": {reason}"),
+            ArchiveDiffers { archive, reason } => {
+                format!("archive {archive} does not hold what it was made of: {reason}")
+            }
             Internal(what) => format!("partition_router: {what}"),
         }
     }
@@ -322,6 +365,7 @@ impl Error {
             | BadArgument { reason, .. }
             | Sync { reason, .. }
             | NotCarried { reason, .. }
+            | NoWorker { reason, .. }
             | PartitionInUse { reason, .. } => Some(format!("{}.", capitalise(reason))),
             NullPartitionKey { rows, .. } => Some(format!("Rows with a null key: {rows}.")),
             TooManyPartitions { limit, value, .. } => {
@@ -341,6 +385,9 @@ impl Error {
             WouldBeLost { objects, .. } => Some(format!("{}.", capitalise(&objects.join("; ")))),
             NameTaken { relation, .. } => Some(format!(
                 "{relation} makes room for the other side under that name."
+            )),
+            GuardWritten { guard, table } => Some(format!(
+                "{guard} keeps the unique columns of {table} and follows its rows."
             )),
             SnapshotInTheWay { sessions, .. } => Some(format!("Sessions: {sessions}.")),
             OldSnapshot { .. } => {
@@ -372,7 +419,7 @@ impl Error {
                 "Use an interval such as '1 month', '3 months', '1 day' for times, or a whole number for integers.".into()
             }
             BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | NotCarried { hint, .. }
-            | PartitionInUse { hint, .. } | SchedulerMissing { hint, .. } => {
+            | PartitionInUse { hint, .. } | SchedulerMissing { hint, .. } | NoWorker { hint, .. } => {
                 hint.clone()
             }
             TooManyPartitions { .. } => "Correct outlying rows, or choose a longer interval.".into(),
@@ -390,6 +437,7 @@ impl Error {
             NotRangePartitioned { .. } => {
                 "Name a table made with PARTITION BY RANGE: only its partitions come and go.".into()
             }
+            NotPartitioned { .. } => "Name a table made with PARTITION BY.".into(),
             MaintenanceRunning { .. } => "Wait until the other session has finished.".into(),
             SideGone { .. } => {
                 "Let the pair go with partition_router.abandon(): it drops no table then.".into()
@@ -398,6 +446,7 @@ impl Error {
             WrongPhase { next, .. } => format!("Call {next}."),
             PreparedTransaction { .. } => "End them with COMMIT PREPARED or ROLLBACK PREPARED.".into(),
             WouldBeLost { .. } => "Drop or change these objects, and make them again afterwards.".into(),
+            GuardWritten { table, .. } => format!("Write to {table}."),
             NameTaken { .. } => "Rename or drop what has the name.".into(),
             NoCreate { .. } => "Grant the caller CREATE on the schema: renaming a table asks for it.".into(),
             SnapshotInTheWay { .. } => "Call again when they have ended.".into(),
@@ -408,6 +457,12 @@ impl Error {
                 "Try again when the blocking transaction has ended, or raise partition_router.lock_timeout.".into()
             }
             Busy { .. } => "Wait for the other session, or see partition_router.progress.".into(),
+            File { .. } => {
+                "See the server's log and partition_router.archive_directory; nothing was dropped.".into()
+            }
+            ArchiveDiffers { .. } => {
+                "Keep the table and the archive, and look for what changes the file; nothing was dropped.".into()
+            }
             Internal(_) => "Please report this with the server's log.".into(),
         };
         Some(hint)

@@ -10,6 +10,7 @@
 //! | [`execute`] | runs or prints a plan |
 //! | [`preflight`], [`twin`], [`migrate`] | from a table to a pair, and back |
 //! | [`switchover`] | the names swap, there and back; the end of the legacy |
+//! | [`unpartition`] | back to one plain table |
 //! | [`sync`] | the dual write: triggers, one side of a pair, change log |
 //! | [`ddl`] | DDL on one side of a pair: carried to the other, or refused |
 //! | [`backfill`] | copy, index, drain, flip |
@@ -17,10 +18,15 @@
 //! | [`parity`] | digests, differences, repair |
 //! | [`route`] | which side a read uses, and why |
 //! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
+//! | [`archive`] | partitions as files, and back |
+//! | [`index_build`] | a new index on every partition, with nobody kept out |
+//! | [`advise`] | what to do about sizes, pruning and planning |
 //! | [`observe`] | metrics and health |
 //! | [`compat`] | what differs between PostgreSQL versions |
 
+mod advise;
 mod api;
+mod archive;
 mod backfill;
 mod bounds;
 mod catalog;
@@ -29,6 +35,7 @@ mod ddl;
 mod error;
 mod execute;
 mod ident;
+mod index_build;
 mod locks;
 mod maintenance;
 mod migrate;
@@ -47,6 +54,7 @@ mod sync;
 #[cfg(feature = "pg_test")]
 mod tests;
 mod twin;
+mod unpartition;
 mod worker;
 
 pgrx::pg_module_magic!();
@@ -79,9 +87,25 @@ pgrx::extension_sql_file!(
     requires = ["maintenance"]
 );
 pgrx::extension_sql_file!(
+    "../sql/procedures/create_index.sql",
+    name = "create_index",
+    requires = ["functions"]
+);
+pgrx::extension_sql_file!(
+    "../sql/procedures/unpartition.sql",
+    name = "unpartition",
+    requires = ["functions"]
+);
+pgrx::extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["procedures", "run_maintenance", "switchover"]
+    requires = [
+        "procedures",
+        "run_maintenance",
+        "switchover",
+        "create_index",
+        "unpartition"
+    ]
 );
 
 /// Called by the server when the library is loaded into a backend.

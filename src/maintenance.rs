@@ -2,12 +2,18 @@
 //! decision into a task of its own, which the procedure `run_maintenance` runs in a transaction of its own. A task
 //! that fails is recorded and stops no other.
 
+pub mod analyze;
+mod archive;
 pub mod by_hand;
 mod create;
+mod drain;
 pub mod hold;
+pub mod import;
+mod key_log;
 pub mod lease;
 pub mod log;
 pub mod parity;
+pub mod restore;
 mod retire;
 pub mod rules;
 pub mod schedule;
@@ -28,6 +34,7 @@ use crate::policy::{self, Decisions};
 use crate::session::{self, with_own_tables};
 use crate::twin::bounds_error;
 use crate::{settings, spi};
+use drain::Slot;
 use log::{Event, Status};
 use pgrx::pg_sys::Oid;
 use retire::Progress;
@@ -53,6 +60,14 @@ enum Task {
     Retire {
         name: RelName,
     },
+    /// Ends a DETACH CONCURRENTLY that did not come to its end.
+    Finalize {
+        name: RelName,
+    },
+    /// Moves rows of a large default to these partitions, which come with them.
+    Drain {
+        slots: Vec<Slot>,
+    },
 }
 
 impl Task {
@@ -60,12 +75,16 @@ impl Task {
         match self {
             Task::Create { .. } => "create",
             Task::Retire { .. } => "retire",
+            Task::Finalize { .. } => "finalize",
+            Task::Drain { .. } => "drain",
         }
     }
 
-    fn name(&self) -> &RelName {
+    /// The partition, where it is about one.
+    fn name(&self) -> Option<&RelName> {
         match self {
-            Task::Create { name, .. } | Task::Retire { name } => name,
+            Task::Create { name, .. } | Task::Retire { name } | Task::Finalize { name } => Some(name),
+            Task::Drain { .. } => None,
         }
     }
 }
@@ -79,7 +98,7 @@ pub fn targets(relation: Option<Oid>) -> Result<Vec<Oid>> {
     if !settings::enable_partition_maintenance() {
         pgrx::notice!("maintenance is off: partition_router.enable_partition_maintenance");
         let parent = relation.map_or(Ok("*".to_owned()), table::display)?;
-        log::write(&Event::skipped(
+        log::write_change(&Event::skipped(
             &parent,
             "run",
             "partition_router.enable_partition_maintenance is off",
@@ -183,7 +202,7 @@ pub fn tasks(parent: Oid, part: Part) -> Result<Tasks> {
     pair::store::require_owner(target.parent)?;
     if !lease::hold(parent)? {
         let display = table::display(parent)?;
-        log::write(&Event::skipped(
+        log::write_change(&Event::skipped(
             &display,
             "run",
             "another session maintains the table",
@@ -192,7 +211,7 @@ pub fn tasks(parent: Oid, part: Part) -> Result<Tasks> {
     }
     if let Some(phase) = copying(&target) {
         let display = table::display(parent)?;
-        log::write(&Event::skipped(
+        log::write_change(&Event::skipped(
             &display,
             "run",
             &format!("the pair is in phase \"{phase}\""),
@@ -201,10 +220,14 @@ pub fn tasks(parent: Oid, part: Part) -> Result<Tasks> {
     }
     let tasks = with_managed(target, |managed| {
         let decisions = decisions(managed)?;
-        for skip in &decisions.skipped {
+        let known = log::left_alone(parent)?;
+        for skip in decisions.skipped.iter().filter(|skip| !known.contains(skip)) {
             let mut event = Event::skipped(&managed.table.display, "leave", &skip.reason);
             (event.partition, event.row_count) = (skip.partition.clone(), skip.rows);
             log::write(&event)?;
+        }
+        if known != decisions.skipped {
+            log::set_left_alone(parent, &decisions.skipped)?;
         }
         due(managed, &decisions, part)
     })?;
@@ -223,6 +246,12 @@ fn copying(target: &Target) -> Option<pair::Phase> {
 
 fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<Tasks> {
     let mut tasks = Tasks::default();
+    if part.creates() {
+        let slots = to_drain(managed, decisions)?;
+        if !slots.is_empty() || drain::is_under_way(managed.table.oid())? {
+            tasks.create.push(serde_json::to_string(&Task::Drain { slots })?);
+        }
+    }
     for create in decisions.create.iter().filter(|_| part.creates()) {
         if let Some(range) = create::resolve(&create.partition)? {
             tasks.create.push(serde_json::to_string(&Task::Create {
@@ -233,6 +262,13 @@ fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<Tasks> {
             })?);
         }
     }
+    if part.cleans_up() {
+        for name in &managed.table.half_detached {
+            tasks
+                .cleanup
+                .push(serde_json::to_string(&Task::Finalize { name: name.clone() })?);
+        }
+    }
     for partition in decisions.retire.iter().filter(|_| part.cleans_up()) {
         if let Some(partition) = managed.table.find(partition) {
             tasks.cleanup.push(serde_json::to_string(&Task::Retire {
@@ -240,7 +276,36 @@ fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<Tasks> {
             })?);
         }
     }
+    if part.cleans_up() {
+        for name in archive::unfinished(managed.table.oid())? {
+            tasks.cleanup.push(serde_json::to_string(&Task::Retire { name })?);
+        }
+    }
     Ok(tasks)
+}
+
+/// The partitions that rows of the default wait for, when they are many: those move in batches. None when they are few, or have to
+/// move at once.
+fn to_drain(managed: &Managed, decisions: &Decisions) -> Result<Vec<Slot>> {
+    let waiting = |create: &&policy::Create| matches!(create.reason, policy::Reason::RowsInDefault(_));
+    let rows: i64 = decisions
+        .create
+        .iter()
+        .map(|create| match create.reason {
+            policy::Reason::RowsInDefault(rows) => rows,
+            _ => 0,
+        })
+        .sum();
+    let mut slots = Vec::new();
+    if rows < drain::MANY_ROWS || !drain::can_swap(managed)? {
+        return Ok(slots);
+    }
+    for create in decisions.create.iter().filter(waiting) {
+        if let Some(range) = create::resolve(&create.partition)? {
+            slots.push(drain::slot(managed.name_of(&create.partition)?, &range));
+        }
+    }
+    Ok(slots)
 }
 
 fn text_of(bound: &RawBound) -> Option<String> {
@@ -258,7 +323,7 @@ pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
         });
     }
     if let Some(pair) = &target.pair {
-        target.pair = Some(pair::store::get_for_change(pair.twin, "run_maintenance")?);
+        target.pair = Some(pair::store::get_to_maintain(pair, "run_maintenance")?);
     }
     // The backfill may have begun since the task was made.
     if copying(&target).is_some() {
@@ -279,12 +344,14 @@ pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
             create_one(managed, &name, &range, &reason).map(|()| false)
         }
         Task::Retire { name } => retire_one(managed, &name),
+        Task::Finalize { name } => retire::finalize(managed, &name).map(|()| false),
+        Task::Drain { slots } => drain::step(managed, &slots),
     })?;
     Ok(more.unwrap_or(false))
 }
 
 fn create_one(managed: &Managed, name: &RelName, range: &Range, reason: &str) -> Result<()> {
-    if managed.table.find(name.name.as_str()).is_some() {
+    if managed.table.find(name.name.as_str()).is_some() || drain::brings(managed.table.oid(), name)? {
         return Ok(());
     }
     let parts = create::plan(&managed.table.as_parent()?, managed.pair.as_ref(), name, range);
@@ -297,7 +364,7 @@ fn create_one(managed: &Managed, name: &RelName, range: &Range, reason: &str) ->
 /// Asks the policy again: it may have changed since the task was made.
 fn retire_one(managed: &Managed, name: &RelName) -> Result<bool> {
     let Some(partition) = managed.table.find(name.name.as_str()) else {
-        return Ok(false);
+        return archive::finish(managed, name);
     };
     if !state::is_due(managed, name.name.as_str())? {
         return Ok(false);
@@ -310,7 +377,7 @@ fn retire_one(managed: &Managed, name: &RelName) -> Result<bool> {
     );
     event.partition = Some(name.name.as_str().into());
     match progress {
-        Progress::More(0) => return Ok(true),
+        Progress::More(0) | Progress::Detached => return Ok(true),
         Progress::More(rows) => (event.action, event.row_count) = ("delete rows".into(), Some(rows as i64)),
         Progress::Gone => {}
     }
@@ -327,7 +394,10 @@ pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) ->
     let action = task.as_ref().map_or("run", Task::action);
     let display = table::display(parent)?;
     pgrx::warning!("maintenance of {display} failed: {message} ({sqlstate})");
-    let partition = task.as_ref().map(|task| task.name().name.as_str().to_owned());
+    let partition = task
+        .as_ref()
+        .and_then(Task::name)
+        .map(|name| name.name.as_str().to_owned());
     log::write(&Event {
         parent: display,
         partition,
@@ -347,13 +417,28 @@ pub fn plan(relation: Oid, part: Part) -> Result<Plan> {
     if copying(&target).is_some() {
         return Ok(Plan::default());
     }
+    let parent = target.parent;
     let plan = with_managed(target, |managed| {
         let decisions = decisions(managed)?;
         let mut plan = Plan::default();
+        let slots = match part.creates() {
+            true => to_drain(managed, &decisions)?,
+            false => Vec::new(),
+        };
+        if !slots.is_empty() {
+            plan.extend(drain::plan(managed, &slots)?);
+        }
+        let is_drained = |name: &RelName| slots.iter().any(|slot| slot.name == *name);
         for create in decisions.create.iter().filter(|_| part.creates()) {
+            if is_drained(&managed.name_of(&create.partition)?) {
+                continue;
+            }
             if let Some((_, parts)) = create::plan_of(managed, &create.partition)? {
                 plan.extend(parts.whole());
             }
+        }
+        for name in managed.table.half_detached.iter().filter(|_| part.cleans_up()) {
+            plan.extend(crate::plan::retire::finalize(&managed.table.name, name));
         }
         for partition in decisions
             .retire
@@ -365,7 +450,9 @@ pub fn plan(relation: Oid, part: Part) -> Result<Plan> {
         }
         Ok(plan)
     })?;
-    Ok(plan.unwrap_or_default())
+    let mut plan = plan.unwrap_or_default();
+    plan.extend(analyze::plan(parent)?);
+    Ok(plan)
 }
 
 /// Prints what `run_maintenance` would do. A table that cannot be read stops no other.

@@ -1,7 +1,7 @@
 //! The calls that take a pair from nothing to `live`, and back to the legacy alone.
 
 use crate::backfill::{self, Progress};
-use crate::catalog::{TableDef, load};
+use crate::catalog::{TableDef, dependents, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::RelName;
@@ -10,7 +10,7 @@ use crate::pair::{Pair, Phase, Strategy, store};
 use crate::parity::{self, Extent, Level, Verdict};
 use crate::plan::Plan;
 use crate::plan::create_twin::TwinSpec;
-use crate::plan::{create_twin, foreign_keys, sync_triggers};
+use crate::plan::{create_twin, dress, foreign_keys, sync_triggers};
 use crate::switchover::{self, Direction, cleanup};
 use crate::twin::{self, Request};
 use crate::{preflight, session, spi, sync};
@@ -21,8 +21,11 @@ use std::time::Duration;
 /// The plan of `create_twin()`, after every check.
 fn plan_twin(legacy: &TableDef, request: &Request) -> Result<(TwinSpec, Plan)> {
     store::require_owner(legacy.oid.into())?;
-    preflight::require_clean(legacy, &request.partition_key, &request.strategy)?;
+    preflight::require_clean(legacy, request)?;
     let spec = twin::design(legacy, request)?;
+    if request.keep_unique {
+        cleanup::require_guardable(legacy.oid.into(), &legacy.name, &legacy.name.name)?;
+    }
     if let Some(name) = twin::taken_name(&spec)? {
         return Err(Error::AlreadyExists {
             name: name.to_string(),
@@ -41,6 +44,7 @@ pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Pla
     }
     execute::run(&plan, Mode::Run)?;
     let twin = load::oid_of(&spec.twin)?.ok_or_else(|| Error::Internal("the twin was not made".into()))?;
+    dress_twin(&legacy, twin, &spec)?;
     register(&legacy, twin, &spec, request)?;
     store::announce(legacy_oid);
     // The twin has the legacy's grants: rows written to it before sync begins would be in the way of the copy.
@@ -54,14 +58,34 @@ pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Pla
     Ok(plan)
 }
 
+/// What indexes and the like are given under the names that the server chose for them.
+fn dress_twin(legacy: &TableDef, twin: Oid, spec: &TwinSpec) -> Result<()> {
+    let key = &spec.partition_key;
+    let root = load::table_def(twin)?;
+    let mut plan = dress::follow(legacy, &root, key);
+    plan.extend(dress::identity(legacy, &root, key));
+    plan.extend(dress::statistics(
+        &dependents::statistics(legacy.oid.into())?,
+        &dependents::statistics(twin)?,
+    ));
+    if dress::has_targets(legacy) || legacy.replica_identity == "i" {
+        for partition in load::partitions(twin)? {
+            let leaf = load::table_def(partition.oid.into())?;
+            plan.extend(dress::targets(legacy, &leaf, true, key));
+            plan.extend(dress::identity(legacy, &leaf, key));
+        }
+    }
+    execute::run(&plan, Mode::Run)
+}
+
 fn register(legacy: &TableDef, twin: Oid, spec: &TwinSpec, request: &Request) -> Result<()> {
     let interval = (spec.strategy == Strategy::Range).then(|| request.partition_interval.clone());
     let partitions = (spec.strategy == Strategy::Hash).then_some(request.partitions);
     session::with_own_tables(|| {
         spi::execute(
             "INSERT INTO partition_router.pair
-                 (legacy, twin, base_name, strategy, partition_key, partition_interval, partitions)
-             VALUES ($1::oid, $2::oid, $3, $4, $5, $6, $7)",
+                 (legacy, twin, base_name, strategy, partition_key, partition_interval, partitions, keep_unique)
+             VALUES ($1::oid, $2::oid, $3, $4, $5, $6, $7, $8)",
             &[
                 Oid::from(legacy.oid).into(),
                 twin.into(),
@@ -70,6 +94,7 @@ fn register(legacy: &TableDef, twin: Oid, spec: &TwinSpec, request: &Request) ->
                 spec.partition_key.as_str().into(),
                 interval.clone().into(),
                 partitions.into(),
+                request.keep_unique.into(),
             ],
         )?;
         if let Some(interval) = interval {
@@ -99,6 +124,13 @@ pub fn check(legacy: Oid) -> Result<()> {
     }
 }
 
+/// A migration that is under way shall keep unique columns unique after all.
+fn keep_unique(pair: &Pair) -> Result<()> {
+    let pair = store::get_for_change(pair.legacy, "migrate")?;
+    cleanup::require_guardable(pair.legacy, &load::table_def(pair.legacy)?.name, &pair.base_name)?;
+    store::keep_unique(&pair)
+}
+
 fn is_migrated(pair: &Pair) -> Result<bool> {
     Ok(pair.phase > Phase::Live || (pair.phase == Phase::Live && pair.verified_at.is_some()))
 }
@@ -108,7 +140,14 @@ const BATCH_ROWS: i32 = 50_000;
 
 /// Does the next step of a migration. The caller commits.
 pub fn step(legacy: Oid, request: &Request) -> Result<Progress> {
-    match store::find(legacy)? {
+    let pair = store::find(legacy)?;
+    if let Some(pair) = pair
+        .as_ref()
+        .filter(|pair| request.keep_unique && !pair.keep_unique)
+    {
+        keep_unique(pair)?;
+    }
+    match pair {
         None => {
             create_twin(legacy, request, Mode::Run)?;
         }
@@ -310,7 +349,7 @@ pub fn plan(operation: &str, relation: Oid) -> Result<Plan> {
         }
         "switchover" => switchover::plan(relation, Direction::There),
         "rollback" => switchover::plan(relation, Direction::Back),
-        "cleanup" => cleanup::plan(relation, cleanup::Fate::Dropped),
+        "cleanup" => cleanup::plan(relation, cleanup::Wish::default()),
         "abandon" => abandon_plan(&pair),
         _ => Err(Error::BadArgument {
             argument: "operation".into(),

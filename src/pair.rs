@@ -128,6 +128,22 @@ pub struct PairOf<O> {
     pub partitions: Option<i32>,
     pub phase: Phase,
     pub verified_at: Option<String>,
+    /// `cleanup()` shall make a guard of the legacy.
+    pub keep_unique: bool,
+    /// What the legacy has become, when the pair is done.
+    pub guard: Option<O>,
+}
+
+impl<O> PairOf<O> {
+    /// Whether the twin has another table that follows each of its rows: the legacy, or the guard.
+    pub fn is_followed(&self) -> bool {
+        self.phase.is_in_step() || self.guard.is_some()
+    }
+
+    /// Whether rows of the twin are anybody else's affair: not of a pair that is done and has no guard.
+    pub fn is_in_force(&self) -> bool {
+        self.phase != Phase::Done || self.guard.is_some()
+    }
 }
 
 pub use store::Pair;

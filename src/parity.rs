@@ -8,7 +8,7 @@ mod codec;
 pub mod crew;
 pub mod diff;
 pub mod digest;
-mod encode;
+pub mod encode;
 mod evidence;
 mod layout;
 mod locate;

@@ -1,10 +1,14 @@
 //! A plan: the list of steps that an operation runs. A dry run prints it, a real run executes the same value.
 //! What makes plans lives in the modules below, one an operation: pure functions of catalog and policy.
 
-mod access;
+pub mod access;
 pub mod carry_ddl;
+pub mod create_index;
 pub mod create_twin;
+pub mod drain;
+pub mod dress;
 pub mod foreign_keys;
+pub mod guard;
 pub mod indexes;
 pub mod maintain;
 pub mod retire;

@@ -6,6 +6,7 @@
 mod tests;
 
 use crate::bounds::{BoundsError, Edge, MAX_PARTITIONS, Point, RangePartition, Scheme};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -139,7 +140,7 @@ pub struct Create {
 }
 
 /// Something that maintenance saw and left alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
     pub partition: Option<String>,
     pub rows: Option<i64>,

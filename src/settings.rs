@@ -18,6 +18,7 @@ static VERIFY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static VERIFY_INTERVAL_MINUTES: GucSetting<i32> = GucSetting::<i32>::new(1440);
 static MAINTENANCE_INTERVAL_SECONDS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAINTENANCE_ROLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static ARCHIVE_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LAUNCHER_DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"postgres"));
 
 /// A year.
@@ -150,6 +151,14 @@ pub fn init() {
         GucFlags::default(),
     );
     GucRegistry::define_string_guc(
+        c"partition_router.archive_directory",
+        c"The directory of the server that archives of partitions are written to.",
+        c"An absolute path that the server's system user alone may write to. Empty: no files.",
+        &ARCHIVE_DIRECTORY,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
         c"partition_router.launcher_database",
         c"The database that the launcher of background workers connects to.",
         c"It reads there which databases want maintenance; the extension need not be in it.",
@@ -243,6 +252,14 @@ pub fn maintenance_role() -> String {
     MAINTENANCE_ROLE
         .get()
         .and_then(|role| role.into_string().ok())
+        .unwrap_or_default()
+}
+
+/// The directory of the archives; empty when there is none.
+pub fn archive_directory() -> String {
+    ARCHIVE_DIRECTORY
+        .get()
+        .and_then(|path| path.into_string().ok())
         .unwrap_or_default()
 }
 

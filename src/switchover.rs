@@ -8,21 +8,22 @@ pub mod redefine;
 mod swap;
 
 use crate::backfill;
-use crate::catalog::load;
+use crate::catalog::{dependents, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::Literal;
 use crate::pair::{Pair, Phase, store};
 use crate::parity::digest::Tally;
 use crate::parity::{self, Extent, Level};
-use crate::plan::Plan;
+use crate::plan::switchover::SwapPlan;
+use crate::plan::{Plan, dress};
 use crate::{session, settings, spi};
 use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
 use std::str::FromStr;
 use std::time::Instant;
 
-pub use swap::{swap_back, twin_name};
+pub use swap::{is_unpartition, swap_back, twin_name};
 
 /// Which way the name goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,17 +127,31 @@ pub fn step(relation: Oid, operation: &str, stage: &str) -> Result<bool> {
         }
         Stage::PreMigration | Stage::Swap if is_swapped => {}
         Stage::PreFlight => {
-            swap::require_possible(&pair, direction)?;
+            let swap = swap::require_possible(&pair, direction)?;
+            tell_staying(&swap, direction);
             prove(&pair, direction.name(), text)?;
         }
         Stage::PreMigration => {
-            execute::run(&analyze(&pair, direction)?, Mode::Run)?;
+            execute::run(&prepare(&pair, direction)?, Mode::Run)?;
             prove(&pair, direction.name(), text)?;
         }
         Stage::Swap => return swap::run(relation, direction),
-        Stage::PostMigration | Stage::PostSwitch => prove(&pair, direction.name(), text)?,
+        Stage::PostMigration => {
+            prove(&pair, direction.name(), text)?;
+            swap::prove_keys(&pair, direction)?;
+        }
+        Stage::PostSwitch => prove(&pair, direction.name(), text)?,
     }
     Ok(false)
+}
+
+/// Foreign keys that stay with the legacy are in force there; before it can go they have to be changed.
+fn tell_staying(swap: &SwapPlan, direction: Direction) {
+    if direction == Direction::There {
+        for key in &swap.staying {
+            pgrx::notice!("switchover: stays with the legacy, and keeps cleanup from dropping it: {key}");
+        }
+    }
 }
 
 fn require_phase(pair: &Pair, direction: Direction) -> Result<()> {
@@ -172,6 +187,11 @@ fn is_unfinished(pair: &Pair, direction: Direction) -> Result<bool> {
     Ok(last.is_some_and(|stage| stage == SWAPPED || stage == "POST-MIGRATION"))
 }
 
+/// Whether the names are swapped back and nothing of that is left to do.
+pub fn is_rolled_back(pair: &Pair) -> Result<bool> {
+    Ok(pair.phase == Phase::Live && !is_unfinished(pair, Direction::Back)?)
+}
+
 /// The line of `run_log` that is written with the swap.
 const SWAPPED: &str = "SWAPPED";
 
@@ -183,8 +203,15 @@ fn main_name(pair: &Pair) -> Result<String> {
     })
 }
 
-fn analyze(pair: &Pair, direction: Direction) -> Result<Plan> {
-    let mut plan = Plan::default();
+/// What can be made equal, and known, before anybody has to wait: comments, statistics targets, and statistics.
+fn prepare(pair: &Pair, direction: Direction) -> Result<Plan> {
+    let (from, to) = direction.sides(pair);
+    let (mine, theirs) = (load::table_def(from)?, load::table_def(to)?);
+    let mut plan = dress::follow(&mine, &theirs, &pair.partition_key);
+    plan.extend(dress::statistics(
+        &dependents::statistics(from)?,
+        &dependents::statistics(to)?,
+    ));
     let name = store::display_name(direction.sides(pair).1)?;
     plan.push(
         "give the planner the statistics of the side that takes the name",
@@ -258,7 +285,7 @@ pub fn plan(relation: Oid, direction: Direction) -> Result<Plan> {
     let verify = format!("SELECT * FROM partition_router.verify({name})");
     let mut plan = Plan::default();
     plan.push("PRE-FLIGHT: prove both sides equal", verify.clone());
-    plan.extend(analyze(&pair, direction)?);
+    plan.extend(prepare(&pair, direction)?);
     plan.push("PRE-MIGRATION: prove what changed", verify.clone());
     plan.extend(swap.shown(settings::lock_timeout().as_millis()));
     plan.push(
@@ -269,23 +296,23 @@ pub fn plan(relation: Oid, direction: Direction) -> Result<Plan> {
         "POST-MIGRATION: prove what changed around the swap",
         verify.clone(),
     );
+    for key in &swap.moved {
+        plan.extend(key.proof());
+    }
     plan.push("POST-SWITCH: prove what came since", verify);
     Ok(plan)
 }
 
 /// Prints the plan, and who is in the way now.
 pub fn dry_run(relation: Oid, operation: &str) -> Result<()> {
-    if let Some(fate) = cleanup::Fate::of_operation(operation) {
-        return execute::run(&cleanup::plan(relation, fate)?, Mode::DryRun);
-    }
     let direction = operation.parse::<Direction>()?;
     let plan = plan(relation, direction)?;
     execute::run(&plan, Mode::DryRun)?;
     let pair = store::get(relation)?;
     let swap = swap::require_possible(&pair, direction)?;
-    for line in in_the_way::lines(&swap)? {
-        pgrx::notice!("in the way now: {line}");
-    }
+    tell_staying(&swap, direction);
+    let locks = swap.locks.iter().map(|lock| Oid::from(lock.oid));
+    in_the_way::tell(&in_the_way::lines(locks)?);
     Ok(())
 }
 
@@ -309,5 +336,9 @@ fn required_name(oid: Oid) -> Result<crate::ident::RelName> {
 /// The steps of the way back, locks included: what `abandon()` does first.
 pub fn plan_back(pair: &Pair) -> Result<Plan> {
     let swap = swap::require_possible(pair, Direction::Back)?;
-    Ok(swap.shown(settings::lock_timeout().as_millis()))
+    let mut plan = swap.shown(settings::lock_timeout().as_millis());
+    for key in &swap.moved {
+        plan.extend(key.proof());
+    }
+    Ok(plan)
 }

@@ -1,6 +1,6 @@
 //! The dual write. Triggers on both sides of a pair call [`sync_trigger`]; what it does depends on the trigger's
 //! arguments: `capture` logs the keys of changed rows while the copy runs, `live` carries the changes to the
-//! other side, `reject` refuses writes to a twin that is not live yet.
+//! other side, `reject` refuses writes to a twin that is not live yet, `guard` those to a guard but through its table.
 //!
 //! Statement triggers with transition tables see a whole statement at once. They do not fire in a logical
 //! replication worker, where the row trigger takes their place. See docs/architecture.md, "Sync".
@@ -28,14 +28,15 @@ mod truncate;
 mod twin_ready;
 mod write;
 
-use crate::error::{self, Error, Result};
+use crate::error::{self, Constraint, Error, Result, Said};
+use crate::pair::store;
 use crate::session::{self, PinnedSettings};
 use frames::Event;
 use pair_cache::SyncPair;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::rc::Rc;
 use std::str::FromStr;
 
@@ -53,6 +54,7 @@ enum TriggerMode {
     Capture,
     Live,
     Reject,
+    Guard,
 }
 
 /// One firing of a sync trigger.
@@ -124,6 +126,13 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
     let relation_oid = unsafe { (*relation).rd_id };
     if mode == TriggerMode::Reject {
         return Err(twin_ready::refusal(&*pair_cache::get(pair_id)?, relation));
+    }
+    if mode == TriggerMode::Guard {
+        return Err(Error::GuardWritten {
+            // SAFETY: the relation that fired is open.
+            guard: unsafe { relation::relation_name(relation) },
+            table: store::display_name(pair_cache::get(pair_id)?.twin)?,
+        });
     }
     let event = match bits & pg_sys::TRIGGER_EVENT_OPMASK {
         pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
@@ -217,6 +226,7 @@ unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, TriggerMode)> {
         "capture" => TriggerMode::Capture,
         "live" => TriggerMode::Live,
         "reject" => TriggerMode::Reject,
+        "guard" => TriggerMode::Guard,
         _ => return Err(wrong()),
     };
     Ok((i32::from_str(text(0)?).map_err(|_| wrong())?, mode))
@@ -225,23 +235,38 @@ unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, TriggerMode)> {
 /// Runs `body` as the table's owner in a security-restricted operation, with a pinned `search_path` where the pair's
 /// tables have expressions that could look up a name.
 fn as_owner(pair: &SyncPair, body: impl FnOnce() -> Result<()>) -> Result<()> {
-    error::keeping_sqlstate(
+    error::explaining(
         || {
             session::as_user(pair.legacy_owner, || {
                 let _path = pair.has_expressions.then(PinnedSettings::search_path);
                 body()
             })
         },
-        |code| {
-            [
+        |code, constraint| {
+            let shown = constraint.and_then(|behind| shown_for(pair, behind));
+            let refused = [
                 PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
                 PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-            ]
-            .contains(&code)
-            .then_some(
-                "The other side of a partition_router pair refused the change: see \
+                PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+                PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION,
+            ];
+            Said {
+                hint: (refused.contains(&code) && shown.is_none()).then_some(
+                    "The other side of a partition_router pair refused the change: see \
                      partition_router.mismatches() and partition_router.health.",
-            )
+                ),
+                constraint: shown,
+            }
         },
     )
+}
+
+/// What the twin can check within a partition alone is checked by the side behind it, for the constraint that whoever writes knows.
+fn shown_for(pair: &SyncPair, behind: &Constraint) -> Option<Constraint> {
+    let name = pair.unique_names.get(behind.name.to_str().ok()?)?;
+    Some(Constraint {
+        schema: pair.twin_name.0.clone(),
+        table: pair.twin_name.1.clone(),
+        name: CString::new(name.as_str()).ok()?,
+    })
 }

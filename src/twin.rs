@@ -23,6 +23,22 @@ pub struct Request {
     pub partitions: i32,
     pub premake: i32,
     pub twin: Option<Ident>,
+    /// Unique columns without the partition key stay unique when the legacy goes.
+    pub keep_unique: bool,
+}
+
+impl Request {
+    /// What `migrate()` and `create_twin()` take where they are given a table, a key and a strategy alone. The key is still to be named.
+    pub fn with_defaults(strategy: &str) -> Self {
+        Request {
+            partition_key: Ident::default(),
+            strategy: strategy.into(),
+            partition_interval: "1 month".into(),
+            partitions: 16,
+            premake: 3,
+            twin: None,
+        }
+    }
 }
 
 /// The strategy of a request.
@@ -360,6 +376,22 @@ pub fn null_keys(legacy: &TableDef, column: &Column) -> Result<i64> {
     let counted: Vec<i64> = read_legacy(
         &format!(
             "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM {} WHERE {} IS NULL",
+            legacy.name, column.name
+        ),
+        legacy,
+    )?;
+    Ok(counted.first().copied().unwrap_or(0))
+}
+
+/// Rows whose partition key is infinite, of a column of times; 0 for others.
+pub fn infinite_keys(legacy: &TableDef, column: &Column) -> Result<i64> {
+    let base = column.base_type.as_str();
+    if !["date", "timestamp without time zone", "timestamp with time zone"].contains(&base) {
+        return Ok(0);
+    }
+    let counted: Vec<i64> = read_legacy(
+        &format!(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM {} WHERE {} IN ('infinity'::{base}, '-infinity'::{base})",
             legacy.name, column.name
         ),
         legacy,

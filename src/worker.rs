@@ -19,6 +19,7 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+pub mod alone;
 mod leader;
 
 pub use leader::{Leader, start, transaction};
@@ -75,6 +76,7 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
     }
     if event == pg_sys::XactEvent::XACT_EVENT_ABORT {
         crate::parity::crew::leave();
+        crate::index_build::leave();
     }
 }
 

@@ -101,6 +101,68 @@ fn the_rehearsal_works_when_pasted() {
     assert_eq!(text.lines().filter(|line| line.starts_with("## ")).count(), 10);
 }
 
+/// The shell's blocks of a page.
+fn shell_blocks(page: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{page}: {e}"));
+    let blocks = text.split("```sh\n").skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().unwrap_or_default().to_string())
+        .collect()
+}
+
+#[test]
+fn the_log_file_of_the_rehearsal_has_each_stage_as_run_log_has_it() {
+    let (database, mut client) = common::migrated_revenues(
+        "log_file",
+        &[
+            "CREATE TABLE revenues (id int PRIMARY KEY, at date NOT NULL)",
+            "INSERT INTO revenues SELECT g, date '2025-01-01' + g FROM generate_series(1, 100) g",
+        ],
+    );
+    let blocks = shell_blocks("docs/rehearsal.md");
+    let [command] = blocks.as_slice() else {
+        panic!("one block of the shell: {blocks:?}")
+    };
+    let config = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".into());
+    let directory = std::env::temp_dir().join(&database.name);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let script = format!("set -o pipefail; PATH=$('{config}' --bindir):$PATH; {command}");
+    let ran = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(&directory)
+        .env("PGHOST", database.cluster.socket())
+        .env("PGUSER", "postgres")
+        .env("PGDATABASE", &database.name)
+        .output()
+        .expect("bash runs");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+    let log = std::fs::read_to_string(directory.join("switchover.log")).expect("the log file");
+    std::fs::remove_dir_all(&directory).expect("the directory goes");
+    let stages = client
+        .query(
+            "SELECT stage, coalesce(format('legacy %s rows, checksum %s; twin %s rows, checksum %s', detail ->> 'legacy_rows',
+                        detail ->> 'legacy_checksum', detail ->> 'twin_rows', detail ->> 'twin_checksum'), '')
+             FROM partition_router.run_log WHERE operation = 'switchover' ORDER BY id",
+            &[],
+        )
+        .expect("the stages");
+    assert_eq!(stages.len(), 5);
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("NOTICE:  switchover "))
+        .collect();
+    assert_eq!(lines.len(), 5, "{log}");
+    for (line, row) in lines.iter().zip(&stages) {
+        let (stage, sums): (String, String) = (row.get(0), row.get(1));
+        let expected = match stage.as_str() {
+            "SWAPPED" => "switchover SWAPPED: locks held for ".to_string(),
+            _ => format!("switchover {stage}: {sums}"),
+        };
+        assert!(line.contains(&expected), "{expected}\n{log}");
+    }
+}
+
 #[test]
 fn the_rollout_runbook_works_when_pasted() {
     let (_database, mut client) = empty_database("runbook");

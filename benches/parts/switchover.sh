@@ -58,3 +58,38 @@ switchover_table() {
     { value[++n] = $4 }
     END { flush() }'
 }
+
+# Part "reader": a reader stays for BENCH_READER seconds while eight clients write and the switchover is called again and again: how long each
+# client waited at most, and how often the call gave up. Kept as "reader, -, waited|gave_up, value", in milliseconds or times.
+part_reader() {
+  local reader writer tries=0 answer
+  direction forward
+  legacy switchover 100000
+  sql switchover -c "CALL partition_router.migrate('revenues', 'occurred_at', premake => 0)" -c CHECKPOINT
+  rm -f "$BENCH"/reader_log.*
+  PGOPTIONS='-c search_path=switchover,public' "$PG_BIN/pgbench" -n -M prepared -c 8 -j 2 -T 3600 -l \
+    --log-prefix="$BENCH/reader_log" --max-tries=1 -D rows=100000 -f "$SQL/switchover_client.sql" >"$BENCH/reader_clients" 2>&1 &
+  writer=$!
+  sql switchover -c 'BEGIN' -c 'SELECT count(*) FROM revenues' -c "SELECT pg_sleep($BENCH_READER)" -c 'COMMIT' >/dev/null &
+  reader=$!
+  until [[ $(sql switchover -Atc "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == 1 ]]; do :; done
+  until answer=$(sql switchover -v VERBOSITY=verbose -c "CALL partition_router.switchover('revenues')" 2>&1); do
+    [[ $answer == *55P03*'pg_sleep'* ]] || die "the call gave up without saying who is in the way: $answer"
+    tries=$((tries + 1))
+  done
+  wait "$reader"
+  kill "$writer"
+  wait "$writer" 2>/dev/null || true
+  ! grep -q 'aborted\|ERROR' "$BENCH/reader_clients" || die "a client failed: $(tail -n 3 "$BENCH/reader_clients")"
+  keep reader - gave_up "$tries"
+  awk '$3 > longest[$1] { longest[$1] = $3 } END { for (client in longest) print longest[client] / 1000 }' "$BENCH"/reader_log.* |
+    while read -r value; do keep reader - waited "$value"; done
+  drop_schema switchover
+}
+
+reader_table() {
+  sort -t $'\t' -k 3,3 -k 4,4n "$BENCH/reader.tsv" | awk -F '\t' -v seconds="$BENCH_READER" '
+    $3 == "gave_up" { tries = $4 }
+    $3 == "waited" { most = $4; n++ }
+    END { printf "A reader for %d s: the call gave up %d times and then succeeded; of %d clients none waited longer than %.1f ms.\n", seconds, tries, n, most }'
+}

@@ -1,4 +1,4 @@
--- What refers to the table $1 by its oid and has to follow its name to the table $2, as one jsonb. Definitions are deparsed
+-- What refers to the table $1 by its oid and has to follow its name to the table $2 (NULL: to none yet), as one jsonb. Definitions are deparsed
 -- by the server while the names are as they are: run again after the swap, they mean the other table.
 WITH own AS (
     SELECT c.oid, c.relnamespace, c.relname, pg_catalog.array_remove(ARRAY[c.reltype, t.typarray], 0::oid) AS types
@@ -40,7 +40,7 @@ WITH own AS (
     SELECT p.oid, p.polname, p.polrelid, p.polqual, p.polwithcheck, t.relname, n.nspname, t.relowner
     FROM dependent d JOIN pg_catalog.pg_policy p ON p.oid = d.objid
     JOIN pg_catalog.pg_class t ON t.oid = p.polrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-    WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND p.polrelid NOT IN ($1, $2)
+    WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND p.polrelid IS DISTINCT FROM $2
 ), follower AS (
     SELECT 1 AS kind_order, 'view' AS kind, pg_catalog.format('%I.%I', r.nspname, r.relname) AS name, r.ev_class AS relation,
            pg_catalog.pg_has_role(r.relowner, 'USAGE') AS owned, pg_catalog.format(
@@ -61,7 +61,7 @@ WITH own AS (
     SELECT 2, 'rule', pg_catalog.format('%I on %I.%I', r.rulename, r.nspname, r.relname), r.ev_class,
            pg_catalog.pg_has_role(r.relowner, 'USAGE'),
            pg_catalog.rtrim(pg_catalog.overlay(pg_catalog.pg_get_ruledef(r.oid), 'CREATE OR REPLACE RULE', 1, 11), ';')
-    FROM rule r WHERE NOT r.is_view AND r.ev_class NOT IN ($1, $2)
+    FROM rule r WHERE NOT r.is_view AND r.ev_class <> $1 AND r.ev_class IS DISTINCT FROM $2
     UNION ALL
     SELECT 3, CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, p.oid::pg_catalog.regprocedure::text, 0::oid,
            pg_catalog.pg_has_role(p.proowner, 'USAGE'), pg_catalog.pg_get_functiondef(p.oid)
@@ -89,6 +89,8 @@ WITH own AS (
     SELECT pg_catalog.format('policy %I of the other side reads %I', p.polname, own.relname)
     FROM dependent d JOIN pg_catalog.pg_policy p ON p.oid = d.objid CROSS JOIN own
     WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND p.polrelid = $2
+      -- One that reads its own table follows with it.
+      AND NOT EXISTS (SELECT FROM policy o WHERE o.polrelid = $1 AND o.polname = p.polname)
     UNION
     SELECT pg_catalog.format('rule %I acts on %I alone', w.rulename, own.relname)
     FROM pg_catalog.pg_rewrite w JOIN own ON w.ev_class = own.oid
@@ -124,6 +126,7 @@ SELECT pg_catalog.jsonb_build_object(
     'statistics', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'name', pg_catalog.jsonb_build_object('schema', n.nspname, 'name', s.stxname),
+            'target', NULLIF(COALESCE((pg_catalog.to_jsonb(s) ->> 'stxstattarget')::int, -1), -1),
             'definition', s.stxkind::text || ' ' || pg_catalog.pg_get_statisticsobjdef_columns(s.oid)) ORDER BY s.stxname), '[]')
         FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = $1),
     'sequences', (
@@ -151,7 +154,7 @@ SELECT pg_catalog.jsonb_build_object(
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'name', p.pubname, 'owned', pg_catalog.pg_has_role(p.pubowner, 'USAGE'), 'via_root', p.pubviaroot,
             'has_other', EXISTS (SELECT FROM pg_catalog.pg_publication_rel o JOIN pg_catalog.pg_class oc ON oc.oid = o.prrelid
-                                 WHERE o.prpubid = p.oid AND oc.relkind = 'p' AND o.prrelid NOT IN ($1, $2)),
+                                 WHERE o.prpubid = p.oid AND oc.relkind = 'p' AND o.prrelid <> $1 AND o.prrelid IS DISTINCT FROM $2),
             'has_both', EXISTS (SELECT FROM pg_catalog.pg_publication_rel o WHERE o.prpubid = p.oid AND o.prrelid = $2),
             'columns', (SELECT pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
                         WHERE a.attrelid = $1 AND a.attnum::text IN (

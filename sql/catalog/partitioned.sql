@@ -24,6 +24,23 @@ SELECT pg_catalog.jsonb_build_object(
     'tablespace', (SELECT s.spcname FROM pg_catalog.pg_tablespace s WHERE s.oid = c.reltablespace),
     'referenced', EXISTS (SELECT FROM pg_catalog.pg_constraint f
                           WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0),
+    -- What a DETACH CONCURRENTLY that did not come to its end left behind.
+    'half_detached', (
+        SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('schema', pn.nspname, 'name', p.relname)), '[]')
+        FROM pg_catalog.pg_inherits i
+        JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid
+        JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+        WHERE i.inhparent = c.oid AND i.inhdetachpending),
+    -- The newest partition, where it has what LIKE and ATTACH do not bring to the next one.
+    'template', (
+        SELECT p.oid::bigint FROM pg_catalog.pg_class p
+        WHERE p.oid = (SELECT pg_catalog.max(i.inhrelid) FROM pg_catalog.pg_inherits i
+                       WHERE i.inhparent = c.oid AND i.inhrelid <> t.partdefid AND NOT i.inhdetachpending)
+          AND (p.relacl IS NOT NULL OR p.relrowsecurity OR p.relforcerowsecurity
+               OR EXISTS (SELECT FROM pg_catalog.pg_attribute x
+                          WHERE x.attrelid = p.oid AND x.attnum > 0 AND NOT x.attisdropped
+                            AND (x.attstattarget > 0 OR x.attoptions::text LIKE '%n_distinct%' OR x.attacl IS NOT NULL))
+               OR EXISTS (SELECT FROM pg_catalog.pg_policy o WHERE o.polrelid = p.oid))),
     'default', (SELECT pg_catalog.jsonb_build_object('schema', dn.nspname, 'name', d.relname)
                 FROM pg_catalog.pg_class d JOIN pg_catalog.pg_namespace dn ON dn.oid = d.relnamespace
                 WHERE d.oid = t.partdefid),

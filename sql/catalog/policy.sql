@@ -8,5 +8,7 @@ SELECT pg_catalog.jsonb_build_object(
     'min_partitions', p.min_partitions,
     'retention_action', p.retention_action,
     'archive_schema', p.archive_schema,
+    'archive_format', p.archive_format,
+    'archive_function', p.archive_function,
     'timezone', p.timezone)
 FROM partition_router.policy p WHERE p.parent::oid = $1

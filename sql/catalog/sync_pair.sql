@@ -3,7 +3,10 @@ SELECT pg_catalog.jsonb_build_object(
     'legacy', l.oid::bigint,
     'owner', l.relowner::bigint,
     'twin', t.oid::bigint,
-    'is_live', p.phase IN ('live', 'switched'),
+    'twin_schema', (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = t.relnamespace),
+    'twin_name', t.relname,
+    'is_live', p.phase IN ('live', 'switched') OR p.guard IS NOT NULL,
+    'is_guarded', p.guard IS NOT NULL,
     'twin_key', (
         SELECT pg_catalog.jsonb_agg(k.attname ORDER BY k.ord)
         FROM (SELECT a.attname, x.ord
@@ -30,9 +33,26 @@ SELECT pg_catalog.jsonb_build_object(
     'lacking', (
         SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attname)
         FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid IN (l.oid, t.oid) AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE (a.attrelid = l.oid OR a.attrelid = t.oid AND p.guard IS NULL) AND a.attnum > 0 AND NOT a.attisdropped
           AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute o
                WHERE o.attrelid IN (l.oid, t.oid) AND o.attname = a.attname AND o.attnum > 0 AND NOT o.attisdropped) < 2),
+    -- The names that unique constraints of the side behind have for whoever writes: those of their counterparts, with the partition key.
+    'unique_names', (
+        SELECT pg_catalog.jsonb_object_agg(names.behind, names.shown)
+        FROM (SELECT ic.relname AS behind, jc.relname AS shown,
+                     ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
+                           WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[]) AND a.attname <> p.partition_key
+                           ORDER BY 1) AS behind_columns,
+                     ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
+                           WHERE a.attrelid = j.indrelid AND a.attnum = ANY (j.indkey::int2[]) AND a.attname <> p.partition_key
+                           ORDER BY 1) AS shown_columns
+              FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+              JOIN pg_catalog.pg_index j ON j.indrelid = t.oid AND j.indisunique AND j.indisprimary = i.indisprimary
+              JOIN pg_catalog.pg_class jc ON jc.oid = j.indexrelid
+              WHERE (p.phase = 'switched' OR p.guard IS NOT NULL) AND i.indrelid = l.oid AND i.indisunique
+                AND pg_catalog.pg_get_expr(i.indexprs, i.indrelid) IS NOT DISTINCT FROM pg_catalog.pg_get_expr(j.indexprs, j.indrelid)
+                AND pg_catalog.pg_get_expr(i.indpred, i.indrelid) IS NOT DISTINCT FROM pg_catalog.pg_get_expr(j.indpred, j.indrelid)) names
+        WHERE names.behind_columns = names.shown_columns),
     'has_cascading_updates',
         EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid IN (l.oid, t.oid) AND k.contype = 'f'
                 AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('n', 'd'))),
@@ -67,6 +87,6 @@ SELECT pg_catalog.jsonb_build_object(
                                       'pg_catalog.pg_opclass'::regclass, 'pg_catalog.pg_type'::regclass))
 )
 FROM partition_router.pair p
-JOIN pg_catalog.pg_class l ON l.oid = p.legacy
+JOIN pg_catalog.pg_class l ON l.oid = COALESCE(p.legacy, p.guard)
 JOIN pg_catalog.pg_class t ON t.oid = p.twin
 WHERE p.id = $1

@@ -13,7 +13,9 @@ SELECT pg_catalog.jsonb_build_object(
     'owner', pg_catalog.pg_get_userbyid(c.relowner),
     'access_method', am.amname,
     'tablespace', (SELECT t.spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = c.reltablespace),
-    'options', COALESCE(pg_catalog.to_jsonb(c.reloptions), '[]'),
+    'options', COALESCE(pg_catalog.to_jsonb(c.reloptions), '[]')
+        || COALESCE((SELECT pg_catalog.jsonb_agg('toast.' || o) FROM pg_catalog.pg_class tc, pg_catalog.unnest(tc.reloptions) o
+                     WHERE tc.oid = c.reltoastrelid), '[]'),
     'row_security', c.relrowsecurity,
     'force_row_security', c.relforcerowsecurity,
     'replica_identity', c.relreplident,
@@ -56,6 +58,7 @@ SELECT pg_catalog.jsonb_build_object(
             'oid', k.oid::bigint,
             'name', k.conname,
             'expression', pg_catalog.pg_get_expr(k.conbin, k.conrelid, false),
+            'comment', pg_catalog.obj_description(k.oid, 'pg_constraint'),
             'valid', k.convalidated) ORDER BY k.conname), '[]')
         FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'),
     'indexes', (
@@ -102,7 +105,16 @@ SELECT pg_catalog.jsonb_build_object(
                 FROM pg_catalog.generate_series(i.indnkeyatts + 1, i.indnatts) k),
             'predicate', pg_catalog.pg_get_expr(i.indpred, i.indrelid, false),
             'options', COALESCE(pg_catalog.to_jsonb(ic.reloptions), '[]'),
-            'tablespace', (SELECT t.spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = ic.reltablespace)
+            'tablespace', (SELECT t.spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = ic.reltablespace),
+            'comment', pg_catalog.obj_description(ic.oid, 'pg_class'),
+            'constraint_comment', pg_catalog.obj_description(con.oid, 'pg_constraint'),
+            'replica_identity', i.indisreplident,
+            'clustered', i.indisclustered,
+            'targets', (
+                SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(ia.attnum, pg_catalog.to_jsonb(ia) -> 'attstattarget')
+                                                     ORDER BY ia.attnum), '[]')
+                FROM pg_catalog.pg_attribute ia
+                WHERE ia.attrelid = ic.oid AND (pg_catalog.to_jsonb(ia) ->> 'attstattarget')::int >= 0)
         ) ORDER BY i.indisprimary DESC, i.indisunique DESC, ic.relname), '[]')
         FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
@@ -115,13 +127,27 @@ SELECT pg_catalog.jsonb_build_object(
             'name', f.conname,
             'definition', pg_catalog.pg_get_constraintdef(f.oid),
             'references', f.confrelid::bigint,
+            'comment', pg_catalog.obj_description(f.oid, 'pg_constraint'),
             'valid', f.convalidated
         ) ORDER BY f.oid), '[]')
-        FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'),
+        FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'
+         -- A key that points at a partitioned table has one more for each partition.
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint whole WHERE whole.oid = f.conparentid AND whole.conrelid = f.conrelid)),
     'referenced_by', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-            'name', f.conname, 'relation', f.conrelid::regclass::text) ORDER BY f.conname), '[]')
-        FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0),
+            'name', f.conname, 'relation', f.conrelid::regclass::text,
+            'table', pg_catalog.jsonb_build_object('schema', fn.nspname, 'name', fc.relname),
+            'oid', fc.oid::bigint, 'kind', fc.relkind,
+            'columns', (SELECT pg_catalog.jsonb_agg(fa.attname ORDER BY k.ord)
+                        FROM pg_catalog.unnest(f.confkey) WITH ORDINALITY AS k(attnum, ord)
+                        JOIN pg_catalog.pg_attribute fa ON fa.attrelid = f.confrelid AND fa.attnum = k.attnum),
+            'definition', pg_catalog.pg_get_constraintdef(f.oid),
+            'on_delete', f.confdeltype, 'valid', f.convalidated,
+            'comment', pg_catalog.obj_description(f.oid, 'pg_constraint'),
+            'owned', pg_catalog.pg_has_role(fc.relowner, 'USAGE')) ORDER BY f.conname, fc.oid), '[]')
+        FROM pg_catalog.pg_constraint f
+        JOIN pg_catalog.pg_class fc ON fc.oid = f.conrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
+        WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0),
     'triggers', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'name', x.tgname, 'enabled', x.tgenabled, 'comment', x.comment, 'ours', x.ours, 'head', x.head, 'row', x.is_row,
@@ -167,6 +193,19 @@ SELECT pg_catalog.jsonb_build_object(
                 || COALESCE(' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid, false) || ')', ''))
             ORDER BY p.polname), '[]')
         FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid),
+    'owner_lacks', (
+        SELECT COALESCE(pg_catalog.jsonb_agg(d.privilege_type), '[]')
+        FROM pg_catalog.aclexplode(pg_catalog.acldefault('r', c.relowner)) d
+        WHERE c.relacl IS NOT NULL AND d.grantee = c.relowner
+          AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) e
+                          WHERE e.grantee = c.relowner AND e.privilege_type = d.privilege_type)),
+    'given_by_default', (
+        SELECT COALESCE(pg_catalog.jsonb_agg(DISTINCT
+            CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(e.grantee)) END), '[]')
+        FROM pg_catalog.pg_default_acl da, pg_catalog.aclexplode(da.defaclacl) e
+        WHERE da.defaclobjtype = 'r' AND da.defaclnamespace IN (0, c.relnamespace)
+          AND da.defaclrole = (SELECT u.oid FROM pg_catalog.pg_roles u WHERE u.rolname = CURRENT_USER)
+          AND e.grantee <> da.defaclrole),
     'grants', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'privilege', g.privilege_type,

@@ -10,7 +10,9 @@ CREATE FUNCTION partition_router.manage(
     timezone text DEFAULT 'UTC',
     retention_count int DEFAULT NULL,
     min_partitions int DEFAULT 1,
-    dry_run boolean DEFAULT false
+    dry_run boolean DEFAULT false,
+    archive_format text DEFAULT NULL,
+    archive_function regprocedure DEFAULT NULL
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'manage_wrapper';
 COMMENT ON FUNCTION partition_router.manage IS 'puts a table that is partitioned by range under maintenance, with no pair';
 REVOKE ALL ON FUNCTION partition_router.manage FROM PUBLIC;
@@ -24,7 +26,9 @@ CREATE FUNCTION partition_router.set_policy(
     timezone text DEFAULT NULL,
     retention_count int DEFAULT NULL,
     min_partitions int DEFAULT NULL,
-    dry_run boolean DEFAULT false
+    dry_run boolean DEFAULT false,
+    archive_format text DEFAULT NULL,
+    archive_function regprocedure DEFAULT NULL
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'set_policy_wrapper';
 COMMENT ON FUNCTION partition_router.set_policy IS 'changes what maintenance does for a table; NULL keeps a value';
 REVOKE ALL ON FUNCTION partition_router.set_policy FROM PUBLIC;
@@ -64,6 +68,16 @@ CREATE FUNCTION partition_router.release(partition regclass)
 COMMENT ON FUNCTION partition_router.release IS 'ends the hold of a partition; false when there was none';
 REVOKE ALL ON FUNCTION partition_router.release FROM PUBLIC;
 
+CREATE FUNCTION partition_router.log_key() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'log_key';
+COMMENT ON FUNCTION partition_router.log_key() IS 'trigger function: logs the keys of changed rows of a default partition that is drained';
+REVOKE ALL ON FUNCTION partition_router.log_key() FROM PUBLIC;
+
+CREATE FUNCTION partition_router.restore_archive(archive bigint)
+    RETURNS regclass STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'restore_archive_wrapper';
+COMMENT ON FUNCTION partition_router.restore_archive IS 'brings an archived partition back: filled, proven equal to what was archived, attached and held';
+REVOKE ALL ON FUNCTION partition_router.restore_archive FROM PUBLIC;
+
 CREATE FUNCTION partition_router.schedule_maintenance(
     create_schedule text DEFAULT '0 2 1 * *',
     cleanup_schedule text DEFAULT '0 3 15 * *'
@@ -77,6 +91,18 @@ CREATE FUNCTION partition_router.unschedule_maintenance()
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'unschedule_maintenance_wrapper';
 COMMENT ON FUNCTION partition_router.unschedule_maintenance IS 'takes the jobs of schedule_maintenance() away; gives those that were there';
 REVOKE ALL ON FUNCTION partition_router.unschedule_maintenance FROM PUBLIC;
+
+CREATE FUNCTION partition_router.import_partman(dry_run boolean DEFAULT false, partman_schema name DEFAULT NULL)
+    RETURNS TABLE(relation text, status text, message text)
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'import_partman_wrapper';
+COMMENT ON FUNCTION partition_router.import_partman IS 'takes the tables over that pg_partman maintains, by the same rules, and switches its maintenance of them off; says for each what was done, or why it was left';
+REVOKE ALL ON FUNCTION partition_router.import_partman FROM PUBLIC;
+
+CREATE FUNCTION partition_router.advise(relation regclass)
+    RETURNS TABLE(severity text, topic text, message text, hint text)
+    STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'advise_wrapper';
+COMMENT ON FUNCTION partition_router.advise IS 'what to do about a partitioned table, from its sizes, the queries seen and what planning takes: interval or number of partitions, pruning, partitions never read';
+REVOKE ALL ON FUNCTION partition_router.advise FROM PUBLIC;
 
 -- The steps of run_maintenance, each in a transaction of its own.
 
@@ -109,6 +135,16 @@ CREATE FUNCTION partition_router.maintenance_verify(legacy regclass)
     RETURNS void STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_verify_wrapper';
 COMMENT ON FUNCTION partition_router.maintenance_verify IS 'internal to run_maintenance: verifies a pair, and records the result';
 REVOKE ALL ON FUNCTION partition_router.maintenance_verify FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_unanalyzed(relation regclass)
+    RETURNS regclass[] LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_unanalyzed_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_unanalyzed IS 'internal to run_maintenance: the partitioned tables whose own statistics are too old';
+REVOKE ALL ON FUNCTION partition_router.maintenance_unanalyzed FROM PUBLIC;
+
+CREATE FUNCTION partition_router.maintenance_analyze(parent regclass)
+    RETURNS void STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_analyze_wrapper';
+COMMENT ON FUNCTION partition_router.maintenance_analyze IS 'internal to run_maintenance: analyses a partitioned table';
+REVOKE ALL ON FUNCTION partition_router.maintenance_analyze FROM PUBLIC;
 
 CREATE FUNCTION partition_router.maintenance_failed(parent regclass, task text, sqlstate text, message text)
     RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_failed_wrapper';

@@ -73,6 +73,19 @@ BEGIN
         END LOOP;
     END LOOP;
     PERFORM partition_router.maintenance_let_go();
+    targets := partition_router.maintenance_unanalyzed(relation);
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    FOREACH target IN ARRAY targets LOOP
+        BEGIN
+            PERFORM partition_router.maintenance_analyze(target);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS failure_state = RETURNED_SQLSTATE, failure = MESSAGE_TEXT;
+            PERFORM partition_router.maintenance_failed(target, NULL, failure_state, failure);
+        END;
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    END LOOP;
     targets := partition_router.maintenance_unproven(relation, part);
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -88,5 +101,5 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE partition_router.run_maintenance IS 'creates the partitions that are due, moves rows out of the default partition, applies retention, verifies pairs whose last proof is old; without an argument for every table that the caller owns; part is all, create or cleanup';
+COMMENT ON PROCEDURE partition_router.run_maintenance IS 'creates the partitions that are due, moves rows out of the default partition, applies retention, analyses partitioned tables, verifies pairs whose last proof is old; without an argument for every table that the caller owns; part is all, create or cleanup';
 REVOKE ALL ON PROCEDURE partition_router.run_maintenance FROM PUBLIC;

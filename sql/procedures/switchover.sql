@@ -10,14 +10,20 @@ REVOKE ALL ON FUNCTION partition_router.switchover_step(regclass, text, text) FR
 CREATE FUNCTION partition_router.switchover_dry_run(relation regclass, operation text) RETURNS void
     LANGUAGE c SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'switchover_dry_run_wrapper';
-COMMENT ON FUNCTION partition_router.switchover_dry_run(regclass, text) IS 'internal: prints what switchover(), rollback() or cleanup() would do, and who is in the way';
+COMMENT ON FUNCTION partition_router.switchover_dry_run(regclass, text) IS 'internal: prints what switchover() or rollback() would do, and who is in the way';
 REVOKE ALL ON FUNCTION partition_router.switchover_dry_run(regclass, text) FROM PUBLIC;
 
-CREATE FUNCTION partition_router.cleanup_step(relation regclass, stage text) RETURNS boolean
+CREATE FUNCTION partition_router.cleanup_step(relation regclass, stage text, keep_legacy boolean, keep_unique boolean) RETURNS boolean
     LANGUAGE c SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'cleanup_step_wrapper';
-COMMENT ON FUNCTION partition_router.cleanup_step(regclass, text) IS 'internal: one stage of cleanup(); true when it has to be gone through again in another transaction';
-REVOKE ALL ON FUNCTION partition_router.cleanup_step(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION partition_router.cleanup_step(regclass, text, boolean, boolean) IS 'internal: one stage of cleanup(); true when it has to be gone through again in another transaction';
+REVOKE ALL ON FUNCTION partition_router.cleanup_step(regclass, text, boolean, boolean) FROM PUBLIC;
+
+CREATE FUNCTION partition_router.cleanup_dry_run(relation regclass, keep_legacy boolean, keep_unique boolean) RETURNS void
+    LANGUAGE c SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'cleanup_dry_run_wrapper';
+COMMENT ON FUNCTION partition_router.cleanup_dry_run(regclass, boolean, boolean) IS 'internal: prints what cleanup() would do, and who is in the way';
+REVOKE ALL ON FUNCTION partition_router.cleanup_dry_run(regclass, boolean, boolean) FROM PUBLIC;
 
 CREATE FUNCTION partition_router.redefine_materialized_view(view regclass, definition text) RETURNS void
     LANGUAGE c SET search_path = pg_catalog, pg_temp
@@ -77,8 +83,12 @@ COMMENT ON PROCEDURE partition_router.rollback(regclass, boolean) IS
     'the names swap back, at any time after a switchover, with every write made since';
 REVOKE ALL ON PROCEDURE partition_router.rollback(regclass, boolean) FROM PUBLIC;
 
-CREATE PROCEDURE partition_router.cleanup(relation regclass, dry_run boolean DEFAULT false, keep_legacy boolean DEFAULT false)
-LANGUAGE plpgsql AS $$
+CREATE PROCEDURE partition_router.cleanup(
+    relation regclass,
+    dry_run boolean DEFAULT false,
+    keep_legacy boolean DEFAULT false,
+    keep_unique boolean DEFAULT NULL
+) LANGUAGE plpgsql AS $$
 DECLARE
     stage text;
 BEGIN
@@ -87,18 +97,18 @@ BEGIN
             HINT = 'Name either side of the pair; the others have defaults.';
     END IF;
     IF dry_run THEN
-        PERFORM partition_router.switchover_dry_run(relation, CASE WHEN keep_legacy THEN 'cleanup, legacy kept' ELSE 'cleanup' END);
+        PERFORM partition_router.cleanup_dry_run(relation, keep_legacy, keep_unique);
         RETURN;
     END IF;
-    FOREACH stage IN ARRAY ARRAY['PRE-FLIGHT', CASE WHEN keep_legacy THEN 'KEEP' ELSE 'DROP' END] LOOP
+    FOREACH stage IN ARRAY ARRAY['PRE-FLIGHT', 'END'] LOOP
         LOOP
             COMMIT;
             SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-            EXIT WHEN NOT partition_router.cleanup_step(relation, stage);
+            EXIT WHEN NOT partition_router.cleanup_step(relation, stage, keep_legacy, keep_unique);
         END LOOP;
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE partition_router.cleanup(regclass, boolean, boolean) IS
-    'ends the migration after a last proof: sync off, the legacy dropped, or kept as a table of its own; the partitions stay under maintenance';
-REVOKE ALL ON PROCEDURE partition_router.cleanup(regclass, boolean, boolean) FROM PUBLIC;
+COMMENT ON PROCEDURE partition_router.cleanup(regclass, boolean, boolean, boolean) IS
+    'ends the migration after a last proof: sync off, the legacy dropped, or kept as a table of its own, or made the guard of unique columns; the partitions stay under maintenance';
+REVOKE ALL ON PROCEDURE partition_router.cleanup(regclass, boolean, boolean, boolean) FROM PUBLIC;

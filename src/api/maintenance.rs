@@ -1,12 +1,13 @@
 //! The calls of maintenance.
 
 use super::{change, given};
-use crate::error::report;
+use crate::error::{Error, Result, report};
 use crate::execute::Mode;
 use crate::ident::Ident;
 use crate::maintenance::rules::Change;
 use crate::maintenance::schedule::Job;
-use crate::maintenance::{self, Part, by_hand, hold, schedule};
+use crate::maintenance::{self, Part, by_hand, hold, import, schedule};
+use crate::spi;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -43,6 +44,15 @@ fn rules(
     }
 }
 
+/// A function by its name and the types that it takes, qualified: `search_path` is pinned here.
+fn signature(function: Oid) -> Result<String> {
+    let text: Option<String> = spi::row(
+        "SELECT pg_catalog.to_jsonb($1::oid::pg_catalog.regprocedure::text)",
+        &[function.into()],
+    )?;
+    text.ok_or_else(|| Error::Internal("a function has no name".into()))
+}
+
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn manage(
@@ -56,6 +66,8 @@ fn manage(
     retention_count: Option<i32>,
     min_partitions: Option<i32>,
     dry_run: Option<bool>,
+    archive_format: Option<String>,
+    archive_function: Option<Oid>,
 ) {
     change(c"manage()", dry_run == Some(true), || {
         let parent = given("parent", parent)?;
@@ -70,6 +82,8 @@ fn manage(
         let change = Change {
             retention_count,
             min_partitions: Some(given("min_partitions", min_partitions)?),
+            archive_format,
+            archive_function: archive_function.map(signature).transpose()?,
             ..rules(
                 Some(premake),
                 retention,
@@ -94,12 +108,16 @@ fn set_policy(
     retention_count: Option<i32>,
     min_partitions: Option<i32>,
     dry_run: Option<bool>,
+    archive_format: Option<String>,
+    archive_function: Option<Oid>,
 ) {
     change(c"set_policy()", dry_run == Some(true), || {
         let (relation, dry_run) = (given("relation", relation)?, given("dry_run", dry_run)?);
         let change = Change {
             retention_count,
             min_partitions,
+            archive_format,
+            archive_function: archive_function.map(signature).transpose()?,
             ..rules(premake, retention, retention_action, archive_schema, timezone)
         };
         maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
@@ -132,6 +150,13 @@ fn drop_partition(partition: Oid, dry_run: bool) {
     change(c"drop_partition()", dry_run, || {
         by_hand::drop_partition(partition, Mode::from_dry_run(dry_run))
     });
+}
+
+#[pg_extern(sql = false)]
+fn restore_archive(archive: i64) -> Oid {
+    change(c"restore_archive()", false, || {
+        maintenance::restore::restore(archive)
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -188,6 +213,16 @@ fn maintenance_verify(legacy: Oid) {
 }
 
 #[pg_extern(sql = false)]
+fn maintenance_unanalyzed(relation: Option<Oid>) -> Vec<Oid> {
+    report(|| maintenance::analyze::due(relation))
+}
+
+#[pg_extern(sql = false)]
+fn maintenance_analyze(parent: Oid) {
+    report(|| maintenance::analyze::run(parent));
+}
+
+#[pg_extern(sql = false)]
 fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message: &str) {
     report(|| maintenance::failed(parent, task.as_deref(), sqlstate, message));
 }
@@ -195,6 +230,27 @@ fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message
 #[pg_extern(sql = false)]
 fn maintenance_dry_run(relation: Option<Oid>, part: Option<&str>) {
     report(|| maintenance::dry_run(relation, Part::parse(given("part", part)?)?));
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn import_partman(
+    dry_run: Option<bool>,
+    partman_schema: Option<&CStr>,
+) -> TableIterator<
+    'static,
+    (
+        name!(relation, String),
+        name!(status, String),
+        name!(message, String),
+    ),
+> {
+    let outcomes = change(c"import_partman()", dry_run == Some(true), || {
+        let mode = Mode::from_dry_run(given("dry_run", dry_run)?);
+        import::import(partman_schema.map(ident), mode)
+    });
+    let rows = outcomes.into_iter();
+    TableIterator::new(rows.map(|o| (o.relation, o.status.to_owned(), o.message)))
 }
 
 type JobRow = (i64, String, String, String);

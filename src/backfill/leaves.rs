@@ -9,7 +9,7 @@ use crate::execute::{self, Mode};
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, store};
 use crate::plan::carry_ddl::{self, table::NextCheck};
-use crate::plan::{Plan, foreign_keys, indexes};
+use crate::plan::{Plan, dress, foreign_keys, indexes};
 use crate::session::PinnedSettings;
 use crate::sync::{actions, triggers};
 use crate::{spi, worker};
@@ -31,7 +31,8 @@ pub fn index(pair: &Pair, state: &mut CopyState) -> Result<Share> {
     if claimed.is_empty() {
         return Ok(Share::Nothing);
     }
-    let wanted = indexes::of_twin(&load::table_def(pair.legacy)?, &pair.partition_key);
+    let legacy = load::table_def(pair.legacy)?;
+    let wanted = indexes::of_twin(&legacy, &pair.partition_key);
     // Where several processes build indexes, each has its own to build; and writers want a processor, too.
     let _alone = (worker::processes() > 1 || courtesy::others_write())
         .then(|| PinnedSettings::new(&[(c"max_parallel_maintenance_workers", "0")]));
@@ -45,6 +46,7 @@ pub fn index(pair: &Pair, state: &mut CopyState) -> Result<Share> {
             .collect();
         let started = Instant::now();
         execute::run(&indexes::create(&missing, &leaf.name), Mode::Run)?;
+        dress_leaf(pair, &legacy, task.relation())?;
         courtesy::rest_after(started.elapsed());
     }
     let done = Done {
@@ -53,6 +55,17 @@ pub fn index(pair: &Pair, state: &mut CopyState) -> Result<Share> {
     };
     state.count(pair, &done)?;
     Ok(Share::Done)
+}
+
+/// What the indexes of a partition are given when they are there.
+fn dress_leaf(pair: &Pair, legacy: &TableDef, partition: Oid) -> Result<()> {
+    if !dress::has_targets(legacy) && legacy.replica_identity != "i" {
+        return Ok(());
+    }
+    let leaf = load::table_def(partition)?;
+    let mut plan = dress::targets(legacy, &leaf, true, &pair.partition_key);
+    plan.extend(dress::identity(legacy, &leaf, &pair.partition_key));
+    execute::run(&plan, Mode::Run)
 }
 
 /// The legacy as it is when nobody is changing its indexes or foreign keys: whoever comes later finds the backfill past
@@ -81,6 +94,10 @@ pub fn index_root(pair: &Pair, state: &mut CopyState) -> Result<()> {
         .cloned()
         .collect();
     execute::run(&indexes::create(&missing, &twin.name), Mode::Run)?;
+    let twin = load::table_def(pair.twin)?;
+    let mut dressed = dress::follow(&legacy, &twin, &pair.partition_key);
+    dressed.extend(dress::identity(&legacy, &twin, &pair.partition_key));
+    execute::run(&dressed, Mode::Run)?;
     triggers::install_ahead(pair)?;
     state.stage = Stage::Drain;
     state.next_block = 0;

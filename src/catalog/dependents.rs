@@ -40,6 +40,8 @@ pub struct Statistics {
     pub name: RelName,
     /// Its kinds and columns, deparsed by the server.
     pub definition: String,
+    /// `None` where it is the columns'.
+    pub target: Option<i32>,
 }
 
 /// A sequence that belongs to a column.
@@ -81,7 +83,13 @@ pub struct Action {
     pub enabled: bool,
 }
 
-/// What refers to `from` and has to follow its name to `to`; under the latest snapshot.
+/// The statistics objects of a table.
+pub fn statistics(table: Oid) -> Result<Vec<Statistics>> {
+    Ok(load(table, Oid::INVALID)?.statistics)
+}
+
+/// What refers to `from` and has to follow its name to `to` ([`Oid::INVALID`]: to a twin that is not there yet); under the latest
+/// snapshot.
 pub fn load(from: Oid, to: Oid) -> Result<Dependents> {
     spi::latest_rows(
         include_str!("../../sql/catalog/dependents.sql"),

@@ -1,6 +1,7 @@
 //! What a statement dropped, whichever way: by name, with its schema, its owner, or by CASCADE.
 
 use super::follow::refused;
+use super::guard;
 use super::pairs::{self, Place, Sides};
 use super::pending::{self, OwnDdl};
 use crate::backfill;
@@ -8,7 +9,7 @@ use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::ident::{Ident, RelName};
 use crate::pair::{Pair, Phase, store};
-use crate::plan::sync_triggers;
+use crate::plan::{self, sync_triggers};
 use crate::session::PinnedSettings;
 use crate::spi;
 use pgrx::pg_sys;
@@ -46,7 +47,10 @@ pub fn check(node: *mut pg_sys::Node) -> Result<()> {
             (true, true) => let_go(*sides)?,
             (true, false) if !pairs::exists(sides.twin) => {}
             (false, true) if !pairs::exists(sides.legacy) => forget_done(*sides)?,
-            (legacy_gone, _) => refuse_side(*sides, legacy_gone)?,
+            (legacy_gone, _) => match store::latest(sides.id)?.filter(|pair| pair.phase == Phase::Done) {
+                Some(pair) => guard::part(&pair, legacy_gone)?,
+                None => refuse_side(*sides, legacy_gone)?,
+            },
         }
     }
     for (partition, pair) in pending::partitions(node as usize) {
@@ -110,7 +114,7 @@ fn way_out(pair: &Pair) -> &'static str {
 }
 
 fn refuse_partition(pair: i32) -> Result<()> {
-    let Some(pair) = store::latest(pair)?.filter(|pair| pair.phase != Phase::Done) else {
+    let Some(pair) = store::latest(pair)?.filter(Pair::is_in_force) else {
         return Ok(());
     };
     Err(refused(
@@ -136,20 +140,24 @@ fn check_trigger(registered: &[Sides], names: &[Ident]) -> Result<()> {
     let Some((sides, place)) = pairs::find(registered, oid) else {
         return Ok(());
     };
-    let Some(pair) = store::latest(sides.id)?.filter(|pair| pair.phase != Phase::Done) else {
+    let Some(pair) = store::latest(sides.id)?.filter(Pair::is_in_force) else {
         return Ok(());
     };
     let ours = match place {
+        Place::Legacy if pair.guard.is_some() => vec![Ident::new(plan::guard::TRIGGER)],
         Place::Legacy => sync_triggers::names(&sync_triggers::name_on_legacy(&pair.base_name)),
         _ => sync_triggers::names(&sync_triggers::name_on_twin(&pair.base_name)),
     };
     // The other side is gone: these triggers do nothing but stop writes.
-    if !ours.contains(trigger) || !pairs::exists(pair.legacy) || !pairs::exists(pair.twin) {
+    if !ours.contains(trigger) || !pairs::exists(sides.legacy) || !pairs::exists(pair.twin) {
         return Ok(());
     }
     Err(refused(
         format!("drop trigger {trigger} of {name}"),
         "it keeps both sides of the pair equal",
-        "partition_router.abandon() removes the triggers and the twin.",
+        match pair.guard {
+            Some(guard) => guard::way_out(guard)?,
+            None => "partition_router.abandon() removes the triggers and the twin.".into(),
+        },
     ))
 }

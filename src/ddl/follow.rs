@@ -46,7 +46,7 @@ pub fn refused(what: impl Into<String>, reason: impl Into<String>, hint: impl In
 
 /// The pair, when its tables are to be kept alike.
 pub fn current(sides: Sides) -> Result<Option<Pair>> {
-    Ok(store::latest(sides.id)?.filter(|pair| pair.phase != Phase::Done))
+    Ok(store::latest(sides.id)?.filter(Pair::is_in_force))
 }
 
 /// Notes how `table` is. With a lock level, that is taken on both sides first: legacy, twin, partitions, all within
@@ -58,8 +58,11 @@ pub fn begin(sides: Sides, place: Place, table: Oid, lock: Option<c_int>) -> Res
     let Some(pair) = current(sides)? else {
         return Ok(None);
     };
-    if place != Place::Partition {
+    if place != Place::Partition && pair.guard.is_none() {
         store::require_owner(pairs::other(&pair, place))?;
+    }
+    if pair.guard.is_some() {
+        return super::guard::begin(pair, place, table);
     }
     if let Some(level) = lock.filter(|_| place != Place::Partition) {
         acquire(sides, level)?;
@@ -114,6 +117,9 @@ impl Following {
 
     /// What of an ALTER TABLE the catalog will not show.
     pub fn look_into(&mut self, alter: &Alter) -> Result<()> {
+        if self.pair.guard.is_some() {
+            return Ok(()); // nothing is carried
+        }
         self.details.cascade = alter.commands.iter().any(|c| c.cascade);
         if let Some(name) = alter.added_and_defaulted() {
             return Err(refused(
@@ -175,6 +181,9 @@ impl Following {
         let Some(after) = load::latest_table_def(self.table())? else {
             return Ok(());
         };
+        if self.pair.guard.is_some() {
+            return super::guard::end(&self, &after);
+        }
         if self.concurrently {
             super::concurrent::require_partitions_still(&self, &after)?;
         }

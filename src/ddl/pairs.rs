@@ -15,6 +15,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy)]
 pub struct Sides {
     pub id: i32,
+    /// Or the guard that it has become.
     pub legacy: Oid,
     pub twin: Oid,
 }
@@ -32,6 +33,7 @@ pub enum Place {
 const ID: i32 = 1;
 const LEGACY: i32 = 2;
 const TWIN: i32 = 3;
+const GUARD: i32 = 19;
 
 /// Every pair that has both its tables.
 pub fn all() -> Vec<Sides> {
@@ -57,9 +59,10 @@ pub fn registered() -> Vec<Sides> {
         while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
             let mut is_null = false;
             let mut number = |column| pg_sys::slot_getattr(slot, column, &mut is_null).value() as u32;
+            let (legacy, guard) = (number(LEGACY), number(GUARD)); // zero for NULL
             found.push(Sides {
                 id: number(ID) as i32,
-                legacy: number(LEGACY).into(),
+                legacy: if legacy == 0 { guard } else { legacy }.into(),
                 twin: number(TWIN).into(),
             });
         }
@@ -124,10 +127,10 @@ pub fn all_partitions(pairs: &[Sides]) -> Result<Vec<(u32, i32)>> {
     Ok(all)
 }
 
-/// The side that is not at `place`.
+/// The side that is not at `place`. A guard is the legacy's.
 pub fn other(pair: &Pair, place: Place) -> Oid {
     match place {
         Place::Legacy => pair.twin,
-        Place::Twin | Place::Partition => pair.legacy,
+        Place::Twin | Place::Partition => pair.guard.unwrap_or(pair.legacy),
     }
 }

@@ -49,6 +49,13 @@ pub fn within_budget<T>(relation: Oid, mut body: impl FnMut() -> Result<T>) -> R
 pub fn subtransaction<T>(
     body: impl FnOnce() -> Result<T>,
 ) -> std::result::Result<Result<T>, Box<CaughtError>> {
+    in_subtransaction(body, Result::is_ok)
+}
+
+fn in_subtransaction<T>(
+    body: impl FnOnce() -> Result<T>,
+    keep: impl FnOnce(&Result<T>) -> bool,
+) -> std::result::Result<Result<T>, Box<CaughtError>> {
     // SAFETY: begins, and below ends, a subtransaction as PL/pgSQL does (`exec_stmt_block`), with the memory context
     // and resource owner of before put back in every case.
     let (context, owner) = unsafe {
@@ -73,8 +80,16 @@ pub fn subtransaction<T>(
     let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
         .catch_others(|caught| Err(Box::new(caught)))
         .execute();
-    end(matches!(result, Ok(Ok(_))));
+    end(result.as_ref().is_ok_and(keep));
     result
+}
+
+/// Runs `body` in a subtransaction and undoes what it did, however it ends.
+pub fn undone<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    match in_subtransaction(body, |_| false) {
+        Ok(result) => result,
+        Err(caught) => caught.rethrow(),
+    }
 }
 
 /// Whether a lock did not come in time, or would have closed a circle of waits.

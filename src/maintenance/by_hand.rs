@@ -17,7 +17,7 @@ use crate::spi;
 use pgrx::pg_sys::Oid;
 
 /// Claims a table for a change by hand. While rows are copied the twin belongs to the backfill.
-fn claim(relation: Oid, call: &str) -> Result<Target> {
+pub fn claim(relation: Oid, call: &str) -> Result<Target> {
     let target = table::resolve(relation)?;
     pair::store::require_owner(target.parent)?;
     if !lease::claim(target.parent)? {
@@ -26,7 +26,7 @@ fn claim(relation: Oid, call: &str) -> Result<Target> {
         });
     }
     if let Some(pair) = &target.pair {
-        pair::store::get_for_change(pair.twin, call)?;
+        pair::store::get_to_maintain(pair, call)?;
         if pair.phase == Phase::Copying {
             return Err(Error::WrongPhase {
                 relation: table::display(relation)?,
@@ -158,7 +158,7 @@ pub fn drop_partition(partition: Oid, mode: Mode) -> Result<()> {
     if mode == Mode::DryRun {
         return execute::run(&plan, mode);
     }
-    let paired = target.pair.as_ref().is_some_and(|pair| pair.phase.is_in_step());
+    let paired = target.pair.as_ref().is_some_and(|pair| pair.is_followed());
     budget::within_budget(partition, || {
         pair::store::change_layout(table.oid())?;
         as_user(table.owner(), || {
@@ -178,7 +178,7 @@ pub fn drop_partition(partition: Oid, mode: Mode) -> Result<()> {
 fn in_use(victim: &Partition, paired: bool) -> Error {
     let (reason, hint) = match paired {
         true => (
-            "it holds rows that the other side of its pair would keep",
+            "it holds rows that the other side of its pair, or its guard, would keep",
             "Let retention remove them on both sides: partition_router.set_policy() with retention.",
         ),
         false => (

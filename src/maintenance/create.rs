@@ -41,10 +41,10 @@ fn resolve_end(bound: &Bound) -> Result<RawBound> {
     }
 }
 
-/// The steps that make one partition of `parent`, with its sync triggers where the pair is in step.
+/// The steps that make one partition of `parent`, with its sync triggers where another table follows.
 pub fn plan(parent: &Parent, pair: Option<&Pair>, name: &RelName, range: &Range) -> NewPartition {
     let mut parts = maintain::create_partition(parent, name, range);
-    if let Some(pair) = pair.filter(|pair| pair.phase.is_in_step()) {
+    if let Some(pair) = pair.filter(|pair| pair.is_followed()) {
         let trigger = sync_triggers::name_on_twin(&pair.base_name);
         parts.sync = sync_triggers::install(
             pair.id,

@@ -1,6 +1,7 @@
 //! What maintenance did, in `partition_router.maintenance_event` and with the policy.
 
 use crate::error::Result;
+use crate::policy::Skip;
 use crate::session::with_own_tables;
 use crate::spi;
 use pgrx::pg_sys::Oid;
@@ -56,6 +57,49 @@ impl Event {
     }
 }
 
+/// Writes down why a table was passed over, unless that was the last word about its runs: not at every run what has not changed.
+pub fn write_change(event: &Event) -> Result<()> {
+    let is_known: Option<bool> = with_own_tables(|| {
+        spi::row(
+            "SELECT pg_catalog.to_jsonb(e.status = 'skipped' AND e.message IS NOT DISTINCT FROM $3)
+             FROM partition_router.maintenance_event e
+             WHERE e.parent = $1 AND e.action = $2 ORDER BY e.id DESC LIMIT 1",
+            &[
+                event.parent.as_str().into(),
+                event.action.as_str().into(),
+                event.message.as_deref().into(),
+            ],
+        )
+    })?;
+    if is_known == Some(true) {
+        Ok(())
+    } else {
+        write(event)
+    }
+}
+
+/// What the last run of a table left alone.
+pub fn left_alone(parent: Oid) -> Result<Vec<Skip>> {
+    let known: Option<Vec<Skip>> = with_own_tables(|| {
+        spi::kept_row(
+            "SELECT p.left_alone FROM partition_router.policy p WHERE p.parent::oid = $1",
+            &[parent.into()],
+        )
+    })?;
+    Ok(known.unwrap_or_default())
+}
+
+pub fn set_left_alone(parent: Oid, skips: &[Skip]) -> Result<()> {
+    let skips = serde_json::to_string(skips)?;
+    with_own_tables(|| {
+        spi::execute(
+            "UPDATE partition_router.policy SET left_alone = $2::jsonb WHERE parent::oid = $1",
+            &[parent.into(), skips.as_str().into()],
+        )
+    })?;
+    Ok(())
+}
+
 pub fn write(event: &Event) -> Result<()> {
     with_own_tables(|| {
         spi::execute(
@@ -99,12 +143,17 @@ pub fn remember_error(parent: Oid, error: &str) -> Result<()> {
     Ok(())
 }
 
-/// Policies and holds of tables that are gone mean nothing, and their oid may be used again.
+/// Policies, drains and holds of tables that are gone mean nothing, and their oid may be used again.
 pub fn forget_gone() -> Result<()> {
     with_own_tables(|| {
         spi::execute(
             "DELETE FROM partition_router.policy p
              WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.parent::oid)",
+            &[],
+        )?;
+        spi::execute(
+            "DELETE FROM partition_router.drain d
+             WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = d.parent::oid)",
             &[],
         )?;
         spi::execute(

@@ -1,5 +1,7 @@
 //! Takes partitions away when they are past their retention.
 
+use super::archive::{self, Destination};
+use super::log::{self, Event};
 use super::state::has_rows;
 use super::table::{Managed, Partition};
 use crate::catalog::load;
@@ -21,12 +23,17 @@ use pgrx::pg_sys::Oid;
 pub enum Progress {
     /// Rows went, more may be there: call again in a new transaction.
     More(u64),
+    /// A table of its own now, to be archived and dropped.
+    Detached,
     Gone,
 }
 
 /// What the policy wants to become of a partition.
 pub fn fate(managed: &Managed) -> Result<Fate> {
     let policy = &managed.policy;
+    if Destination::of(policy).is_some() {
+        return Ok(Fate::Detach);
+    }
     RetentionAction::parse(&policy.retention_action)
         .and_then(|action| Fate::new(action, policy.archive_schema.as_ref()))
         .ok_or_else(|| Error::BadArgument {
@@ -39,7 +46,7 @@ pub fn fate(managed: &Managed) -> Result<Fate> {
         })
 }
 
-/// A partition of a pair in step, with all that its way out needs.
+/// A partition of a pair whose rows another table has, too, with all that its way out needs.
 struct Leaving {
     parent: Parent,
     partition: RelName,
@@ -85,21 +92,26 @@ impl Leaving {
     }
 }
 
-fn in_step(managed: &Managed) -> Option<&Pair> {
-    managed.pair.as_ref().filter(|pair| pair.phase.is_in_step())
+fn followed(managed: &Managed) -> Option<&Pair> {
+    managed.pair.as_ref().filter(|pair| pair.is_followed())
 }
 
 /// All the steps that take a partition away.
 pub fn plan(managed: &Managed, partition: &Partition) -> Result<Plan> {
     let fate = fate(managed)?;
-    let Some(pair) = in_step(managed) else {
-        return Ok(retire::at_once(
+    let to = Destination::of(&managed.policy);
+    let Some(pair) = followed(managed) else {
+        let alone = retire::at_once(
             &managed.table.name,
             &partition.name,
             &fate,
             managed.table.referenced(),
             &managed.table.sequence_defaults,
-        ));
+        );
+        return Ok(match to {
+            None => alone,
+            Some(to) => retire::archived(&partition.name, &to.to_string(), alone),
+        });
     };
     let leaving = Leaving::new(managed, pair, partition, fate)?;
     let paired = leaving.paired();
@@ -107,7 +119,10 @@ pub fn plan(managed: &Managed, partition: &Partition) -> Result<Plan> {
     plan.extend(paired.batch());
     plan.extend(paired.lock());
     plan.extend(paired.finish(managed.table.referenced()));
-    Ok(plan)
+    Ok(match to {
+        None => plan,
+        Some(to) => retire::archived(&partition.name, &to.to_string(), plan),
+    })
 }
 
 /// Takes a partition away, or a batch of its rows.
@@ -115,7 +130,11 @@ pub fn step(managed: &Managed, partition: &Partition) -> Result<Progress> {
     let fate = fate(managed)?;
     free_name(partition, &fate)?;
     let owner = managed.table.owner();
-    let Some(pair) = in_step(managed) else {
+    let to = Destination::of(&managed.policy);
+    let Some(pair) = followed(managed) else {
+        if let Some(to) = &to {
+            return archive::step(managed, partition, to).map(|()| Progress::More(0));
+        }
         let plan = retire::at_once(
             &managed.table.name,
             &partition.name,
@@ -124,7 +143,8 @@ pub fn step(managed: &Managed, partition: &Partition) -> Result<Progress> {
             &managed.table.sequence_defaults,
         );
         budget::within_budget(partition.oid.into(), || {
-            as_user(owner, || execute::run(&plan, Mode::Run))
+            as_user(owner, || execute::run(&plan, Mode::Run))?;
+            moved(managed, partition, &fate)
         })?;
         return Ok(Progress::Gone);
     };
@@ -139,7 +159,26 @@ pub fn step(managed: &Managed, partition: &Partition) -> Result<Progress> {
     if rows > 0 {
         return Ok(Progress::More(rows));
     }
-    finish(managed, &leaving, partition.oid.into(), owner)
+    finish(managed, &leaving, partition, owner)
+}
+
+/// Ends a detach that somebody began, and did not come to its end.
+pub fn finalize(managed: &Managed, name: &RelName) -> Result<()> {
+    if !managed.table.half_detached.contains(name) {
+        return Ok(());
+    }
+    let plan = retire::finalize(&managed.table.name, name);
+    budget::within_budget(managed.table.oid(), || {
+        store::change_layout(managed.table.oid())?;
+        as_user(managed.table.owner(), || execute::run(&plan, Mode::Run))
+    })?;
+    let mut event = Event::done(
+        &managed.table.display,
+        "detach",
+        "begun by somebody, and finished",
+    );
+    event.partition = Some(name.name.as_str().into());
+    log::write(&event)
 }
 
 fn batch(paired: &Paired) -> Result<u64> {
@@ -153,28 +192,44 @@ fn batch(paired: &Paired) -> Result<u64> {
 
 /// Drops the partition when it is empty under lock. Rows may have come in since the last batch; when the side that they
 /// are deleted from has none, both sides have drifted apart and nothing is dropped.
-fn finish(managed: &Managed, leaving: &Leaving, partition: Oid, owner: Oid) -> Result<Progress> {
+fn finish(managed: &Managed, leaving: &Leaving, partition: &Partition, owner: Oid) -> Result<Progress> {
     let paired = leaving.paired();
-    budget::within_budget(partition, || {
-        if let Some(pair) = in_step(managed) {
+    let to = Destination::of(&managed.policy);
+    budget::within_budget(partition.oid.into(), || {
+        if let Some(pair) = followed(managed) {
             store::change_layout(pair.twin)?;
         }
-        as_user(owner, || {
+        let is_gone = as_user(owner, || {
             execute::run(&paired.lock(), Mode::Run)?;
             if !has_rows(&leaving.partition, "true")? {
                 execute::run(&paired.finish(managed.table.referenced()), Mode::Run)?;
-                return Ok(Progress::Gone);
+                return Ok(true);
             }
             if has_rows(&leaving.source, &leaving.range.condition(&leaving.parent.key))? {
-                return Ok(Progress::More(0));
+                return Ok(false);
             }
             Err(Error::PartitionInUse {
                 partition: leaving.partition.to_string(),
                 reason: "it holds rows that the legacy does not have".into(),
                 hint: "See partition_router.mismatches() and run partition_router.repair().".into(),
             })
-        })
+        })?;
+        match (is_gone, &to) {
+            (false, _) => Ok(Progress::More(0)),
+            (true, Some(to)) => archive::note_detached(managed, partition, to).map(|()| Progress::Detached),
+            (true, None) => moved(managed, partition, &leaving.fate).map(|()| Progress::Gone),
+        }
     })
+}
+
+/// Notes what moved to an archive schema: `restore_archive` knows it from there.
+fn moved(managed: &Managed, partition: &Partition, fate: &Fate) -> Result<()> {
+    let (Fate::Archive(_), Some(kept)) = (fate, fate.kept_as(&partition.name)) else {
+        return Ok(());
+    };
+    let table = load::latest_oid_of(&kept)?
+        .ok_or_else(|| Error::Internal(format!("{kept} is not where it was moved to")))?;
+    archive::note(managed, partition, "schema", &kept.to_string(), "archived", table)
 }
 
 /// An archive must not meet another table of the same name.

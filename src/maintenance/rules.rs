@@ -1,6 +1,7 @@
 //! Puts a partitioned table under maintenance, and changes what maintenance does for it.
 
 use super::table::{self, Managed, Partitioned, PolicyRow};
+use crate::archive;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, Literal};
@@ -25,12 +26,20 @@ pub struct Change {
     pub timezone: Option<String>,
     pub retention_count: Option<i32>,
     pub min_partitions: Option<i32>,
+    pub archive_format: Option<String>,
+    pub archive_function: Option<String>,
 }
 
 impl Change {
     /// The rules after the change. Whoever says what retention does wants retention.
     fn apply(self, mut row: PolicyRow) -> PolicyRow {
-        let chosen = self.retention_action.is_some() || self.archive_schema.is_some();
+        let places = [
+            self.archive_schema.is_some(),
+            self.archive_format.is_some(),
+            self.archive_function.is_some(),
+        ];
+        let is_elsewhere = places.contains(&true);
+        let chosen = self.retention_action.is_some() || is_elsewhere;
         row.premake = self.premake.unwrap_or(row.premake);
         row.retention_count = self.retention_count.or(row.retention_count);
         row.min_partitions = self.min_partitions.unwrap_or(row.min_partitions);
@@ -39,7 +48,12 @@ impl Change {
             row.retention = Some(DEFAULT_RETENTION.to_owned());
         }
         row.retention_action = self.retention_action.unwrap_or(row.retention_action);
-        row.archive_schema = self.archive_schema.or(row.archive_schema);
+        if is_elsewhere {
+            // Archives go to one place.
+            row.archive_schema = self.archive_schema;
+            row.archive_format = self.archive_format;
+            row.archive_function = self.archive_function;
+        }
         row.timezone = self.timezone.unwrap_or(row.timezone);
         row
     }
@@ -69,12 +83,14 @@ pub fn manage(parent: Oid, partition_interval: &str, change: Change, mode: Mode)
         min_partitions: 1,
         retention_action: RetentionAction::Drop.to_string(),
         archive_schema: None,
+        archive_format: None,
+        archive_function: None,
         timezone: "UTC".into(),
     });
     check(parent, &row)?;
     let statement = format!(
         "INSERT INTO partition_router.policy (parent, base_name, partition_interval, premake, retention, \
-         retention_action, archive_schema, timezone, retention_count, min_partitions) VALUES ({parent}::pg_catalog.regclass, {base}, {interval}, {rules})",
+         retention_action, archive_schema, timezone, retention_count, min_partitions, archive_format, archive_function) VALUES ({parent}::pg_catalog.regclass, {base}, {interval}, {rules})",
         parent = Literal(&table.name.to_string()),
         base = Literal(row.base_name.as_str()),
         interval = Literal(partition_interval),
@@ -107,6 +123,8 @@ pub fn set_policy(relation: Oid, change: Change, mode: Mode) -> Result<()> {
         "timezone",
         "retention_count",
         "min_partitions",
+        "archive_format",
+        "archive_function",
     ];
     let assignments: Vec<_> = names
         .iter()
@@ -126,7 +144,7 @@ pub fn set_policy(relation: Oid, change: Change, mode: Mode) -> Result<()> {
 }
 
 /// The values of a policy's rules, as literals, in the order of the table's columns.
-fn values(row: &PolicyRow) -> [String; 7] {
+fn values(row: &PolicyRow) -> [String; 9] {
     let literal = |text: Option<&str>| text.map_or("NULL".to_owned(), |text| Literal(text).to_string());
     [
         row.premake.to_string(),
@@ -137,6 +155,8 @@ fn values(row: &PolicyRow) -> [String; 7] {
         row.retention_count
             .map_or("NULL".to_owned(), |count| count.to_string()),
         row.min_partitions.to_string(),
+        literal(row.archive_format.as_deref()),
+        literal(row.archive_function.as_deref()),
     ]
 }
 
@@ -213,22 +233,70 @@ fn check(parent: Oid, row: &PolicyRow) -> Result<()> {
             );
         }
     }
-    match RetentionAction::parse(&row.retention_action) {
-        None => bad(
+    if RetentionAction::parse(&row.retention_action).is_none() {
+        return bad(
             "retention_action",
             format!("it is \"{}\"", row.retention_action),
             "Use drop, detach or archive.",
-        ),
-        Some(RetentionAction::Archive) if row.archive_schema.is_none() => bad(
-            "archive_schema",
-            "archive needs a schema".into(),
-            "Name the schema that partitions move to.",
-        ),
-        Some(_) => row
-            .archive_schema
-            .as_ref()
-            .map_or(Ok(()), |schema| archive_schema(&managed.table, schema)),
+        );
     }
+    archive_place(&managed.table, row)
+}
+
+/// Archives go to a schema, to files, or where a function brings them.
+fn archive_place(table: &Partitioned, row: &PolicyRow) -> Result<()> {
+    let bad = |argument: &str, reason: String, hint: &str| {
+        Err(Error::BadArgument {
+            argument: argument.into(),
+            reason,
+            hint: hint.into(),
+        })
+    };
+    match (&row.archive_schema, &row.archive_format, &row.archive_function) {
+        (None, None, None) if row.retention_action == "archive" => bad(
+            "archive_schema",
+            "archive needs a place".into(),
+            "Name archive_schema, archive_format or archive_function.",
+        ),
+        (None, None, None) => Ok(()),
+        (Some(schema), None, None) => archive_schema(table, schema),
+        (None, Some(format), None) if archive::Format::parse(format).is_some() => Ok(()),
+        (None, Some(format), None) => bad(
+            "archive_format",
+            format!("it is \"{format}\""),
+            "Use csv or parquet.",
+        ),
+        (None, None, Some(function)) => archive_function(table, function),
+        _ => bad(
+            "archive_schema",
+            "archives go to one place".into(),
+            "Name one of archive_schema, archive_format and archive_function.",
+        ),
+    }
+}
+
+/// The function takes a partition and gives a relation, and the owner of the table may call it.
+fn archive_function(table: &Partitioned, function: &str) -> Result<()> {
+    let fits: Option<bool> = spi::row(
+        "SELECT pg_catalog.to_jsonb(p.prokind = 'f' AND NOT p.proretset AND p.prorettype = 'regclass'::regtype
+             AND p.proargtypes = '2205'::pg_catalog.oidvector
+             AND pg_catalog.has_function_privilege($2, p.oid, 'EXECUTE'))
+         FROM pg_catalog.pg_proc p WHERE p.oid = pg_catalog.to_regprocedure($1)::oid",
+        &[function.into(), table.owner().into()],
+    )?;
+    if fits == Some(true) {
+        return Ok(());
+    }
+    Err(Error::BadArgument {
+        argument: "archive_function".into(),
+        reason: format!(
+            "{function} is no function from regclass to regclass that {} may call",
+            table.owner_name
+        ),
+        hint:
+            "Name a function that takes the partition and returns the relation by which its archive is read."
+                .into(),
+    })
 }
 
 /// The owner of the table must be able to create tables in the archive schema: partitions move there as theirs.

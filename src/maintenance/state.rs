@@ -69,6 +69,18 @@ pub fn is_due(managed: &Managed, partition: &str) -> Result<bool> {
     Ok(state.frozen.is_none() && policy::due(&policy, &state).iter().any(is_it))
 }
 
+/// Whether the newest partition begins and ends where one of the interval would. Call it under [`super::table::pin`].
+pub fn newest_is_aligned(managed: &Managed) -> Result<bool> {
+    let is_on_grid = |edge: Edge| match edge {
+        Edge::At(point) => managed.scheme.floor(point) == edge,
+        Edge::Min | Edge::Max => true,
+    };
+    let newest = existing(managed)?
+        .into_iter()
+        .max_by_key(|partition| partition.end);
+    Ok(newest.is_none_or(|partition| is_on_grid(partition.start) && is_on_grid(partition.end)))
+}
+
 /// Why retention waits: until both sides are live, the backfill needs the rows.
 fn frozen(managed: &Managed) -> Option<String> {
     let pair = managed.pair.as_ref()?;

@@ -1,10 +1,10 @@
 //! One table under maintenance, as the server has it now: its policy, its pair, its partitions.
 
 use crate::bounds::{EpochUnit, Interval, KeyKind, RangePartition, RawBound, Scheme, range_bounds};
-use crate::catalog::Column;
+use crate::catalog::{Column, load};
 use crate::error::{Error, Result};
 use crate::ident::{Ident, RelName};
-use crate::pair::{self, Pair, Phase};
+use crate::pair::{self, Pair};
 use crate::plan::maintain::Parent;
 use crate::plan::retire::Referenced;
 use crate::session::{PinnedSettings, as_user, with_own_tables};
@@ -23,6 +23,9 @@ pub struct PolicyRow {
     pub min_partitions: i32,
     pub retention_action: String,
     pub archive_schema: Option<Ident>,
+    pub archive_format: Option<String>,
+    /// Its signature: `schema.name(regclass)`.
+    pub archive_function: Option<String>,
     pub timezone: String,
 }
 
@@ -60,6 +63,10 @@ pub struct Partitioned {
     pub replica_identity: String,
     pub tablespace: Option<Ident>,
     pub referenced: bool,
+    /// Partitions whose DETACH CONCURRENTLY did not come to its end.
+    pub half_detached: Vec<RelName>,
+    /// A partition that has more than LIKE and ATTACH bring to the next one.
+    pub template: Option<u32>,
     pub default: Option<RelName>,
     pub default_oid: Option<u32>,
     /// In the order of creation.
@@ -120,6 +127,10 @@ impl Partitioned {
             default: self.default.clone(),
             replica_identity: self.replica_identity.clone(),
             tablespace: self.tablespace.clone(),
+            template: self
+                .template
+                .map(|template| load::table_def(template.into()))
+                .transpose()?,
             options: self
                 .partitions
                 .last()
@@ -189,8 +200,8 @@ pub struct Target {
 pub fn resolve(relation: Oid) -> Result<Target> {
     let pair = pair::store::find(relation)?;
     let parent = pair.as_ref().map_or(relation, |pair| pair.twin);
-    // When the legacy has gone, the table is one like any other.
-    let pair = pair.filter(|pair| pair.phase != Phase::Done);
+    // When the legacy has gone and no guard is left of it, the table is one like any other.
+    let pair = pair.filter(pair::Pair::is_in_force);
     let policy =
         with_own_tables(|| spi::kept_row(include_str!("../../sql/catalog/policy.sql"), &[parent.into()]))?;
     if pair.is_none() && policy.is_none() {

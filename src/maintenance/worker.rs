@@ -233,6 +233,9 @@ fn run() {
         work_off(*parent, task);
     }
     lease::let_go();
+    for parent in transaction(ACTIVITY, || super::analyze::due(None)) {
+        attempt(parent, None, || super::analyze::run(parent));
+    }
     for legacy in transaction(ACTIVITY, || super::parity::due(None)) {
         attempt(legacy, None, || super::parity::check(legacy));
     }

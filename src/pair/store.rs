@@ -24,12 +24,14 @@ struct Row {
     partitions: Option<i32>,
     phase: String,
     verified_at: Option<String>,
+    keep_unique: bool,
+    guard: Option<u32>,
 }
 
 const COLUMNS: &str = "pg_catalog.jsonb_build_object(
     'id', id, 'legacy', legacy::oid::bigint, 'twin', twin::oid::bigint, 'base_name', base_name,
     'strategy', strategy, 'partition_key', partition_key, 'partition_interval', partition_interval,
-    'partitions', partitions, 'phase', phase,
+    'partitions', partitions, 'phase', phase, 'keep_unique', keep_unique, 'guard', guard::oid::bigint,
     'verified_at', pg_catalog.to_char(verified_at, 'YYYY-MM-DD HH24:MI'))";
 
 impl TryFrom<Row> for Pair {
@@ -47,6 +49,8 @@ impl TryFrom<Row> for Pair {
             partitions: row.partitions,
             phase: row.phase.parse::<Phase>().map_err(Error::Internal)?,
             verified_at: row.verified_at,
+            keep_unique: row.keep_unique,
+            guard: row.guard.map(Oid::from),
         })
     }
 }
@@ -60,7 +64,7 @@ pub fn find(relation: Oid) -> Result<Option<Pair>> {
 static FIND: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {COLUMNS} FROM partition_router.pair
-         WHERE $1 IN (legacy::oid, twin::oid) OR twin::oid = pg_catalog.pg_partition_root($1)::oid"
+         WHERE $1 IN (legacy::oid, twin::oid, guard::oid) OR twin::oid = pg_catalog.pg_partition_root($1)::oid"
     )
 });
 
@@ -149,6 +153,15 @@ pub fn get_for_change(relation: Oid, operation: &str) -> Result<Pair> {
     let pair = get_to_lead(relation, operation)?;
     keep_workers_out(&pair)?;
     get(relation)
+}
+
+/// As [`get_for_change`], for work on the twin's partitions. A pair that is done is changed by nothing else than maintenance,
+/// which its lease keeps apart.
+pub fn get_to_maintain(pair: &Pair, operation: &str) -> Result<Pair> {
+    match pair.phase {
+        Phase::Done => Ok(pair.clone()),
+        _ => get_for_change(pair.twin, operation),
+    }
 }
 
 /// As [`get_for_change`], but workers of the backfill go on.
@@ -251,6 +264,29 @@ pub fn set_phase(pair: &Pair, phase: Phase) -> Result<()> {
         )
     })?;
     announce(pair.legacy);
+    Ok(())
+}
+
+/// `cleanup()` shall make a guard of the legacy.
+pub fn keep_unique(pair: &Pair) -> Result<()> {
+    session::with_own_tables(|| {
+        spi::execute(
+            "UPDATE partition_router.pair SET keep_unique = true WHERE id = $1",
+            &[pair.id.into()],
+        )
+    })?;
+    Ok(())
+}
+
+/// The guard of a pair that is done is no more.
+pub fn forget_guard(pair: &Pair) -> Result<()> {
+    session::with_own_tables(|| {
+        spi::execute(
+            "UPDATE partition_router.pair SET guard = NULL WHERE id = $1",
+            &[pair.id.into()],
+        )
+    })?;
+    announce(pair.twin);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use super::diff::{Comparison, owner_of};
 use super::{evidence, locate};
+use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::ident::{Ident, list};
 use crate::pair::{Pair, Phase, store};
@@ -108,10 +109,6 @@ fn would_repair(pair: &Pair, comparison: &Comparison) -> Result<Repaired> {
 
 fn repair_pass(pair: &Pair, comparison: &Comparison, keys: &[Value], repaired: &mut Repaired) -> Result<()> {
     let sync_pair = pair_cache::get(pair.id)?;
-    let (origin_oid, target_oid) = match pair.phase {
-        Phase::Switched => (pair.twin, pair.legacy),
-        _ => (pair.legacy, pair.twin),
-    };
     // A key in other bytes (1.0 and 1.00) is the same row, to be counted once.
     let query = format!(
         "SELECT DISTINCT {} FROM (SELECT pg_catalog.jsonb_populate_record(NULL::{}, u.key) AS r
@@ -124,11 +121,37 @@ fn repair_pass(pair: &Pair, comparison: &Comparison, keys: &[Value], repaired: &
         ),
         comparison.legacy
     );
+    let arguments = [JsonB(Value::Array(keys.to_vec())).into()];
+    reconcile_keys(pair, &query, &arguments, repaired)
+}
+
+/// Makes the legacy have what some blocks of a partition have, each row under its lock; false when the partition is gone.
+pub fn fill(pair: &Pair, leaf: Oid, first_block: i64, end_block: i64) -> Result<bool> {
+    let Some(name) = load::rel_name(leaf)? else {
+        return Ok(false);
+    };
+    let key = &pair_cache::get(pair.id)?.twin_key;
+    let query = format!(
+        "SELECT {} FROM ONLY {name} WHERE ctid >= '({first_block},0)' AND ctid < '({end_block},0)'",
+        list(key.iter().map(|column| Ident::new(column.clone())))
+    );
+    let mut filled = Repaired::default();
+    session::as_user(owner_of(pair)?, || reconcile_keys(pair, &query, &[], &mut filled))?;
+    Ok(true)
+}
+
+/// Reconciles the keys that a query gives, in the columns and order of the twin's key.
+fn reconcile_keys(pair: &Pair, query: &str, arguments: &[spi::Arg], repaired: &mut Repaired) -> Result<()> {
+    let sync_pair = pair_cache::get(pair.id)?;
+    let (origin_oid, target_oid) = match pair.phase {
+        Phase::Switched => (pair.twin, pair.legacy),
+        _ => (pair.legacy, pair.twin),
+    };
     Spi::connect_mut(|client| {
         let keys = {
             // Keys are read back from their text as it was written.
             let _settings = super::pinned_output();
-            client.update(query.as_str(), None, &[JsonB(Value::Array(keys.to_vec())).into()])?
+            client.update(query, None, arguments)?
         };
         let mut origin = Side::open(origin_oid, ForeignKeys::All)?;
         let mut target = Side::open(target_oid, ForeignKeys::ActionsOnly)?;

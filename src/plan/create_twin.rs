@@ -184,7 +184,7 @@ fn tables(spec: &TwinSpec) -> impl Iterator<Item = RelName> + '_ {
 fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
     let twin = &spec.twin;
     for policy in &legacy.policies {
-        access::create_policy(plan, policy, twin);
+        access::create_policy(plan, policy, legacy, twin);
     }
     if legacy.row_security {
         plan.push(
@@ -198,6 +198,15 @@ fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
             format!("ALTER TABLE {twin} FORCE ROW LEVEL SECURITY"),
         );
     }
+    for role in &legacy.given_by_default {
+        // Nobody gets rights that he does not have on the legacy; and partitions have no row security.
+        for table in tables(spec) {
+            plan.push(
+                format!("take from {role} what new tables give by default"),
+                format!("REVOKE ALL ON {table} FROM {role}"),
+            );
+        }
+    }
     for grant in &legacy.grants {
         access::give(plan, grant, twin);
     }
@@ -207,25 +216,32 @@ fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
             format!("COMMENT ON TABLE {twin} IS {}", Literal(comment)),
         );
     }
-    if legacy.replica_identity == "f" {
+    let identity = match legacy.replica_identity.as_str() {
+        "f" => Some("FULL"),
+        "n" => Some("NOTHING"),
+        _ => None,
+    };
+    for (table, identity) in tables(spec).zip(std::iter::repeat(identity)) {
+        let Some(identity) = identity else { continue };
         plan.push(
-            "set the replica identity",
-            format!("ALTER TABLE {twin} REPLICA IDENTITY FULL"),
+            format!("set the replica identity of {}", table.name),
+            format!("ALTER TABLE {table} REPLICA IDENTITY {identity}"),
         );
-        for partition in &spec.partitions {
-            plan.push(
-                format!("set the replica identity of {}", partition.name),
-                format!(
-                    "ALTER TABLE {} REPLICA IDENTITY FULL",
-                    twin.sibling(partition.name.clone())
-                ),
-            );
-        }
     }
     for table in tables(spec) {
         plan.push(
             format!("give {} to the legacy's owner", table.name),
             format!("ALTER TABLE {table} OWNER TO {}", legacy.owner),
+        );
+    }
+    if !legacy.owner_lacks.is_empty() {
+        plan.push(
+            "take from the owner what he has not on the legacy",
+            format!(
+                "REVOKE {} ON {twin} FROM {}",
+                list(&legacy.owner_lacks),
+                legacy.owner
+            ),
         );
     }
 }
@@ -237,16 +253,7 @@ fn triggers(plan: &mut Plan, legacy: &TableDef, twin: &RelName) {
             continue; // not possible on a partitioned table; preflight reports it
         }
         access::create_trigger(plan, trigger, tail, twin);
-        if let Some(comment) = &trigger.comment {
-            plan.push(
-                format!("copy the comment of trigger {}", trigger.name),
-                format!(
-                    "COMMENT ON TRIGGER {} ON {twin} IS {}",
-                    trigger.name,
-                    Literal(comment)
-                ),
-            );
-        }
+        access::comment_trigger(plan, trigger, None, twin);
         if trigger.enabled != "O" {
             access::set_trigger_state(plan, trigger, twin);
         }

@@ -3,8 +3,36 @@
 //! them in at the end without a scan.
 
 use super::Plan;
-use crate::catalog::{ForeignKey, TableDef};
-use crate::ident::{RelName, list};
+use crate::catalog::{ForeignKey, Reference, TableDef};
+use crate::ident::{Ident, Literal, RelName, list};
+
+/// What becomes of a foreign key that points at the legacy when the names swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming {
+    /// It goes with the name.
+    Moves,
+    /// It stays with the legacy, which is kept in step; and why.
+    Stays(&'static str),
+}
+
+/// A partitioned table can only be pointed at by columns that have its partition key among them.
+///
+/// A key that deletes or changes rows when the row that it points at goes stays with the legacy, too: there a row that goes
+/// to another partition is updated, while sync, which carries writes to the legacy's name, deletes it from the one
+/// partition and inserts it into the other.
+pub fn incoming(key: &Reference, table: &TableDef, partition_key: &Ident) -> Incoming {
+    if key.oid == table.oid {
+        Incoming::Stays("it points at its own table")
+    } else if !key.columns.contains(partition_key) {
+        Incoming::Stays("the twin is unique by these columns only together with the partition key")
+    } else if !["a", "r"].contains(&key.on_delete.as_str()) {
+        Incoming::Stays("it changes or deletes rows when a row goes that it points at")
+    } else if key.kind != "r" {
+        Incoming::Stays("its table is partitioned, so it could not be proven without keeping writers out")
+    } else {
+        Incoming::Moves
+    }
+}
 
 /// Those of the legacy that the twin gets: the valid ones that do not point at the legacy itself.
 pub fn carried(legacy: &TableDef) -> impl Iterator<Item = &ForeignKey> {
@@ -88,4 +116,14 @@ fn add(plan: &mut Plan, twin: &RelName, key: &ForeignKey) {
             key.name, key.definition
         ),
     );
+    if let Some(comment) = &key.comment {
+        plan.push(
+            format!("copy the comment of foreign key {}", key.name),
+            format!(
+                "COMMENT ON CONSTRAINT {} ON {twin} IS {}",
+                key.name,
+                Literal(comment)
+            ),
+        );
+    }
 }

@@ -52,11 +52,20 @@ fn with_options(index: &Index) -> String {
     format!(" WITH ({})", list(index.options.iter().map(|o| option(o))))
 }
 
+fn in_tablespace(index: &Index, clause: &str) -> String {
+    let tablespace = index.tablespace.as_ref();
+    tablespace.map(|t| format!("{clause} {t}")).unwrap_or_default()
+}
+
 /// A storage parameter of the catalog, `name=value`, as SQL.
 pub fn option(stored: &str) -> String {
+    let name = |name: &str| match name.strip_prefix("toast.") {
+        Some(name) => format!("toast.{}", Ident::new(name)),
+        None => Ident::new(name).to_string(),
+    };
     match stored.split_once('=') {
-        Some((name, value)) => format!("{} = {}", Ident::new(name), crate::ident::Literal(value)),
-        None => Ident::new(stored).to_string(),
+        Some((before, value)) => format!("{} = {}", name(before), crate::ident::Literal(value)),
+        None => name(stored),
     }
 }
 
@@ -84,18 +93,20 @@ fn statement(index: &Index, table: &RelName) -> String {
             (true, false) => " DEFERRABLE",
             _ => "",
         };
+        let tablespace = in_tablespace(index, " USING INDEX TABLESPACE");
         return format!(
-            "ALTER TABLE {table} ADD {kind} ({}){include}{}{deferrable}",
+            "ALTER TABLE {table} ADD {kind} ({}){include}{}{tablespace}{deferrable}",
             columns(),
             with_options(index)
         );
     }
     format!(
-        "CREATE {}INDEX ON {table} USING {} ({}){include}{nulls}{}{}",
+        "CREATE {}INDEX ON {table} USING {} ({}){include}{nulls}{}{}{}",
         if index.unique { "UNIQUE " } else { "" },
         index.method,
         list(&index.keys),
         with_options(index),
+        in_tablespace(index, " TABLESPACE"),
         index
             .predicate
             .as_ref()
@@ -167,6 +178,28 @@ pub fn is_counterpart(legacy: &Index, twin: &Index, partition_key: &Ident) -> bo
     is_same(twin, &want)
 }
 
+/// The indexes of one side, each with its counterpart of the other: the root of the twin or one of its partitions, whichever side
+/// that is. Two equal ones have two counterparts.
+pub fn counterparts<'a>(
+    from: &'a TableDef,
+    to: &'a TableDef,
+    to_twin: bool,
+    partition_key: &Ident,
+) -> Vec<(&'a Index, &'a Index)> {
+    let mut rest: Vec<&Index> = to.indexes.iter().filter(|i| i.valid).collect();
+    let mut pairs = vec![];
+    for index in from.indexes.iter().filter(|i| i.valid) {
+        let found = rest.iter().position(|other| match to_twin {
+            true => is_counterpart(index, other, partition_key),
+            false => is_counterpart(other, index, partition_key),
+        });
+        if let Some(found) = found {
+            pairs.push((index, rest.swap_remove(found)));
+        }
+    }
+    pairs
+}
+
 /// Whether both are the same index of tables with the same columns, be it a constraint or only an index.
 pub fn is_equal(a: &Index, b: &Index) -> bool {
     let mut want = b.clone();
@@ -229,7 +262,7 @@ mod tests {
             include: vec![],
             predicate: None,
             options: vec![],
-            tablespace: None,
+            ..Index::default()
         }
     }
 

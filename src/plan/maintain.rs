@@ -3,8 +3,9 @@
 //! Rows of its range move out of the default in the same transaction, while nobody else can change them.
 
 use crate::bounds::RawBound;
+use crate::catalog::TableDef;
 use crate::ident::{Ident, Literal, RelName, list};
-use crate::plan::{Plan, indexes};
+use crate::plan::{Plan, access, indexes};
 use std::fmt;
 
 /// A partitioned table, as far as making a partition of it goes.
@@ -23,6 +24,8 @@ pub struct Parent {
     pub tablespace: Option<Ident>,
     /// Storage parameters for a new partition: `name=value`.
     pub options: Vec<String>,
+    /// A partition whose grants, row security and statistics targets the next one gets; none where it has nothing of the kind.
+    pub template: Option<TableDef>,
 }
 
 /// A half-open range in the words of the server: instants, not local times.
@@ -89,6 +92,9 @@ impl NewPartition {
 pub fn create_partition(parent: &Parent, name: &RelName, range: &Range) -> NewPartition {
     let mut parts = NewPartition::default();
     parts.create.push("create partition", create_like(parent, name));
+    if let Some(template) = &parent.template {
+        access::dress(&mut parts.create, template, name);
+    }
     match parent.replica_identity.as_str() {
         "f" => parts.create.push(
             "set replica identity",
@@ -115,6 +121,11 @@ pub fn create_partition(parent: &Parent, name: &RelName, range: &Range) -> NewPa
 
 /// An empty table like the parent's partitions. Without identity: a partition has none of its own.
 pub fn create_like(parent: &Parent, name: &RelName) -> String {
+    like(parent, name, "EXCLUDING IDENTITY")
+}
+
+/// An empty table like the parent's partitions, but for what is excluded.
+pub fn like(parent: &Parent, name: &RelName, excluding: &str) -> String {
     let tablespace = parent
         .tablespace
         .as_ref()
@@ -128,7 +139,7 @@ pub fn create_like(parent: &Parent, name: &RelName) -> String {
         ),
     };
     format!(
-        "CREATE TABLE {name} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY){options}{tablespace}",
+        "CREATE TABLE {name} (LIKE {} INCLUDING ALL {excluding}){options}{tablespace}",
         parent.name
     )
 }
@@ -176,6 +187,7 @@ mod tests {
             replica_identity: "d".into(),
             tablespace: None,
             options: Vec::new(),
+            template: None,
         }
     }
 

@@ -81,6 +81,31 @@ pub fn at_once(
     plan
 }
 
+/// Ends a DETACH CONCURRENTLY that did not come to its end.
+pub fn finalize(parent: &RelName, partition: &RelName) -> Plan {
+    let mut plan = Plan::default();
+    plan.push(
+        "finish the detach that was begun",
+        format!("ALTER TABLE {parent} DETACH PARTITION {partition} FINALIZE"),
+    );
+    plan
+}
+
+/// Around the steps of a partition that is archived to `place`, a file or what a function makes.
+pub fn archived(partition: &RelName, place: &str, detach: Plan) -> Plan {
+    let mut plan = Plan::default();
+    plan.push(
+        "write the archive, read it back and compare it",
+        format!("-- {partition} to {place}"),
+    );
+    plan.extend(detach);
+    plan.push(
+        "drop it when it still holds what was archived",
+        format!("DROP TABLE {partition}"),
+    );
+    plan
+}
+
 fn drop_defaults(plan: &mut Plan, table: &RelName, columns: &[Ident]) {
     for column in columns {
         plan.push(
@@ -216,6 +241,7 @@ mod tests {
             replica_identity: "d".into(),
             tablespace: None,
             options: Vec::new(),
+            template: None,
         };
         let range = Range {
             lower: RawBound::Value("1".into()),

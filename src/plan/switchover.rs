@@ -3,12 +3,14 @@
 //! refers to the name's old owner by oid is defined anew. All of it is one transaction under the locks that the plan names.
 
 mod access;
+pub mod keys_in;
 mod names;
 
 use super::{Plan, indexes};
 use crate::catalog::TableDef;
 use crate::catalog::dependents::{Dependents, Publication, Sequence};
 use crate::ident::{Ident, Literal, RelName, list};
+use keys_in::Moved;
 use names::Names;
 
 /// A side of the pair, with what refers to it.
@@ -65,6 +67,10 @@ pub struct SwapPlan {
     pub definitions: Plan,
     /// Publications that were made to publish by way of the root.
     pub via_root: Vec<Ident>,
+    /// Foreign keys that are to be proven when the swap has committed.
+    pub moved: Vec<Moved>,
+    /// In words, foreign keys that go on pointing at the side that loses the name.
+    pub staying: Vec<String>,
 }
 
 impl SwapPlan {
@@ -129,6 +135,8 @@ pub fn plan(swap: &Swap) -> SwapPlan {
             follower.statement.clone(),
         );
     }
+    done.moved = keys_in::make_again(plan, swap);
+    done.staying = keys_in::staying(swap);
     done
 }
 
@@ -148,6 +156,10 @@ fn locks(swap: &Swap) -> Vec<Lock> {
             .to_string();
         add(follower.relation, name, Strength::AccessExclusive);
     }
+    // Whoever writes to such a table locks it before the one that it points at.
+    for key in keys_in::moving(swap) {
+        add(key.oid, key.table.to_string(), Strength::AccessExclusive);
+    }
     // The order in which sync locks them: the side that is written, and then the other.
     for side in [swap.from, swap.to] {
         add(
@@ -162,9 +174,11 @@ fn locks(swap: &Swap) -> Vec<Lock> {
         .sequences
         .iter()
         .any(|s| s.identity.is_some());
+    // Defaults of partitions change, or the triggers that they have for keys which point at them.
+    let changes_partitions = moves_identity || keys_in::moving(swap).next().is_some();
     for (oid, name) in swap.from.partitions.iter().chain(swap.to.partitions) {
-        if moves_identity {
-            add(*oid, name.to_string(), Strength::AccessExclusive); // their defaults change
+        if changes_partitions {
+            add(*oid, name.to_string(), Strength::AccessExclusive);
         }
     }
     for side in [swap.from, swap.to] {
@@ -305,7 +319,8 @@ pub fn lost(swap: &Swap) -> Vec<String> {
         }
     }
     for trigger in swap.to.table.user_triggers() {
-        if swap.from.table.user_triggers().all(|t| t.name != trigger.name) {
+        let is_alone = swap.from.table.user_triggers().all(|t| t.name != trigger.name);
+        if is_alone && swap.to.table.kind == "p" {
             lost.push(format!(
                 "trigger {} is on {} alone",
                 trigger.name, swap.to.table.name

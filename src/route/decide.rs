@@ -193,6 +193,10 @@ pub fn decide(inputs: &Inputs) -> Decision {
     if inputs.phase == Phase::Done {
         return twin(Reason::LegacyGone);
     }
+    // The twin is what counts, and the legacy may be one that `unpartition()` is still copying to.
+    if inputs.phase == Phase::Switched && inputs.proof != Proof::Proven {
+        return twin(Reason::Phase(inputs.phase));
+    }
     if !inputs.routing_enabled {
         return legacy(Reason::KillSwitch);
     }
@@ -295,11 +299,18 @@ mod tests {
         ] {
             let switched = Inputs {
                 phase: Phase::Switched,
-                proof: Proof::None,
+                proof: Proof::Proven,
                 requested,
                 ..inputs(&excluded)
             };
             assert_eq!(decide(&switched).side, side);
+            // A legacy that is not proven may be one that rows are still copied to: nobody reads it.
+            let copying = Inputs {
+                proof: Proof::None,
+                routing_enabled: false,
+                ..switched
+            };
+            assert_eq!(decide(&copying).side, Side::Twin);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::pair::{Pair, store};
-use crate::plan::switchover::SwapPlan;
 use crate::{session, spi};
 use pgrx::pg_sys::Oid;
 
@@ -66,13 +65,20 @@ pub fn require_no_old_snapshot(pair: &Pair) -> Result<()> {
     }
 }
 
-/// Each session that holds a lock which one of the swap's has to wait for, with what it runs.
-pub fn lines(swap: &SwapPlan) -> Result<Vec<String>> {
+/// Each session that holds a lock which a call has to wait for, with what it runs.
+pub fn lines(tables: impl Iterator<Item = Oid>) -> Result<Vec<String>> {
     let mut lines = vec![];
-    for lock in &swap.locks {
-        if let Some(who) = crate::locks::holders(Oid::from(lock.oid))? {
-            lines.push(format!("{}: {who}", lock.name));
+    for table in tables {
+        if let Some(who) = crate::locks::holders(table)? {
+            lines.push(format!("{}: {who}", store::display_name(table)?));
         }
     }
     Ok(lines)
+}
+
+/// For a dry run.
+pub fn tell(lines: &[String]) {
+    for line in lines {
+        pgrx::notice!("in the way now: {line}");
+    }
 }

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, RelName};
 use crate::locks::{self, LockMode};
-use crate::pair::{Pair, store};
+use crate::pair::{Pair, Phase, store};
+use crate::plan::switchover::keys_in::Moved;
 use crate::plan::switchover::{self as plan, Side, Strength, Swap, SwapPlan};
 use crate::{session, spi};
 use pgrx::pg_sys::Oid;
@@ -21,6 +22,9 @@ struct Before {
     twin: Ident,
     /// Publications that publish by way of the root since.
     via_root: Vec<Ident>,
+    /// The legacy is a copy that `unpartition()` made: until it was copied it was empty.
+    #[serde(default)]
+    unpartition: bool,
 }
 
 /// Both sides as the catalog has them now.
@@ -54,7 +58,7 @@ impl Scene {
         let before = match direction {
             Direction::There => Before {
                 twin: to_def.name.name.clone(),
-                via_root: vec![],
+                ..Before::default()
             },
             Direction::Back => before(pair)?,
         };
@@ -120,6 +124,11 @@ pub fn twin_name(pair: &Pair) -> Result<Ident> {
     Ok(before(pair)?.twin)
 }
 
+/// Whether the legacy is a copy that `unpartition()` makes.
+pub fn is_unpartition(pair: &Pair) -> Result<bool> {
+    Ok(pair.phase == Phase::Switched && before(pair)?.unpartition)
+}
+
 /// The plan, when nothing is in its way but locks.
 ///
 /// # Errors
@@ -128,7 +137,7 @@ pub fn twin_name(pair: &Pair) -> Result<Ident> {
 pub fn require_possible(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
     require_whole(pair)?;
     in_the_way::require_no_prepared(pair)?;
-    if direction == Direction::There {
+    if direction == Direction::There || before(pair)?.unpartition {
         in_the_way::require_no_old_snapshot(pair)?;
     }
     make(pair, direction)
@@ -140,6 +149,11 @@ fn make(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
     require_names(&scene)?;
     require_rights(&scene)?;
     scene.swap(pair, direction, |swap| {
+        if let Some(key) = plan::keys_in::moving(swap).find(|key| !key.owned) {
+            return Err(Error::NotOwner {
+                relation: format!("table {}, whose foreign key has to follow", key.relation),
+            });
+        }
         let lost = plan::lost(swap);
         if lost.is_empty() {
             return Ok(plan::plan(swap));
@@ -235,7 +249,11 @@ pub fn run(relation: Oid, direction: Direction) -> Result<bool> {
         &after,
         direction.name(),
         SWAPPED,
-        json!({ "locked_ms": locked_ms, "steps": swap.names.steps.len() + swap.definitions.steps.len() }),
+        json!({
+            "locked_ms": locked_ms,
+            "steps": swap.names.steps.len() + swap.definitions.steps.len(),
+            "to_prove": swap.moved,
+        }),
     )?;
     Ok(false)
 }
@@ -245,7 +263,41 @@ pub fn swap_back(pair: &Pair) -> Result<()> {
     let swap = require_possible(pair, Direction::Back)?;
     lock(&swap)?;
     let swap = make(pair, Direction::Back)?;
-    change(pair, Direction::Back, &swap)
+    change(pair, Direction::Back, &swap)?;
+    for key in &swap.moved {
+        execute::run(&key.proof(), Mode::Run)?;
+    }
+    Ok(())
+}
+
+/// Proves the foreign keys that the last swap of this kind made again, those that are not proven yet.
+pub fn prove_keys(pair: &Pair, direction: Direction) -> Result<()> {
+    let made: Option<Vec<Moved>> = session::with_own_tables(|| {
+        spi::latest_rows(
+            "SELECT COALESCE(detail -> 'to_prove', '[]') FROM partition_router.run_event
+             WHERE operation = $2 AND stage = $3 AND detail -> 'pair' = pg_catalog.to_jsonb($1) ORDER BY id DESC LIMIT 1",
+            &[pair.id.into(), direction.name().into(), SWAPPED.into()],
+        )
+        .map(|mut rows| rows.pop())
+    })?;
+    for key in made.unwrap_or_default() {
+        let unproven: Option<u32> = spi::latest_rows(
+            "SELECT pg_catalog.to_jsonb(c.oid::bigint) FROM pg_catalog.pg_constraint k
+             JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relname = $2 AND k.conname = $3 AND k.contype = 'f' AND NOT k.convalidated",
+            &[
+                key.table.schema.as_str().into(),
+                key.table.name.as_str().into(),
+                key.name.as_str().into(),
+            ],
+        )?
+        .pop();
+        if let Some(table) = unproven {
+            locks::acquire(&[(table.into(), LockMode::ShareUpdateExclusive)])?;
+            execute::run(&key.proof(), Mode::Run)?;
+        }
+    }
+    Ok(())
 }
 
 fn change(pair: &Pair, direction: Direction, swap: &SwapPlan) -> Result<()> {
@@ -258,6 +310,7 @@ fn change(pair: &Pair, direction: Direction, swap: &SwapPlan) -> Result<()> {
         Direction::There => Some(pgrx::JsonB(serde_json::to_value(Before {
             twin,
             via_root: swap.via_root.clone(),
+            unpartition: false,
         })?)),
         Direction::Back => None,
     };

@@ -8,8 +8,8 @@
 use super::batch::Filling;
 use super::frames::{self, Ended, Event};
 use super::pair_cache::SyncPair;
-use super::reconcile::{Reconciler, same_key};
-use super::rows::convert;
+use super::reconcile::{Reconciler, key_columns, same_key};
+use super::rows::{convert, same_row};
 use super::side::{ForeignKeys, Format, Side, Slot};
 use super::{Firing, Rows};
 use crate::error::{Error, Result};
@@ -84,6 +84,12 @@ impl Source {
         } else {
             convert(self.to_target, row, target)
         }
+    }
+
+    /// Whether the current old and new row differ in nothing that the target has.
+    fn is_same_for_target(&self) -> bool {
+        // SAFETY: both are rows in the target's format.
+        unsafe { same_row(self.old_row(), self.new_row()) }
     }
 
     /// Whether the current old and new row have the same key, byte for byte.
@@ -167,12 +173,19 @@ fn carry_images(
             // twin all of them go before the first comes back. On the legacy, where foreign keys may point at the
             // row, they are updated one by one, in the order in which the twin's unique index allowed it.
             let mut moved = false;
+            let nested = frames::is_nested(pair.id);
             while next(old, source.old) && next(new, source.new) {
                 check_for_interrupts();
+                if pair.is_guarded && source.is_same_for_target() {
+                    continue;
+                }
                 if source.same_key() {
                     // A row that the legacy does not have yet is one that a statement around this one added or gave
                     // its key: that statement carries the row as it is then.
-                    if from_legacy || !frames::is_nested(pair.id) || target.has(source.old_row())? {
+                    if from_legacy
+                        || !nested
+                        || target.has(source.old_row())? && !is_anothers(pair, target, source.old_row())?
+                    {
                         target.update(source.old_row(), source.new_row())?;
                     }
                 } else if from_legacy {
@@ -180,7 +193,12 @@ fn carry_images(
                     target.delete(source.old_row())?;
                 } else {
                     target.see_own_writes();
-                    target.update(source.old_row(), source.new_row())?;
+                    // Nor must it take the row of another partition that has its primary key: then the unique index says so.
+                    if nested && is_anothers(pair, target, source.old_row())? {
+                        target.insert(source.new_row())?;
+                    } else {
+                        target.update(source.old_row(), source.new_row())?;
+                    }
                 }
             }
             if moved {
@@ -198,6 +216,25 @@ fn carry_images(
     }
     target.write_gathered();
     Ok(())
+}
+
+/// Whether the legacy, or the guard, has under the primary key of `row` (in its format) another row than that, which the twin has in
+/// another partition.
+fn is_anothers(pair: &SyncPair, target: &mut Side, row: Slot) -> Result<bool> {
+    let key = key_columns(pair, target.relation())?;
+    let Some((_, found)) = target.lock(row)? else {
+        return Ok(false);
+    };
+    // SAFETY: a side without partitions finds rows in its own format.
+    if unsafe { same_key(&key, found, &key, row) } {
+        return Ok(false); // without a look at the twin
+    }
+    let mut origin = Side::open(pair.twin, ForeignKeys::All)?;
+    let mut reconciler = Reconciler::new(&mut origin, target, pair)?;
+    let is_anothers = reconciler.is_anothers(&mut origin, target, row)?;
+    reconciler.close();
+    origin.close();
+    Ok(is_anothers)
 }
 
 /// The rows may have changed since: brings each key that the statement touched in line with the row as it is now.

@@ -10,6 +10,7 @@ use pgrx::pg_sys::Oid;
 use serde::Deserialize;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::rc::Rc;
 
 pub struct SyncPair {
@@ -19,6 +20,12 @@ pub struct SyncPair {
     pub twin: Oid,
     /// Both sides are in step: the twin may be written.
     pub is_live: bool,
+    /// The legacy has become a guard: it has a part of the columns, and follows the twin alone.
+    pub is_guarded: bool,
+    /// What whoever writes knows the unique constraints of the legacy by, where the twin has the name.
+    pub unique_names: HashMap<String, String>,
+    /// Schema and name of the twin, for the errors that name them.
+    pub twin_name: (CString, CString),
     /// The primary key of the legacy, then the partition key where that is not part of it: what names a row of
     /// the twin.
     pub twin_key: Vec<String>,
@@ -54,8 +61,12 @@ impl SyncPair {
         Err(Error::Sync {
             relation: store::display_name(self.legacy)?,
             reason: format!("one of the two tables lacks these columns: {lacking}"),
-            hint: "Change both tables in one transaction; or end the pair with partition_router.abandon()."
-                .into(),
+            hint: if self.is_guarded {
+                "Change the guard in the same way; or drop it, if the columns need not be unique any more."
+            } else {
+                "Change both tables in one transaction; or end the pair with partition_router.abandon()."
+            }
+            .into(),
         })
     }
 }
@@ -66,6 +77,10 @@ struct Row {
     owner: u32,
     twin: u32,
     is_live: bool,
+    is_guarded: bool,
+    unique_names: Option<HashMap<String, String>>,
+    twin_schema: String,
+    twin_name: String,
     twin_key: Vec<String>,
     partitions: Vec<u32>,
     log: Option<u32>,
@@ -115,6 +130,10 @@ pub fn get(id: i32) -> Result<Rc<SyncPair>> {
     Ok(pair)
 }
 
+fn c_text(text: String) -> Result<CString> {
+    CString::new(text).map_err(|e| Error::Internal(e.to_string()))
+}
+
 fn read(id: i32) -> Result<Rc<SyncPair>> {
     let row: Row =
         session::with_own_tables(|| spi::latest_row(include_str!("../../sql/catalog/sync_pair.sql"), id))?
@@ -132,6 +151,9 @@ fn read(id: i32) -> Result<Rc<SyncPair>> {
         legacy_owner: row.owner.into(),
         twin: row.twin.into(),
         is_live: row.is_live,
+        is_guarded: row.is_guarded,
+        unique_names: row.unique_names.unwrap_or_default(),
+        twin_name: (c_text(row.twin_schema)?, c_text(row.twin_name)?),
         twin_key: row.twin_key,
         partitions: row.partitions,
         log: row.log.map(Oid::from),

@@ -4,7 +4,7 @@
 use super::elsewhere;
 use super::pair_cache::SyncPair;
 use super::relation::relation_name;
-use super::rows::convert;
+use super::rows::{convert, partial_map};
 use super::side::{Outcome, Side, Slot};
 use crate::compat;
 use crate::error::{Error, Result};
@@ -254,7 +254,7 @@ impl Reconciler {
 
     /// Whether the legacy's row with the primary key of `row` is another row of the twin than `row`. With different
     /// partition keys the twin has room for both, which two sessions may have put there at once; the legacy has not.
-    fn is_anothers(&mut self, origin: &mut Side, target: &mut Side, row: Slot) -> Result<bool> {
+    pub fn is_anothers(&mut self, origin: &mut Side, target: &mut Side, row: Slot) -> Result<bool> {
         let Some((_, found)) = target.lock(row)? else {
             return Ok(false);
         };
@@ -265,7 +265,7 @@ impl Reconciler {
                 return Ok(false);
             }
             let key = origin.new_slot();
-            let to_origin = pg_sys::convert_tuples_by_name(target.tuple_desc(), origin.tuple_desc());
+            let to_origin = partial_map(target.tuple_desc(), origin.tuple_desc()); // a guard has a part of the columns
             convert(to_origin, found, key);
             let snapshot = Latest::new(); // its writer may have committed while its lock was waited for
             let is_there = self.read(origin, key, snapshot.0)?.is_some();

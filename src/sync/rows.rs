@@ -26,6 +26,34 @@ pub fn convert(map: *mut pg_sys::TupleConversionMap, from: Slot, to: Slot) -> Sl
     }
 }
 
+/// How rows of the format `from` become rows of `to`, which may have columns that `from` lacks: these are NULL. Allocated in the
+/// current memory context.
+///
+/// # Safety
+/// Both are descriptions of rows.
+pub unsafe fn partial_map(from: pg_sys::TupleDesc, to: pg_sys::TupleDesc) -> *mut pg_sys::TupleConversionMap {
+    // SAFETY: the caller's promise; a map has an entry for each column of `to`, zero for none.
+    unsafe {
+        let map = pg_sys::make_attrmap((*to).natts);
+        let numbers = std::slice::from_raw_parts_mut((*map).attnums, (*to).natts as usize);
+        for (number, wanted) in numbers.iter_mut().zip(compat::attributes(to)) {
+            let same =
+                |a: &pg_sys::FormData_pg_attribute| !a.attisdropped && a.attname.data == wanted.attname.data;
+            if !wanted.attisdropped
+                && let Some(at) = compat::attributes(from).iter().position(same)
+            {
+                *number = at as pg_sys::AttrNumber + 1;
+            }
+        }
+        let whole = pg_sys::palloc0(std::mem::size_of::<pg_sys::TupleConversionMap>());
+        let whole = whole.cast::<pg_sys::TupleConversionMap>();
+        (*whole).indesc = from;
+        (*whole).outdesc = to;
+        (*whole).attrMap = map;
+        whole
+    }
+}
+
 /// Whether two rows of one format are the same, byte for byte, TOAST and compression aside.
 ///
 /// # Safety

@@ -3,7 +3,7 @@
 
 use super::frames::Suppressed;
 use super::pair_cache::SyncPair;
-use super::rows::convert;
+use super::rows::{convert, partial_map};
 use super::side::{ForeignKeys, Side};
 use crate::catalog::load;
 use crate::error::{Error, Result};
@@ -16,11 +16,7 @@ use std::ptr::null_mut;
 pub fn carry(pair: &SyncPair, relation: Oid, is_live: bool) -> Result<()> {
     let _suppressed = Suppressed::new();
     session::as_user(pair.legacy_owner, || {
-        // The user's triggers have fired on the side that was written, and must not fire again for the other.
-        let _settings = session::PinnedSettings::new(&[
-            (c"search_path", "pg_catalog, pg_temp"),
-            (c"session_replication_role", "replica"),
-        ]);
+        let _path = session::PinnedSettings::search_path();
         if relation == pair.legacy {
             truncate(pair, pair.twin)?;
             if let Some(log) = pair.log
@@ -41,19 +37,21 @@ pub fn carry(pair: &SyncPair, relation: Oid, is_live: bool) -> Result<()> {
 fn truncate(pair: &SyncPair, table: Oid) -> Result<()> {
     let name = load::rel_name(table)?
         .ok_or_else(|| Error::Internal(format!("pair {} has lost a table", pair.id)))?;
+    // The user's triggers have fired on the side that was written, and must not fire again for the other.
+    let _role = session::PinnedSettings::new(&[(c"session_replication_role", "replica")]);
     spi::execute(&format!("TRUNCATE {name}"), &[])?;
     Ok(())
 }
 
 /// Deletes the legacy's rows that belong in `partition`: all of them, also those that an old snapshot does not see, as
-/// TRUNCATE does.
+/// TRUNCATE does. Foreign keys that point there act and check as for any DELETE.
 fn delete_rows_of(pair: &SyncPair, partition: Oid) -> Result<()> {
     let mut twin = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
     let mut legacy = Side::open(pair.legacy, ForeignKeys::All)?;
     legacy.see_own_writes();
     // SAFETY: relations, the scan, slots and the snapshot opened here are closed here; on an error the abort does it.
     unsafe {
-        let map = pg_sys::convert_tuples_by_name(legacy.tuple_desc(), twin.tuple_desc());
+        let map = partial_map(legacy.tuple_desc(), twin.tuple_desc()); // a guard has a part of the columns
         let as_twin = twin.new_slot();
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let scan = pg_sys::table_beginscan_strat(legacy.relation(), snapshot, 0, null_mut(), true, true);

@@ -37,7 +37,7 @@ pub fn require(pair: &SyncPair, relation: pg_sys::Relation, event: Event) -> Res
     }
     let seen_live: Option<bool> = session::with_own_tables(|| {
         spi::row(
-            "SELECT pg_catalog.to_jsonb(phase IN ('live', 'switched')) FROM partition_router.pair WHERE id = $1",
+            "SELECT pg_catalog.to_jsonb(phase IN ('live', 'switched') OR guard IS NOT NULL) FROM partition_router.pair WHERE id = $1",
             &[pair.id.into()],
         )
     })?;

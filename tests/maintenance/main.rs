@@ -1,9 +1,16 @@
 //! Maintenance, by sessions on a real server.
 
+mod advise;
+mod analyze;
+mod archives;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod default;
+mod indexes;
+mod killed;
 mod pairs;
+mod partman;
 mod retention;
 mod session;
 
@@ -106,6 +113,13 @@ fn one_bad_date_stays_in_the_default_and_is_reported() {
         s.column("SELECT message FROM partition_router.maintenance_event WHERE status = 'skipped'");
     assert!(reported.iter().any(|m| m.contains("2999-01-01")), "{reported:?}");
     assert!(reported.iter().any(|m| m.contains("infinity")), "{reported:?}");
+    // What has not changed is not reported again; what has is.
+    s.run("CALL partition_router.run_maintenance('t')");
+    assert_eq!(events(&mut s, "status = 'skipped'").len(), reported.len());
+    s.run("INSERT INTO t VALUES (4, '2888-01-01'); CALL partition_router.run_maintenance('t')");
+    assert_eq!(events(&mut s, "status = 'skipped'").len(), reported.len() + 1);
+    let health = "SELECT message FROM partition_router.health WHERE \"check\" = 'default_partition'";
+    assert_eq!(s.one(health), "4 rows are in the default partition");
 }
 
 #[test]

@@ -214,3 +214,29 @@ fn partitions_are_kept_by_number_and_never_fewer_than_the_minimum() {
         );
     }
 }
+
+#[test]
+fn a_detach_that_was_left_half_way_is_finished() {
+    let mut s = Session::new("finalize");
+    managed(&mut s, "t", 0);
+    s.run(
+        "CREATE TABLE x (at date NOT NULL) PARTITION BY RANGE (at);
+         CREATE TABLE x_old PARTITION OF x FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+         INSERT INTO x VALUES ('2020-05-05');
+         SELECT partition_router.manage('x', '1 year', premake => 0)",
+    );
+    let (mut reader, mut other) = (s.another(), s.another());
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM x");
+    other.run("SET lock_timeout = '50ms'");
+    assert_eq!(
+        other.sqlstate("ALTER TABLE x DETACH PARTITION x_old CONCURRENTLY"),
+        "55P03"
+    );
+    let pending = "SELECT count(*)::text FROM pg_inherits WHERE inhdetachpending";
+    assert_eq!(s.one(pending), "1");
+    reader.run("COMMIT");
+    s.run("CALL partition_router.run_maintenance('x')");
+    assert_eq!(s.one(pending), "0");
+    assert_eq!(s.one("SELECT count(*)::text FROM x_old"), "1");
+    assert_eq!(events(&mut s, "partition = 'x_old'"), ["detach x_old done"]);
+}

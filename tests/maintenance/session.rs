@@ -21,7 +21,8 @@ impl Session {
         Session::on(Arc::clone(&self.database))
     }
 
-    fn on(database: Arc<Database>) -> Session {
+    /// A session on a database that is there.
+    pub fn on(database: Arc<Database>) -> Session {
         let place = cluster_sh(&["env", database.cluster.directory()]);
         let socket = place
             .lines()

@@ -395,6 +395,7 @@ fn the_settings_have_the_defaults_of_the_design() {
     assert_eq!(
         settings,
         [
+            "partition_router.archive_directory  superuser string",
             "partition_router.backfill_workers 1 user integer",
             "partition_router.carry_ddl on superuser bool",
             "partition_router.enable_partition_maintenance on user bool",

@@ -3,9 +3,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod anywhere;
 mod ends;
 mod follows;
 mod interrupted;
+mod keys;
 mod load;
 mod refused;
 mod sessions;

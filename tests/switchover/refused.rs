@@ -267,22 +267,36 @@ fn a_prepared_transaction_on_the_table_is_named() {
     );
     let mut client = database.connect();
     run(&mut client, TABLES);
-    run(
-        &mut client,
-        &[
-            "BEGIN",
-            "UPDATE s.t SET note = 'prepared' WHERE id = 1",
-            "PREPARE TRANSACTION 'half done'",
-        ],
-    );
-    let error = refused(&mut client, THERE);
-    assert_eq!(error.code().code(), "PR020");
-    assert_eq!(error.detail(), Some("Prepared transactions: 'half done'."));
-    run(&mut client, &["COMMIT PREPARED 'half done'", THERE]);
-    assert_eq!(
-        one::<String>(&mut client, "SELECT note FROM s.t WHERE id = 1"),
-        "prepared"
-    );
+    for (call, note) in [
+        (THERE, "one"),
+        (BACK, "two"),
+        (THERE, "three"),
+        (
+            "CALL partition_router.cleanup('s.t', keep_unique => true)",
+            "four",
+        ),
+    ] {
+        run(
+            &mut client,
+            &[
+                "BEGIN",
+                &format!("UPDATE s.t SET note = '{note}' WHERE id = 1"),
+                "PREPARE TRANSACTION 'half done'",
+            ],
+        );
+        refused_before_a_lock(
+            &database,
+            &mut client,
+            call,
+            "PR020",
+            "Prepared transactions: 'half done'.",
+        );
+        run(&mut client, &["COMMIT PREPARED 'half done'", call]);
+        assert_eq!(
+            one::<String>(&mut client, "SELECT note FROM s.t WHERE id = 1"),
+            note
+        );
+    }
 }
 
 #[test]

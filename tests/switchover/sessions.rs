@@ -93,16 +93,28 @@ fn a_reader_in_the_way_is_named_and_nobody_queues_behind_the_swap() {
     assert_eq!(phase(&mut client), "live");
     equal(&mut client, false);
     // The dry run says who is in the way, too.
-    let (mut other, notices) = database.connect_hearing();
-    run(&mut other, &["CALL partition_router.switchover('s.t', true)"]);
-    let told: Vec<String> = notices
-        .try_iter()
-        .filter(|n| n.starts_with("in the way now"))
-        .collect();
-    assert!(told.iter().any(|t| t.contains(&format!("pid {pid}"))), "{told:?}");
+    assert_named(&database, "CALL partition_router.switchover('s.t', true)", pid);
     run(&mut reader, &["COMMIT"]);
     run(&mut client, &[THERE]);
     equal(&mut client, true);
+    // The same of the end.
+    run(&mut reader, &["BEGIN", "SELECT count(*) FROM s.t_legacy"]);
+    assert_named(&database, "CALL partition_router.cleanup('s.t', true)", pid);
+    run(&mut reader, &["COMMIT"]);
+    run(&mut client, &["CALL partition_router.cleanup('s.t')"]);
+}
+
+/// Asserts that a dry run names the session that is in the way, and for how long each lock is waited for and held.
+fn assert_named(database: &Database, call: &str, pid: i32) {
+    let (mut other, notices) = database.connect_hearing();
+    run(&mut other, &[call]);
+    let notices: Vec<String> = notices.try_iter().collect();
+    let told = |what: &str, with: &str| notices.iter().any(|n| n.contains(what) && n.contains(with));
+    assert!(told("in the way now", &format!("pid {pid}")), "{notices:?}");
+    assert!(
+        told("IN ACCESS EXCLUSIVE MODE", "wait for it 100 ms at most"),
+        "{notices:?}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod runs;
+mod shapes;
 
 use common::{Database, assert_equal_sides, one, run, sqlstate, texts};
 use postgres::Client;
@@ -316,4 +317,44 @@ fn owner_and_grants_are_the_same() {
     );
     assert_eq!(owners, std::slice::from_ref(&owner));
     client.batch_execute("DROP SCHEMA s CASCADE").expect("DROP");
+}
+
+#[test]
+fn nobody_gets_rights_on_twin_or_partitions_by_default_that_he_has_not_on_the_legacy() {
+    let database = Database::new("defaults");
+    let mut client = database.connect();
+    let (reader, writer) = (
+        format!("by_default_{}", std::process::id()),
+        format!("\"By grant {}\"", std::process::id()),
+    );
+    run(
+        &mut client,
+        &[
+            &format!("CREATE ROLE {reader}"),
+            &format!("CREATE ROLE {writer}"),
+            "CREATE SCHEMA s",
+            "CREATE TABLE s.t (id int PRIMARY KEY, at date NOT NULL)",
+            &format!("GRANT INSERT ON s.t TO {writer}"),
+            &format!(
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT SELECT, INSERT ON TABLES TO {reader}, PUBLIC"
+            ),
+            &format!("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {writer} WITH GRANT OPTION"),
+            "INSERT INTO s.t VALUES (1, '2026-01-01')",
+            "CALL partition_router.migrate('s.t', 'at')",
+        ],
+    );
+    let granted = texts(
+        &mut client,
+        "SELECT DISTINCT concat_ws(' ', c.relname, x.privilege_type) FROM pg_class c, aclexplode(c.relacl) x
+         WHERE c.relnamespace = 's'::regnamespace AND x.grantee <> c.relowner ORDER BY 1",
+    );
+    assert_eq!(granted, ["t INSERT", "t_partitioned INSERT"]);
+    run(
+        &mut client,
+        &[
+            "DROP SCHEMA s CASCADE",
+            &format!("DROP OWNED BY {reader}, {writer}"),
+            &format!("DROP ROLE {reader}, {writer}"),
+        ],
+    );
 }

@@ -32,7 +32,7 @@ fn index(oid: u32, columns: &[&str], unique: bool) -> Index {
         include: vec![],
         predicate: None,
         options: vec![],
-        tablespace: None,
+        ..Index::default()
     }
 }
 
@@ -321,6 +321,7 @@ fn key(oid: u32, name: &str, valid: bool) -> ForeignKey {
         name: Ident::new(name),
         definition: format!("FOREIGN KEY (n) REFERENCES p(id){suffix}"),
         references: 1,
+        comment: None,
         valid,
     }
 }
@@ -345,6 +346,7 @@ fn check(oid: u32, name: &str, expression: &str, valid: bool) -> Check {
         oid,
         name: Ident::new(name),
         expression: expression.into(),
+        comment: None,
         valid,
     }
 }

@@ -2,7 +2,7 @@
 //! The side that takes the name gets it as the other has it.
 
 use super::Plan;
-use crate::catalog::TableDef;
+use crate::catalog::{Policy, TableDef, Trigger};
 use crate::ident::Literal;
 use crate::plan::access;
 
@@ -63,23 +63,40 @@ fn row_security(plan: &mut Plan, from: &TableDef, to: &TableDef) {
 }
 
 fn policies(plan: &mut Plan, from: &TableDef, to: &TableDef) {
-    for surplus in to.policies.iter().filter(|p| !from.policies.contains(p)) {
+    let same = |a: &Policy, b: &Policy| {
+        a.name == b.name
+            && a.comment == b.comment
+            && a.definition == access::meant_for(&b.definition, to, &from.name.name)
+    };
+    let is_surplus = |p: &&Policy| !from.policies.iter().any(|other| same(other, p));
+    for surplus in to.policies.iter().filter(is_surplus) {
         plan.push(
             format!("drop policy {}", surplus.name),
             format!("DROP POLICY {} ON {}", surplus.name, to.name),
         );
     }
-    for missing in from.policies.iter().filter(|p| !to.policies.contains(p)) {
-        access::create_policy(plan, missing, &to.name);
+    let is_missing = |p: &&Policy| !to.policies.iter().any(|other| same(p, other));
+    for missing in from.policies.iter().filter(is_missing) {
+        access::create_policy(plan, missing, from, &to.name);
     }
 }
 
+/// A trigger of the twin alone is refused before ([`super::lost`]): it may be there for the twin's sake. On the way back one of
+/// the legacy alone has been dropped under the name that applications use.
 fn triggers(plan: &mut Plan, from: &TableDef, to: &TableDef) {
+    let is_surplus = |t: &&Trigger| from.user_triggers().all(|other| other.name != t.name);
+    for surplus in to.user_triggers().filter(is_surplus) {
+        plan.push(
+            format!("drop trigger {}", surplus.name),
+            format!("DROP TRIGGER {} ON {}", surplus.name, to.name),
+        );
+    }
     for trigger in from.user_triggers() {
-        let have = to.user_triggers().find(|t| t.name == trigger.name);
         let Some(tail) = &trigger.tail else { continue };
-        if have.is_none_or(|have| have.head != trigger.head || have.tail != trigger.tail) {
-            if have.is_some() {
+        let named = to.user_triggers().find(|t| t.name == trigger.name);
+        let have = named.filter(|have| have.head == trigger.head && have.tail == trigger.tail);
+        if have.is_none() {
+            if named.is_some() {
                 plan.push(
                     format!("drop trigger {}", trigger.name),
                     format!("DROP TRIGGER {} ON {}", trigger.name, to.name),
@@ -87,9 +104,9 @@ fn triggers(plan: &mut Plan, from: &TableDef, to: &TableDef) {
             }
             access::create_trigger(plan, trigger, tail, &to.name);
         }
-        let now = have
-            .filter(|have| have.head == trigger.head && have.tail == trigger.tail)
-            .map_or("O", |have| have.enabled.as_str());
+        let said = have.and_then(|have| have.comment.as_ref());
+        access::comment_trigger(plan, trigger, said, &to.name);
+        let now = have.map_or("O", |have| have.enabled.as_str());
         if now != trigger.enabled {
             access::set_trigger_state(plan, trigger, &to.name);
         }

@@ -53,14 +53,8 @@ impl<'a> Names<'a> {
         let swap = self.swap;
         let away = swap.from.table.name.sibling(swap.away.clone());
         let here = swap.to.table.name.sibling(swap.from.table.name.name.clone());
-        let mut rest: Vec<&Index> = swap.to.table.indexes.iter().filter(|i| i.valid).collect();
-        for index in swap.from.table.indexes.iter().filter(|i| i.valid) {
-            let found = rest.iter().position(|other| match swap.to.table.kind.as_str() {
-                "p" => indexes::is_counterpart(index, other, swap.partition_key),
-                _ => indexes::is_counterpart(other, index, swap.partition_key),
-            });
-            let Some(found) = found else { continue };
-            let other = rest.swap_remove(found);
+        let (from, to) = (swap.from.table, swap.to.table);
+        for (index, other) in indexes::counterparts(from, to, to.kind == "p", swap.partition_key) {
             let free = self.free(&index.name, swap.suffix);
             rename_index(plan, &away, index, &free);
             rename_index(plan, &here, other, &index.name);

@@ -152,3 +152,65 @@ fn a_trigger_of_one_side_alone_is_told_before_anything_is_locked() {
         ["trigger \"mine\" is on \"public\".\"t_partitioned\" alone"]
     );
 }
+
+fn key_in(name: &str, columns: &[&str], on_delete: &str, kind: &str, oid: u32) -> crate::catalog::Reference {
+    serde_json::from_value(json!({
+        "name": name, "relation": "child", "table": { "schema": "public", "name": "child" }, "oid": oid, "kind": kind,
+        "columns": columns, "definition": "FOREIGN KEY (a, b) REFERENCES public.revenues(id, at) NOT VALID",
+        "on_delete": on_delete, "valid": name != "loose", "comment": null, "owned": true
+    }))
+    .expect("a key")
+}
+
+#[test]
+fn keys_that_name_the_partition_key_go_with_the_name_and_others_stay() {
+    let wide = ["id", "at"];
+    let mut legacy = table(1, "revenues", "r", "revenues_pkey", &wide);
+    legacy.referenced_by = vec![
+        key_in("moves", &wide, "a", "r", 9),
+        key_in("loose", &["at", "id"], "r", "r", 9),
+        key_in("at_id", &["id"], "a", "r", 9),
+        key_in("cascades", &wide, "c", "r", 9),
+        key_in("of_partitioned", &wide, "a", "p", 9),
+        key_in("of_itself", &wide, "a", "r", 1),
+    ];
+    let twin = table(2, "revenues_partitioned", "p", "revenues_partitioned_pkey", &wide);
+    let none = Dependents::default();
+    let partitions = [(5, RelName::new("public", "revenues_0"))];
+    let away = Ident::new("revenues_legacy");
+    let key = Ident::new("at");
+    let done = plan(&Swap {
+        from: Side {
+            table: &legacy,
+            dependents: &none,
+            partitions: &[],
+        },
+        to: Side {
+            table: &twin,
+            dependents: &none,
+            partitions: &partitions,
+        },
+        away: &away,
+        partition_key: &key,
+        restore_via_root: &[],
+        suffix: "_legacy",
+    });
+    let made: Vec<_> = done
+        .definitions
+        .steps
+        .iter()
+        .map(|s| s.statement.as_str())
+        .collect();
+    assert_eq!(
+        made,
+        ["moves", "loose"].map(|name| format!(
+            "ALTER TABLE \"public\".\"child\" DROP CONSTRAINT \"{name}\", ADD CONSTRAINT \"{name}\" FOREIGN KEY (a, b) \
+             REFERENCES public.revenues(id, at) NOT VALID"
+        ))
+    );
+    let proven: Vec<_> = done.moved.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(proven, ["moves"]);
+    assert_eq!(done.staying.len(), 4);
+    let locked: Vec<_> = done.locks.iter().map(|lock| (lock.oid, lock.strength)).collect();
+    assert_eq!(locked, [9, 1, 2, 5].map(|oid| (oid, Strength::AccessExclusive)));
+}

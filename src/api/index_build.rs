@@ -1,0 +1,58 @@
+//! The steps of `create_index` and `unpartition`, and `advise`.
+
+use super::{change, given};
+use crate::error::report;
+use crate::{advise, index_build, unpartition};
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+
+#[pg_extern(sql = false)]
+fn create_index_step(relation: Option<Oid>, definition: Option<&str>, path: &str) -> bool {
+    change(c"create_index()", false, || {
+        index_build::step(
+            given("relation", relation)?,
+            given("definition", definition)?,
+            path,
+        )
+    })
+}
+
+#[pg_extern(sql = false)]
+fn create_index_dry_run(relation: Option<Oid>, definition: Option<&str>, path: &str) {
+    report(|| {
+        index_build::dry_run(
+            given("relation", relation)?,
+            given("definition", definition)?,
+            path,
+        )
+    });
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, clippy::needless_pass_by_value)]
+fn advise(
+    relation: Oid,
+) -> TableIterator<
+    'static,
+    (
+        name!(severity, String),
+        name!(topic, String),
+        name!(message, String),
+        name!(hint, String),
+    ),
+> {
+    let found = report(|| advise::advise(relation)).into_iter();
+    TableIterator::new(found.map(|a| (a.severity.to_string(), a.topic.to_owned(), a.message, a.hint)))
+}
+
+#[pg_extern(sql = false)]
+fn unpartition_step(relation: Oid, step: &str) -> bool {
+    change(c"unpartition()", step == "DRY RUN", || match step {
+        "DRY RUN" => unpartition::dry_run(relation).map(|()| false),
+        "CANCEL" => unpartition::cancel(relation).map(|()| false),
+        "PREPARE" => unpartition::prepare(relation).map(|()| false),
+        "COPY" => unpartition::copy(relation),
+        "PROVE" => unpartition::prove(relation).map(|()| false),
+        stage => unpartition::swap(relation, stage),
+    })
+}

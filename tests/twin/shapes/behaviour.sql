@@ -1,0 +1,70 @@
+-- shape: triggers of all kinds
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, a int);
+CREATE TRIGGER b1 BEFORE INSERT OR UPDATE OF a, at ON t FOR EACH ROW EXECUTE FUNCTION nothing('x', 'it''s', '');
+CREATE TRIGGER b2 BEFORE DELETE OR TRUNCATE ON t FOR EACH STATEMENT EXECUTE FUNCTION nothing();
+CREATE TRIGGER a1 AFTER UPDATE ON t REFERENCING OLD TABLE AS o NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION nothing();
+CREATE TRIGGER a2 AFTER DELETE ON t FOR EACH ROW WHEN (OLD.a IS DISTINCT FROM 5) EXECUTE FUNCTION nothing();
+COMMENT ON TRIGGER a2 ON t IS 'a trigger';
+
+-- shape: trigger states
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, a int);
+CREATE TRIGGER off BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION nothing();
+CREATE TRIGGER replica BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION nothing();
+CREATE TRIGGER always AFTER INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION nothing();
+ALTER TABLE t DISABLE TRIGGER off, ENABLE REPLICA TRIGGER replica, ENABLE ALWAYS TRIGGER always;
+
+-- shape: constraint triggers
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, a int);
+CREATE CONSTRAINT TRIGGER late AFTER INSERT OR UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.a > 1) EXECUTE FUNCTION nothing();
+COMMENT ON TRIGGER late ON t IS 'late';
+
+-- shape: replica identity full
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL);
+ALTER TABLE t REPLICA IDENTITY FULL;
+
+-- shape: replica identity nothing
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL);
+ALTER TABLE t REPLICA IDENTITY NOTHING;
+
+-- shape: replica identity by an index
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, a int NOT NULL);
+CREATE UNIQUE INDEX one_a ON t (a);
+ALTER TABLE t REPLICA IDENTITY USING INDEX one_a;
+
+-- shape: publications
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, a int);
+CREATE TABLE other (id int PRIMARY KEY);
+CREATE PUBLICATION :schema_whole FOR TABLE t, other WITH (publish_via_partition_root);
+CREATE PUBLICATION :schema_some FOR TABLE t (id, at) WHERE (id > 5) WITH (publish = 'insert', publish_via_partition_root);
+
+-- shape: views above
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, a int);
+CREATE VIEW v AS SELECT id, a FROM t WHERE a > 1 WITH LOCAL CHECK OPTION;
+CREATE VIEW w WITH (security_barrier, security_invoker) AS SELECT v.id AS v_id, t.* FROM v JOIN t USING (a);
+CREATE MATERIALIZED VIEW m AS SELECT a, count(*) AS n FROM t GROUP BY a WITH NO DATA;
+CREATE UNIQUE INDEX ON m (a);
+COMMENT ON VIEW v IS 'a view';
+GRANT SELECT ON v, m TO shape_reader;
+
+-- shape: routines with known bodies
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, a int);
+CREATE FUNCTION n() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE COST 77 BEGIN ATOMIC SELECT count(*) FROM t; END;
+CREATE PROCEDURE put(i int) LANGUAGE sql BEGIN ATOMIC INSERT INTO t VALUES (i, '2026-01-01'); END;
+COMMENT ON FUNCTION n() IS 'a function';
+GRANT EXECUTE ON FUNCTION n() TO shape_reader;
+
+-- shape: rules and policies elsewhere
+CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, a int);
+CREATE TABLE other (id int PRIMARY KEY);
+CREATE RULE also AS ON DELETE TO other DO ALSO DELETE FROM t WHERE t.id = OLD.id;
+ALTER TABLE other ENABLE ROW LEVEL SECURITY;
+CREATE POLICY near ON other USING (EXISTS (SELECT FROM t WHERE t.id = other.id)) WITH CHECK (true);
+
+-- shape: foreign keys that move
+CREATE TABLE t (id int, at date, a int, PRIMARY KEY (id, at), CONSTRAINT wide UNIQUE (a, at));
+CREATE TABLE child (id int PRIMARY KEY, t int, at date, a int, CONSTRAINT to_key FOREIGN KEY (t, at) REFERENCES t,
+    CONSTRAINT to_wide FOREIGN KEY (a, at) REFERENCES t (a, at) ON UPDATE CASCADE ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED);
+COMMENT ON CONSTRAINT to_key ON child IS 'a child';
