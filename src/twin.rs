@@ -37,6 +37,7 @@ impl Request {
             partitions: 16,
             premake: 3,
             twin: None,
+            keep_unique: false,
         }
     }
 }

@@ -186,6 +186,8 @@ fn take_over(config: &RelName, row: &Config, mode: Mode) -> Result<String> {
         archive_schema: row.retention_schema.clone().filter(|_| row.retention.is_some()),
         timezone: Some(zone.clone()),
         min_partitions: None,
+        archive_format: None,
+        archive_function: None,
     };
     let summary = summary(row, &change, &zone);
     rules::manage(parent, &row.partition_interval, change, mode)?;
@@ -255,6 +257,8 @@ fn zone(parent: Oid, row: &Config, name: &RelName) -> Result<String> {
         min_partitions: 1,
         retention_action: "drop".into(),
         archive_schema: None,
+        archive_format: None,
+        archive_function: None,
         timezone: timezone.into(),
     };
     let policy = policy(&session);

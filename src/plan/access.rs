@@ -67,7 +67,7 @@ pub fn dress(plan: &mut Plan, template: &TableDef, table: &RelName) {
         }
     }
     for policy in &template.policies {
-        create_policy(plan, policy, table);
+        create_policy(plan, policy, template, table);
     }
     for column in &template.columns {
         if let Some(target) = column.statistics_target.filter(|target| *target >= 0) {

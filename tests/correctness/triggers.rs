@@ -1,6 +1,6 @@
 //! Triggers of the user: what they change and write is carried, and they fire once.
 
-use super::{At, Scene, compare, everywhere, live, nothing_more, one, run};
+use super::{Scene, compare, everywhere, live, nothing_more, one, run};
 use crate::common::Database;
 
 const TABLE: &str = "CREATE TABLE a (id int PRIMARY KEY, d date NOT NULL, n int NOT NULL DEFAULT 0, t text)";
