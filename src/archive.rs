@@ -1,6 +1,6 @@
-//! Partitions as files on the server: written ([`write`]), read back ([`read`]) and put somewhere safe ([`place`]). A file of
+//! Partitions as files on the server: written ([`mod@write`]), read back ([`read`]) and put somewhere safe ([`place`]). A file of
 //! either format is read as CSV with a header, by the server's own COPY, so that checking and restoring go one way. When to
-//! do what is [`crate::maintenance::archive`]'s affair.
+//! do what is `crate::maintenance::archive`'s affair.
 
 pub mod csv;
 pub mod parquet;

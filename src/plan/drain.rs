@@ -76,11 +76,13 @@ impl Drain<'_> {
                 parent.name, parent.key
             ),
         );
+        parent.take_defaults(&mut plan, &staging);
         for part in self.parts {
             plan.push(
                 "create partition",
                 like(parent, &part.name, "EXCLUDING IDENTITY EXCLUDING INDEXES"),
             );
+            parent.take_defaults(&mut plan, &part.name);
             plan.push(
                 "let its bounds be known",
                 in_bounds(&part.name, &parent.key, &part.range),
@@ -98,6 +100,7 @@ impl Drain<'_> {
             "create new default",
             like(parent, &new, "EXCLUDING IDENTITY EXCLUDING INDEXES"),
         );
+        parent.take_defaults(&mut plan, &new);
         plan.push(
             "attach new default to the staging table",
             format!("ALTER TABLE {staging} ATTACH PARTITION {new} DEFAULT"),

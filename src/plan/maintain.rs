@@ -26,6 +26,20 @@ pub struct Parent {
     pub options: Vec<String>,
     /// A partition whose grants, row security and statistics targets the next one gets; none where it has nothing of the kind.
     pub template: Option<TableDef>,
+    /// Whom default privileges give rights on each new table: a partition has no row security that the parent has.
+    pub given_by_default: Vec<String>,
+}
+
+impl Parent {
+    /// Takes from a new table what default privileges gave on it.
+    pub fn take_defaults(&self, plan: &mut Plan, table: &RelName) {
+        for role in &self.given_by_default {
+            plan.push(
+                format!("take from {role} what new tables give by default"),
+                format!("REVOKE ALL ON {table} FROM {role}"),
+            );
+        }
+    }
 }
 
 /// A half-open range in the words of the server: instants, not local times.
@@ -92,6 +106,7 @@ impl NewPartition {
 pub fn create_partition(parent: &Parent, name: &RelName, range: &Range) -> NewPartition {
     let mut parts = NewPartition::default();
     parts.create.push("create partition", create_like(parent, name));
+    parent.take_defaults(&mut parts.create, name);
     if let Some(template) = &parent.template {
         access::dress(&mut parts.create, template, name);
     }
@@ -188,6 +203,7 @@ mod tests {
             tablespace: None,
             options: Vec::new(),
             template: None,
+            given_by_default: Vec::new(),
         }
     }
 

@@ -134,6 +134,7 @@ impl Paired<'_> {
         let mut plan = Plan::default();
         if *self.fate != Fate::Drop {
             plan.push("create archive table", create_like(self.parent, self.holding));
+            self.parent.take_defaults(&mut plan, self.holding);
             drop_defaults(&mut plan, self.holding, &self.parent.sequence_defaults);
         }
         plan
@@ -242,6 +243,7 @@ mod tests {
             tablespace: None,
             options: Vec::new(),
             template: None,
+            given_by_default: Vec::new(),
         };
         let range = Range {
             lower: RawBound::Value("1".into()),

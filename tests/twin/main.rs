@@ -340,7 +340,8 @@ fn nobody_gets_rights_on_twin_or_partitions_by_default_that_he_has_not_on_the_le
             ),
             &format!("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {writer} WITH GRANT OPTION"),
             "INSERT INTO s.t VALUES (1, '2026-01-01')",
-            "CALL partition_router.migrate('s.t', 'at')",
+            "CALL partition_router.migrate('s.t', 'at', premake => 1)",
+            "SELECT partition_router.create_partitions('s.t', 5)",
         ],
     );
     let granted = texts(
