@@ -127,10 +127,10 @@ fn triggers_that_write_to_the_same_table_are_carried_at_every_moment() {
             if scene.at.is_twin() {
                 scene.run(&[
                     "CREATE OR REPLACE FUNCTION ripple() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
-                     UPDATE a_partitioned SET n = n + 1, d = d + 31 WHERE id = NEW.id + 1;
-                     DELETE FROM a_partitioned WHERE id = NEW.id + 2;
-                     INSERT INTO a_partitioned VALUES (NEW.id + 1000, NEW.d, 0, 'ripple');
-                     UPDATE a_partitioned SET id = id + 1 WHERE id = NEW.id + 1000;
+                     UPDATE {} SET n = n + 1, d = d + 31 WHERE id = NEW.id + 1;
+                     DELETE FROM {} WHERE id = NEW.id + 2;
+                     INSERT INTO {} VALUES (NEW.id + 1000, NEW.d, 0, 'ripple');
+                     UPDATE {} SET id = id + 1 WHERE id = NEW.id + 1000;
                      RETURN NEW; END$$",
                 ]);
             }

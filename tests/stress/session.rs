@@ -4,7 +4,7 @@ use crate::checks;
 use crate::ops::{Generator, Operation, Sql, Target};
 use crate::totals::Run;
 use crate::world::Shape;
-use postgres::error::DbError;
+use postgres::error::{DbError, SqlState};
 use postgres::{Client, Config, NoTls, Statement};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -183,7 +183,13 @@ impl<'a> Session<'a> {
                     return Err(End::Lost(format!("{statement}: {error:?}")));
                 };
                 self.judge(error, &statement, &circumstances)?;
-                let ended = self.client.batch_execute("ROLLBACK");
+                // The cancel of a statement that came to its end by itself may reach the next one.
+                let ended = match self.client.batch_execute("ROLLBACK") {
+                    Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                        self.client.batch_execute("ROLLBACK")
+                    }
+                    ended => ended,
+                };
                 ended.map_err(|error| End::Lost(format!("ROLLBACK: {error:?}")))
             }
         }
