@@ -47,7 +47,8 @@ pub fn different(legacy: &TableDef, partition_key: &Ident, found: &mut Vec<Findi
         found.push(Finding::warning(
             "unique_widened",
             format!("unique index {} gets the partition key on the twin", index.name),
-            "As long as the legacy is kept its own index keeps the values unique; ON CONFLICT on the twin must name the partition key too.",
+            "As long as the legacy is kept its own index keeps the values unique, and after that keep_unique => true does; ON CONFLICT on the \
+             twin must name the partition key too.",
         ));
     }
     for index in legacy.indexes.iter().filter(|i| !i.valid) {
@@ -107,8 +108,8 @@ pub fn pointing_in(legacy: &TableDef, partition_key: &Ident, found: &mut Vec<Fin
                 "foreign_key_in",
                 format!("{who}: {reason}"),
                 "It goes on pointing at the legacy, which is kept in step, and cleanup is refused while it is there. Choices: \
-                 let it point at the partition key as well, with ON DELETE NO ACTION; drop it before cleanup; or keep the legacy \
-                 with cleanup(keep_legacy => true).",
+                 keep what it points at with keep_unique => true; let it point at the partition key as well, with ON DELETE NO ACTION; \
+                 drop it before cleanup; or keep the legacy with cleanup(keep_legacy => true).",
             ),
         });
     }
