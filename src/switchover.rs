@@ -127,6 +127,7 @@ pub fn step(relation: Oid, operation: &str, stage: &str) -> Result<bool> {
         }
         Stage::PreMigration | Stage::Swap if is_swapped => {}
         Stage::PreFlight => {
+            swap::wait_for_old_snapshots(&pair, direction)?;
             let swap = swap::require_possible(&pair, direction)?;
             tell_staying(&swap, direction);
             prove(&pair, direction.name(), text)?;

@@ -2,8 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::pair::{Pair, store};
-use crate::{session, spi};
+use crate::{locks, session, spi};
 use pgrx::pg_sys::Oid;
+use std::time::{Duration, Instant};
+
+/// How long statements that began before the copy ended are waited for, and how often they are asked after.
+const PATIENCE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(20);
 
 /// # Errors
 /// `PR020` when a prepared transaction holds a lock on a side: nobody knows when that ends.
@@ -41,7 +46,29 @@ pub fn require_no_prepared(pair: &Pair) -> Result<()> {
 /// # Errors
 /// `55P03` when there is such a snapshot.
 pub fn require_no_old_snapshot(pair: &Pair) -> Result<()> {
-    let found: Option<String> = session::with_own_tables(|| {
+    match old_snapshots(pair)? {
+        None => Ok(()),
+        Some(sessions) => Err(Error::SnapshotInTheWay {
+            relation: store::display_name(pair.legacy)?,
+            sessions,
+        }),
+    }
+}
+
+/// Waits until there is no such snapshot, for [`PATIENCE`] at most.
+pub fn wait_for_old_snapshots(pair: &Pair) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while old_snapshots(pair)?.is_some() && Instant::now() < deadline {
+        locks::sleep(POLL);
+        // What this transaction has seen of other sessions it would see again.
+        spi::execute("SELECT pg_catalog.pg_stat_clear_snapshot()", &[])?;
+    }
+    Ok(())
+}
+
+/// The sessions that have such a snapshot.
+fn old_snapshots(pair: &Pair) -> Result<Option<String>> {
+    session::with_own_tables(|| {
         spi::latest_rows(
             "SELECT pg_catalog.to_jsonb(pg_catalog.string_agg(
                  pg_catalog.format('pid %s (%s)', a.pid, a.state), ', ' ORDER BY a.pid))
@@ -55,21 +82,14 @@ pub fn require_no_old_snapshot(pair: &Pair) -> Result<()> {
             &[pair.id.into()],
         )
         .map(|mut rows| rows.pop())
-    })?;
-    match found {
-        None => Ok(()),
-        Some(sessions) => Err(Error::SnapshotInTheWay {
-            relation: store::display_name(pair.legacy)?,
-            sessions,
-        }),
-    }
+    })
 }
 
 /// Each session that holds a lock which a call has to wait for, with what it runs.
 pub fn lines(tables: impl Iterator<Item = Oid>) -> Result<Vec<String>> {
     let mut lines = vec![];
     for table in tables {
-        if let Some(who) = crate::locks::holders(table)? {
+        if let Some(who) = locks::holders(table)? {
             lines.push(format!("{}: {who}", store::display_name(table)?));
         }
     }

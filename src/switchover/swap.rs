@@ -143,6 +143,15 @@ pub fn require_possible(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
     make(pair, direction)
 }
 
+/// Gives what runs since before the copy ended a moment to come to its end: beside writers there is always a statement that has just
+/// begun. Nothing is locked meanwhile.
+pub fn wait_for_old_snapshots(pair: &Pair, direction: Direction) -> Result<()> {
+    if direction == Direction::There || before(pair)?.unpartition {
+        in_the_way::wait_for_old_snapshots(pair)?;
+    }
+    Ok(())
+}
+
 /// The plan, when nothing of the catalog is in its way.
 fn make(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
     let scene = Scene::look(pair, direction)?;
