@@ -44,9 +44,6 @@ pub struct TableDef {
     /// Privileges that the owner has taken from himself.
     #[serde(default)]
     pub owner_lacks: Vec<String>,
-    /// Roles that get privileges on a table which the current user makes in this schema. Quoted, or `PUBLIC`.
-    #[serde(default)]
-    pub given_by_default: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -12,6 +12,7 @@ pub mod pairs;
 mod partitions;
 pub mod pending;
 mod statement;
+pub mod trial;
 
 use crate::error::{self, Error, Result};
 use crate::session::PinnedSettings;

@@ -19,7 +19,7 @@ use crate::pair::{Phase, store};
 use crate::plan::create_index::{Kind, Left, Task, Wanted, as_plan};
 use crate::session::with_own_tables;
 use crate::spi;
-use crate::worker::{alone, transaction};
+use crate::worker::{self, alone, transaction};
 use job::{Orders, attempt};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
@@ -101,7 +101,9 @@ fn build(orders: &Orders) -> Result<()> {
         Ok((table, wanted, tablespace))
     });
     if let Some(tablespace) = tablespace {
-        transaction(ACTIVITY, || job::set(c"default_tablespace", tablespace.as_str()));
+        transaction(ACTIVITY, || {
+            worker::set("default_tablespace", tablespace.as_str())
+        });
     }
     while orders.leader.lives() {
         match transaction(ACTIVITY, || tree::left(&wanted, root)) {

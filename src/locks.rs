@@ -168,6 +168,11 @@ pub fn holders(relation: Oid) -> Result<Option<String>> {
     })
 }
 
+/// For how long something goes on, as `run_log` has it: milliseconds, with one digit behind the point.
+pub fn milliseconds(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
+}
+
 /// Sleeps, a day at most; interrupts are heard all the while.
 pub fn sleep(duration: Duration) {
     const SLICE: Duration = Duration::from_secs(1);

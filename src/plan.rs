@@ -15,7 +15,16 @@ pub mod retire;
 pub mod switchover;
 pub mod sync_triggers;
 
+use crate::ident::{Literal, RelName};
 use serde::Serialize;
+
+/// The expression that draws the next number of a sequence.
+pub fn next_value(sequence: &RelName) -> String {
+    format!(
+        "pg_catalog.nextval({}::pg_catalog.regclass)",
+        Literal(&sequence.to_string())
+    )
+}
 
 /// One statement and, in a few words, what it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

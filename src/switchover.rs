@@ -12,6 +12,7 @@ use crate::catalog::{dependents, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::Literal;
+use crate::locks;
 use crate::pair::{Pair, Phase, store};
 use crate::parity::digest::Tally;
 use crate::parity::{self, Extent, Level};
@@ -237,7 +238,7 @@ fn prove(pair: &Pair, operation: &str, stage: &str) -> Result<()> {
         "legacy_checksum": legacy.checksum(),
         "twin_checksum": twin.checksum(),
         "partitions_that_differ": differing,
-        "ms": tenths(started),
+        "ms": locks::milliseconds(started),
     });
     say(
         operation,
@@ -259,10 +260,6 @@ fn prove(pair: &Pair, operation: &str, stage: &str) -> Result<()> {
         partitions: differing,
         rows: (legacy.rows - twin.rows).abs(),
     })
-}
-
-fn tenths(since: Instant) -> f64 {
-    (since.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// The same line that `run_log` gets, for the log of a psql session.

@@ -79,6 +79,7 @@ pub fn design(legacy: &TableDef, request: &Request) -> Result<TwinSpec> {
         strategy,
         partition_key: request.partition_key.clone(),
         partitions,
+        given_by_default: load::given_by_default(&legacy.name.schema, None)?,
     })
 }
 

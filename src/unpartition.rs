@@ -11,8 +11,7 @@ use crate::ident::{Ident, Literal, RelName};
 use crate::locks::{self, LockMode, budget};
 use crate::pair::{Pair, Phase, store};
 use crate::parity::{self, Extent, Level, repair};
-use crate::plan::Plan;
-use crate::plan::sync_triggers;
+use crate::plan::{self, Plan, sync_triggers};
 use crate::session::{self, as_user, with_own_tables};
 use crate::sync::triggers;
 use crate::{spi, switchover};
@@ -158,9 +157,9 @@ impl Design {
                 plan.push(
                     format!("draw {} from the same sequence", column.name),
                     format!(
-                        "ALTER TABLE {plain} ALTER COLUMN {} SET DEFAULT pg_catalog.nextval({}::pg_catalog.regclass)",
+                        "ALTER TABLE {plain} ALTER COLUMN {} SET DEFAULT {}",
                         column.name,
-                        Literal(&sequence.to_string())
+                        plan::next_value(sequence)
                     ),
                 );
             }
@@ -227,7 +226,7 @@ pub fn prepare(relation: Oid) -> Result<()> {
         json!({
             "pair": pair.id,
             "plain": design.plain.to_string(),
-            "locked_ms": (locked.elapsed().as_secs_f64() * 10_000.0).round() / 10.0,
+            "locked_ms": locks::milliseconds(locked),
         }),
     )?;
     // What would keep the names from swapping is told before rows are copied.

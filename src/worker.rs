@@ -22,7 +22,7 @@ use std::time::Duration;
 pub mod alone;
 mod leader;
 
-pub use leader::{Leader, start, transaction};
+pub use leader::{Leader, set, start, transaction};
 
 /// What `pg_stat_activity` says that they do.
 const ACTIVITY: &CStr = c"partition_router: helps with a backfill";

@@ -4,43 +4,10 @@ mod common;
 
 use common::{Database, assert_equal_sides, one, run, sqlstate};
 use postgres::Client;
-use std::path::PathBuf;
-use std::process::Command;
 
 /// The schema `s` as `pg_dump` writes it.
-fn dump(database: &Database, client: &mut Client) -> String {
-    let pg_config = std::env::var("PG_CONFIG").ok().filter(|p| !p.is_empty());
-    let bin = Command::new(pg_config.as_deref().unwrap_or("pg_config"))
-        .arg("--bindir")
-        .output()
-        .expect("pg_config runs");
-    let bin = PathBuf::from(String::from_utf8(bin.stdout).expect("a path").trim());
-    let socket: String = one(client, "SHOW unix_socket_directories");
-    let output = Command::new(bin.join("pg_dump"))
-        .args([
-            "--schema-only",
-            "--schema=s",
-            "-h",
-            &socket,
-            "-p",
-            "5432",
-            "-U",
-            "postgres",
-        ])
-        .arg(&database.name)
-        .output()
-        .expect("pg_dump runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    // Newer minor versions draw a random key for these two lines.
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"))
-        .map(|l| format!("{l}\n"))
-        .collect()
+fn dump(database: &Database) -> String {
+    database.schema_dump(&["--schema=s"])
 }
 
 const TABLES: &[&str] = &[
@@ -108,12 +75,12 @@ fn leaves_no_trace(name: &str, reach: impl FnOnce(&mut Client)) {
     let database = Database::new(name);
     let mut client = database.connect();
     run(&mut client, TABLES);
-    let before = dump(&database, &mut client);
+    let before = dump(&database);
     assert!(before.contains("CREATE TRIGGER before"), "{before}");
     reach(&mut client);
-    assert_ne!(dump(&database, &mut client), before);
+    assert_ne!(dump(&database), before);
     run(&mut client, &[&format!("SELECT partition_router.abandon({T})")]);
-    assert_eq!(dump(&database, &mut client), before);
+    assert_eq!(dump(&database), before);
     assert_eq!(one::<i64>(&mut client, LEFT), 0);
     assert_eq!(
         one::<String>(

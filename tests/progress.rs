@@ -3,25 +3,6 @@
 mod common;
 
 use common::{Database, one, run};
-use std::sync::{Arc, Mutex};
-
-/// A session that keeps the messages of the NOTICEs that it gets.
-fn listening(database: &Database) -> (postgres::Client, Arc<Mutex<Vec<String>>>) {
-    let notices = Arc::new(Mutex::new(vec![]));
-    let heard = Arc::clone(&notices);
-    let client = database
-        .cluster
-        .config("postgres", &database.name)
-        .notice_callback(move |notice| {
-            heard
-                .lock()
-                .expect("nobody panics")
-                .push(notice.message().to_string());
-        })
-        .connect(postgres::NoTls)
-        .expect("the server takes a connection");
-    (client, notices)
-}
 
 const TABLE: &str =
     "CREATE TABLE revenues (id serial PRIMARY KEY, occurred_at timestamp NOT NULL, amount int)";
@@ -32,7 +13,7 @@ const WIDE: &str = "ALTER TABLE revenues ADD COLUMN note text NOT NULL DEFAULT r
 #[test]
 fn a_migration_says_when_a_stage_begins_and_does_not_flood() {
     let database = Database::new("notices");
-    let (mut client, notices) = listening(&database);
+    let (mut client, notices) = database.connect_hearing();
     run(
         &mut client,
         &[
@@ -43,7 +24,7 @@ fn a_migration_says_when_a_stage_begins_and_does_not_flood() {
             "SELECT partition_router.start_sync('revenues')",
         ],
     );
-    notices.lock().expect("nobody panics").clear();
+    notices.try_iter().for_each(drop);
     run(
         &mut client,
         &[
@@ -51,7 +32,7 @@ fn a_migration_says_when_a_stage_begins_and_does_not_flood() {
             "CALL partition_router.migrate('revenues', 'occurred_at')",
         ],
     );
-    let heard = notices.lock().expect("nobody panics").clone();
+    let heard: Vec<String> = notices.try_iter().collect();
     let stages: Vec<&str> = heard.iter().filter_map(|n| n.split(": ").nth(1)).collect();
     assert_eq!(
         stages.iter().fold(Vec::new(), |mut distinct: Vec<&str>, stage| {

@@ -24,12 +24,6 @@ SELECT pg_catalog.jsonb_build_object(
     'tablespace', (SELECT s.spcname FROM pg_catalog.pg_tablespace s WHERE s.oid = c.reltablespace),
     'referenced', EXISTS (SELECT FROM pg_catalog.pg_constraint f
                           WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0),
-    'given_by_default', (
-        SELECT COALESCE(pg_catalog.jsonb_agg(DISTINCT
-            CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(e.grantee)) END), '[]')
-        FROM pg_catalog.pg_default_acl da, pg_catalog.aclexplode(da.defaclacl) e
-        WHERE da.defaclobjtype = 'r' AND da.defaclnamespace IN (0, c.relnamespace)
-          AND da.defaclrole = c.relowner AND e.grantee <> c.relowner),
     -- What a DETACH CONCURRENTLY that did not come to its end left behind.
     'half_detached', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('schema', pn.nspname, 'name', p.relname)), '[]')

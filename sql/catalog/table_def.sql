@@ -199,13 +199,6 @@ SELECT pg_catalog.jsonb_build_object(
         WHERE c.relacl IS NOT NULL AND d.grantee = c.relowner
           AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) e
                           WHERE e.grantee = c.relowner AND e.privilege_type = d.privilege_type)),
-    'given_by_default', (
-        SELECT COALESCE(pg_catalog.jsonb_agg(DISTINCT
-            CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(e.grantee)) END), '[]')
-        FROM pg_catalog.pg_default_acl da, pg_catalog.aclexplode(da.defaclacl) e
-        WHERE da.defaclobjtype = 'r' AND da.defaclnamespace IN (0, c.relnamespace)
-          AND da.defaclrole = (SELECT u.oid FROM pg_catalog.pg_roles u WHERE u.rolname = CURRENT_USER)
-          AND e.grantee <> da.defaclrole),
     'grants', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'privilege', g.privilege_type,

@@ -16,6 +16,7 @@ DECLARE
     all_tasks pg_catalog.text[] := '{}';
     step pg_catalog.int4;
     more boolean;
+    proofs boolean;
     failure_state pg_catalog.text;
     failure pg_catalog.text;
 BEGIN
@@ -73,31 +74,29 @@ BEGIN
         END LOOP;
     END LOOP;
     PERFORM partition_router.maintenance_let_go();
-    targets := partition_router.maintenance_unanalyzed(relation);
-    COMMIT;
-    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    FOREACH target IN ARRAY targets LOOP
-        BEGIN
-            PERFORM partition_router.maintenance_analyze(target);
-        EXCEPTION WHEN OTHERS THEN
-            GET STACKED DIAGNOSTICS failure_state = RETURNED_SQLSTATE, failure = MESSAGE_TEXT;
-            PERFORM partition_router.maintenance_failed(target, NULL, failure_state, failure);
-        END;
+    -- Statistics first, then proofs.
+    FOREACH proofs IN ARRAY ARRAY[false, true] LOOP
+        IF proofs THEN
+            targets := partition_router.maintenance_unproven(relation, part);
+        ELSE
+            targets := partition_router.maintenance_unanalyzed(relation);
+        END IF;
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    END LOOP;
-    targets := partition_router.maintenance_unproven(relation, part);
-    COMMIT;
-    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    FOREACH target IN ARRAY targets LOOP
-        BEGIN
-            PERFORM partition_router.maintenance_verify(target);
-        EXCEPTION WHEN OTHERS THEN
-            GET STACKED DIAGNOSTICS failure_state = RETURNED_SQLSTATE, failure = MESSAGE_TEXT;
-            PERFORM partition_router.maintenance_failed(target, NULL, failure_state, failure);
-        END;
-        COMMIT;
-        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        FOREACH target IN ARRAY targets LOOP
+            BEGIN
+                IF proofs THEN
+                    PERFORM partition_router.maintenance_verify(target);
+                ELSE
+                    PERFORM partition_router.maintenance_analyze(target);
+                END IF;
+            EXCEPTION WHEN OTHERS THEN
+                GET STACKED DIAGNOSTICS failure_state = RETURNED_SQLSTATE, failure = MESSAGE_TEXT;
+                PERFORM partition_router.maintenance_failed(target, NULL, failure_state, failure);
+            END;
+            COMMIT;
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        END LOOP;
     END LOOP;
 END
 $$;

@@ -189,13 +189,7 @@ pub fn tally(table: Oid, columns: &[Ident], file: File, name: &str, format: Form
         }
         let mut digester = Digester::new(desc)?;
         let context = pg_sys::CreateStandaloneExprContext();
-        let memory = pg_sys::AllocSetContextCreateExtended(
-            pg_sys::CurrentMemoryContext,
-            c"partition_router archive".as_ptr(),
-            pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
-        );
+        let memory = write::row_memory();
         let (mut values, mut nulls) = (vec![Datum::from(0); all], vec![true; all]);
         let (mut chosen, mut missing) = (vec![Datum::from(0); columns.len()], vec![true; columns.len()]);
         let before = pg_sys::MemoryContextSwitchTo(memory);

@@ -62,6 +62,20 @@ pub fn tally(source: &RelName, columns: &[Ident]) -> Result<Tally> {
     Ok(tally)
 }
 
+/// Memory for one row, or a few, at a time: reset by whoever asked for it.
+pub fn row_memory() -> pg_sys::MemoryContext {
+    // SAFETY: an allocation, which goes with the current context.
+    unsafe {
+        pg_sys::AllocSetContextCreateExtended(
+            pg_sys::CurrentMemoryContext,
+            c"partition_router archive".as_ptr(),
+            pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+        )
+    }
+}
+
 /// Writes the rows of a table to a file, and to disk.
 pub fn write(source: &RelName, columns: &[Ident], file: File, name: &str, format: Format) -> Result<Written> {
     let _settings = pin();
@@ -136,13 +150,7 @@ unsafe fn scan<S>(
             pg_sys::CURSOR_OPT_NO_SCROLL as i32,
         );
         let mut state = start((*portal).tupDesc)?;
-        let memory = pg_sys::AllocSetContextCreateExtended(
-            pg_sys::CurrentMemoryContext,
-            c"partition_router archive".as_ptr(),
-            pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
-        );
+        let memory = row_memory();
         loop {
             pgrx::check_for_interrupts!();
             pg_sys::SPI_cursor_fetch(portal, true, FETCH);

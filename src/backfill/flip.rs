@@ -70,7 +70,7 @@ pub fn flip(pair: &Pair, state: &mut CopyState) -> Result<()> {
     triggers::flip_to_live(pair)?;
     state.stage = Stage::Finish;
     state.next_block = 0;
-    let locked_ms = locked.elapsed().as_secs_f64() * 1000.0;
+    let locked_ms = locks::milliseconds(locked);
     store::log_run(
         &store::display_name(pair.legacy)?,
         "backfill",
@@ -79,7 +79,7 @@ pub fn flip(pair: &Pair, state: &mut CopyState) -> Result<()> {
             "copied": state.rows_copied,
             "drained": state.rows_drained,
             "drained_under_lock": drained.keys,
-            "locked_ms": (locked_ms * 10.0).round() / 10.0,
+            "locked_ms": locked_ms,
         }),
     )
 }

@@ -118,6 +118,20 @@ pub fn owner(oid: Oid) -> Result<Oid> {
     .ok_or_else(|| Error::UnknownRelation { oid: oid.to_u32() })
 }
 
+/// Roles that get privileges on a table which `maker` makes in `schema`: the current user, or a role. Quoted, or `PUBLIC`.
+pub fn given_by_default(schema: &Ident, maker: Option<Oid>) -> Result<Vec<String>> {
+    spi::rows(
+        "SELECT DISTINCT pg_catalog.to_jsonb(
+             CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(e.grantee)) END)
+         FROM pg_catalog.pg_default_acl da, pg_catalog.aclexplode(da.defaclacl) e
+         WHERE da.defaclobjtype = 'r' AND e.grantee <> da.defaclrole
+           AND da.defaclnamespace IN (0, (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = $1))
+           AND da.defaclrole = COALESCE($2, (SELECT u.oid FROM pg_catalog.pg_roles u WHERE u.rolname = CURRENT_USER))
+         ORDER BY 1",
+        &[schema.as_str().into(), maker.into()],
+    )
+}
+
 /// The tables that hold a relation's rows: its leaf partitions, or the table itself.
 pub fn leaves(table: Oid) -> Result<Vec<Oid>> {
     let oids: Vec<u32> = spi::rows(

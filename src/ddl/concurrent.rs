@@ -5,18 +5,15 @@
 
 use super::follow::{self, Following, refused};
 use super::pairs::{self, Place};
-use super::pending::OwnDdl;
+use super::trial;
 use crate::catalog::{Index, TableDef, load};
 use crate::error::{Error, Result};
-use crate::locks::budget;
 use crate::pair::Phase;
 use crate::plan::carry_ddl::Made;
 use crate::plan::indexes;
 use crate::session::PinnedSettings;
 use pgrx::pg_sys;
-use pgrx::pg_sys::{NodeTag, Oid};
-use std::cell::RefCell;
-use std::ffi::CString;
+use pgrx::pg_sys::Oid;
 
 /// Refuses to begin while a partition lacks the index.
 ///
@@ -132,68 +129,24 @@ unsafe fn probe(begun: &Following, statement: *mut pg_sys::IndexStmt) -> Result<
         let _path = PinnedSettings::search_path();
         load::latest_table_def(twin)?.ok_or_else(|| Error::UnknownRelation { oid: twin.to_u32() })?
     };
-    let found = RefCell::new(None);
-    let undone = budget::within_budget(twin, || {
-        let _own = OwnDdl::new();
-        // SAFETY: as the caller promises.
-        unsafe { make_on_root(&before, statement) }?;
-        let _path = PinnedSettings::search_path();
-        let after = load::latest_table_def(twin)?;
-        let new = after.and_then(|after| {
+    trial::undone(
+        twin,
+        || {
+            // SAFETY: as the caller promises.
+            unsafe {
+                trial::make(statement, &before.name, |copy| {
+                    copy.unique = false; // uniqueness would want the partition key
+                    #[cfg(not(feature = "pg14"))]
+                    {
+                        copy.nulls_not_distinct = false;
+                    }
+                })
+            }
+        },
+        || {
+            let _path = PinnedSettings::search_path();
             let is_new = |index: &Index| before.indexes.iter().all(|old| old.oid != index.oid);
-            after.indexes.into_iter().find(is_new)
-        });
-        *found.borrow_mut() = new;
-        Err::<(), _>(Error::Internal("the probe is undone".into()))
-    });
-    match (found.into_inner(), undone) {
-        (Some(index), _) => Ok(index),
-        (None, Err(error)) => Err(error),
-        (None, Ok(())) => Err(Error::Internal("the probe made no index".into())),
-    }
-}
-
-/// # Safety
-/// As [`probe`].
-unsafe fn make_on_root(twin: &TableDef, statement: *mut pg_sys::IndexStmt) -> Result<()> {
-    let text = |name: &str| CString::new(name).map_err(|e| Error::Internal(e.to_string()));
-    let (schema, name) = (text(twin.name.schema.as_str())?, text(twin.name.name.as_str())?);
-    // SAFETY: a copy of the statement is changed and run; everything it points at lives in the current memory context.
-    unsafe {
-        let copy = pg_sys::copyObjectImpl(statement.cast()).cast::<pg_sys::IndexStmt>();
-        let root = pg_sys::makeRangeVar(
-            pg_sys::pstrdup(schema.as_ptr()),
-            pg_sys::pstrdup(name.as_ptr()),
-            -1,
-        );
-        (*root).inh = false; // ONLY
-        (*copy).relation = root;
-        (*copy).concurrent = false;
-        (*copy).unique = false; // uniqueness would want the partition key
-        #[cfg(not(feature = "pg14"))]
-        {
-            (*copy).nulls_not_distinct = false;
-        }
-        (*copy).if_not_exists = false;
-        (*copy).idxname = std::ptr::null_mut();
-        let wrapper = pg_sys::palloc0(size_of::<pg_sys::PlannedStmt>()).cast::<pg_sys::PlannedStmt>();
-        (*wrapper).type_ = NodeTag::T_PlannedStmt;
-        (*wrapper).commandType = pg_sys::CmdType::CMD_UTILITY;
-        (*wrapper).utilityStmt = copy.cast();
-        (*wrapper).stmt_location = -1;
-        pg_sys::EventTriggerInhibitCommandCollection();
-        pg_sys::ProcessUtility(
-            wrapper,
-            c"".as_ptr(),
-            false,
-            pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone),
-            std::ptr::null_mut(),
-        );
-        pg_sys::EventTriggerUndoInhibitCommandCollection();
-        pg_sys::CommandCounterIncrement();
-    }
-    Ok(())
+            Ok(load::latest_table_def(twin)?.and_then(|after| after.indexes.into_iter().find(is_new)))
+        },
+    )
 }

@@ -74,18 +74,7 @@ pub fn begin(sides: Sides, place: Place, table: Oid, lock: Option<c_int>) -> Res
     let Some(before) = load::latest_table_def(table)? else {
         return Ok(None);
     };
-    let partitions = match place {
-        Place::Legacy => vec![],
-        _ => pairs::partitions(pair.twin)?.iter().map(|p| p.oid).collect(),
-    };
-    Ok(Some(Following {
-        pair,
-        place,
-        before,
-        details: Details::default(),
-        concurrently: false,
-        partitions,
-    }))
+    Following::new(pair, place, before).map(Some)
 }
 
 fn acquire(sides: Sides, level: c_int) -> Result<()> {
@@ -100,6 +89,22 @@ fn acquire(sides: Sides, level: c_int) -> Result<()> {
 }
 
 impl Following {
+    /// Of a table that is as `before` says.
+    pub fn new(pair: Pair, place: Place, before: TableDef) -> Result<Following> {
+        let partitions = match place {
+            Place::Legacy => vec![],
+            _ => pairs::partitions(pair.twin)?.iter().map(|p| p.oid).collect(),
+        };
+        Ok(Following {
+            pair,
+            place,
+            before,
+            details: Details::default(),
+            concurrently: false,
+            partitions,
+        })
+    }
+
     fn table(&self) -> Oid {
         self.before.oid.into()
     }

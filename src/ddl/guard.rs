@@ -9,7 +9,6 @@ use crate::catalog::{TableDef, load};
 use crate::error::Result;
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, store};
-use crate::plan::carry_ddl::Details;
 use crate::{spi, sync};
 use pgrx::pg_sys::Oid;
 
@@ -18,15 +17,7 @@ pub fn begin(pair: Pair, place: Place, table: Oid) -> Result<Option<Following>> 
     let (false, Some(before)) = (place == Place::Legacy, load::latest_table_def(table)?) else {
         return Ok(None);
     };
-    let partitions = pairs::partitions(pair.twin)?.iter().map(|p| p.oid).collect();
-    Ok(Some(Following {
-        pair,
-        place,
-        before,
-        details: Details::default(),
-        concurrently: false,
-        partitions,
-    }))
+    Following::new(pair, place, before).map(Some)
 }
 
 /// # Errors

@@ -3,15 +3,13 @@
 #![allow(unsafe_code)]
 
 use super::tree;
-use crate::ddl::pending::OwnDdl;
+use crate::ddl::trial;
 use crate::error::{Error, Result};
 use crate::ident::{Ident, RelName};
-use crate::locks::budget;
 use crate::plan::create_index::{Have, Wanted};
 use crate::session::PinnedSettings;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{NodeTag, Oid};
-use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 
 fn bad(reason: String) -> Error {
@@ -81,25 +79,18 @@ pub fn wanted(root: Oid, table: &RelName, definition: &str, path: &str) -> Resul
         )
     };
     let before = tree::indexes(root)?;
-    let found: RefCell<Option<Have>> = RefCell::new(None);
-    let undone = budget::within_budget(root, || {
-        {
-            let _own = OwnDdl::new();
+    let have = trial::undone(
+        root,
+        || {
             let _path = PinnedSettings::new(&[(c"search_path", path)]);
             // SAFETY: as above.
-            unsafe { make_on_root(statement, table) }?;
-        }
-        let after = tree::indexes(root)?;
-        *found.borrow_mut() = after
-            .into_iter()
-            .find(|index| before.iter().all(|old| old.oid != index.oid));
-        Err::<(), _>(Error::Internal("the try is undone".into()))
-    });
-    let have = match (found.into_inner(), undone) {
-        (Some(have), _) => have,
-        (None, Err(error)) => return Err(error),
-        (None, Ok(())) => return Err(Error::Internal("the try made no index".into())),
-    };
+            unsafe { trial::make(statement, table, |_| {}) }
+        },
+        || {
+            let is_new = |index: &Have| before.iter().all(|old| old.oid != index.oid);
+            Ok(tree::indexes(root)?.into_iter().find(is_new))
+        },
+    )?;
     let is_named = given.is_some();
     let wanted = Wanted {
         name: given.map_or(have.name, Ident::new),
@@ -108,39 +99,4 @@ pub fn wanted(root: Oid, table: &RelName, definition: &str, path: &str) -> Resul
         definition: have.definition,
     };
     Ok((wanted, tablespace))
-}
-
-/// # Safety
-/// `statement` comes from [`parse`].
-unsafe fn make_on_root(statement: *mut pg_sys::IndexStmt, table: &RelName) -> Result<()> {
-    let (schema, name) = (c_string(table.schema.as_str())?, c_string(table.name.as_str())?);
-    // SAFETY: a copy of the statement is changed and run; all that it points at lives in the current memory context.
-    unsafe {
-        let copy = pg_sys::copyObjectImpl(statement.cast()).cast::<pg_sys::IndexStmt>();
-        let root = pg_sys::makeRangeVar(
-            pg_sys::pstrdup(schema.as_ptr()),
-            pg_sys::pstrdup(name.as_ptr()),
-            -1,
-        );
-        (*root).inh = false; // ONLY
-        (*copy).relation = root;
-        (*copy).concurrent = false;
-        (*copy).if_not_exists = false;
-        (*copy).idxname = std::ptr::null_mut();
-        let wrapper = crate::worker::alone::wrap(copy.cast());
-        pg_sys::EventTriggerInhibitCommandCollection();
-        pg_sys::ProcessUtility(
-            wrapper,
-            c"".as_ptr(),
-            false,
-            pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone),
-            std::ptr::null_mut(),
-        );
-        pg_sys::EventTriggerUndoInhibitCommandCollection();
-        pg_sys::CommandCounterIncrement();
-    }
-    Ok(())
 }

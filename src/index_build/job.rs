@@ -6,7 +6,7 @@ use crate::compat;
 use crate::error::{Error, Remote, Result, report};
 use crate::ident::RelName;
 use crate::locks;
-use crate::worker::{Leader, start as start_worker, transaction};
+use crate::worker::{Leader, set, start as start_worker, transaction};
 use pgrx::PgTryBuilder;
 use pgrx::bgworkers::{BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::pg_sys;
@@ -14,7 +14,6 @@ use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::CaughtError;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -179,21 +178,6 @@ pub fn attempt(body: impl FnOnce() -> Result<()>) -> std::result::Result<(), Box
     result
 }
 
-/// Sets something for the rest of this worker's life.
-pub fn set(name: &CStr, value: &str) -> Result<()> {
-    let value = CString::new(value).map_err(|e| Error::Internal(e.to_string()))?;
-    // SAFETY: the server copies the strings, and checks the value as it does a session's.
-    unsafe {
-        pg_sys::SetConfigOption(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-        );
-    }
-    Ok(())
-}
-
 /// The worker's life.
 ///
 /// # Safety
@@ -224,9 +208,9 @@ pub unsafe extern "C-unwind" fn partition_router_index_worker(segment: pg_sys::D
     let result = attempt(|| {
         transaction(ACTIVITY, || {
             orders.leader.impersonate()?;
-            set(c"search_path", "pg_catalog, pg_temp")?;
+            set("search_path", "pg_catalog, pg_temp")?;
             // A build waits for those who write, however long: nobody queues behind it.
-            set(c"lock_timeout", "0")
+            set("lock_timeout", "0")
         });
         super::build(&orders)
     });

@@ -72,7 +72,10 @@ pub fn plan_of(managed: &Managed, partition: &RangePartition) -> Result<Option<(
 pub fn run(parent: Oid, owner: Oid, parts: &NewPartition) -> Result<u64> {
     budget::within_budget(parent, || {
         store::change_layout(parent)?;
-        as_user(owner, || execute::run(&parts.create, Mode::Run))?;
+        as_user(owner, || {
+            execute::run(&parts.create, Mode::Run)?;
+            execute::run(&parts.dress, Mode::Run)
+        })?;
         let moved = move_rows(owner, parts)?;
         as_user(owner, || execute::run(&parts.attach, Mode::Run))?;
         with_own_tables(|| execute::run(&parts.sync, Mode::Run))?;

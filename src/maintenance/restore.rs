@@ -11,6 +11,7 @@ use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, RelName};
+use crate::plan::Plan;
 use crate::plan::drain::{IN_BOUNDS, in_bounds};
 use crate::plan::maintain::{Range, create_like};
 use crate::session::{self, as_user};
@@ -56,27 +57,21 @@ pub fn restore(id: i64) -> Result<Oid> {
     let bounded = |name: &RelName| in_bounds(name, &key, &range);
     let execute = |statement: String| as_user(owner, || spi::execute(&statement, &[]));
     let mut parts = create::plan(&parent, target.pair.as_ref(), &name, &range);
+    parts.create = Plan::default(); // the table is there when it is attached
     if archive.destination == "schema" {
         let moved = moved(&archive)?;
         execute(format!("ALTER TABLE {moved} SET SCHEMA {}", name.schema))?;
         execute(bounded(&name))?;
+        parts.dress = Plan::default(); // it has kept what it had
     } else {
         execute(create_like(&parent, &name))?;
         execute(bounded(&name))?;
         fill(&archive, &name, owner)?;
     }
-    // The table is there already, and one that comes back from a schema has kept what it had.
-    match archive.destination.as_str() {
-        "schema" => parts.create.steps.clear(),
-        _ => parts
-            .create
-            .steps
-            .retain(|step| !step.statement.starts_with("CREATE TABLE")),
-    }
     let oid = load::latest_oid_of(&name)?.ok_or_else(|| Error::Internal(format!("{name} is gone")))?;
     create::run(table.oid(), owner, &parts)?;
     as_user(owner, || {
-        let mut plan = crate::plan::Plan::default();
+        let mut plan = Plan::default();
         plan.push(
             "drop the proof of the bounds",
             format!("ALTER TABLE {name} DROP CONSTRAINT {}", Ident::new(IN_BOUNDS)),

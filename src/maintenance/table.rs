@@ -63,8 +63,6 @@ pub struct Partitioned {
     pub replica_identity: String,
     pub tablespace: Option<Ident>,
     pub referenced: bool,
-    /// Whom the owner's default privileges give rights on each new table.
-    pub given_by_default: Vec<String>,
     /// Partitions whose DETACH CONCURRENTLY did not come to its end.
     pub half_detached: Vec<RelName>,
     /// A partition that has more than LIKE and ATTACH bring to the next one.
@@ -129,7 +127,7 @@ impl Partitioned {
             default: self.default.clone(),
             replica_identity: self.replica_identity.clone(),
             tablespace: self.tablespace.clone(),
-            given_by_default: self.given_by_default.clone(),
+            given_by_default: load::given_by_default(&self.name.schema, Some(self.owner()))?,
             template: self
                 .template
                 .map(|template| load::table_def(template.into()))

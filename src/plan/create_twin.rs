@@ -61,6 +61,8 @@ pub struct TwinSpec {
     pub strategy: Strategy,
     pub partition_key: Ident,
     pub partitions: Vec<NewPartition>,
+    /// Whom default privileges give rights on each new table.
+    pub given_by_default: Vec<String>,
 }
 
 /// The steps from nothing to an empty twin. Foreign keys come when the pair is live: during the copy they would
@@ -140,9 +142,9 @@ fn columns(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
             plan.push(
                 format!("share the sequence of {}", column.name),
                 format!(
-                    "ALTER TABLE {twin} ALTER COLUMN {} SET DEFAULT pg_catalog.nextval({}::pg_catalog.regclass)",
+                    "ALTER TABLE {twin} ALTER COLUMN {} SET DEFAULT {}",
                     column.name,
-                    Literal(&sequence.to_string())
+                    super::next_value(sequence)
                 ),
             );
         }
@@ -198,7 +200,7 @@ fn access(plan: &mut Plan, legacy: &TableDef, spec: &TwinSpec) {
             format!("ALTER TABLE {twin} FORCE ROW LEVEL SECURITY"),
         );
     }
-    for role in &legacy.given_by_default {
+    for role in &spec.given_by_default {
         // Nobody gets rights that he does not have on the legacy; and partitions have no row security.
         for table in tables(spec) {
             plan.push(

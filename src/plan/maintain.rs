@@ -86,6 +86,8 @@ fn end(bound: &RawBound) -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewPartition {
     pub create: Plan,
+    /// What it gets beyond what LIKE copies and ATTACH brings.
+    pub dress: Plan,
     pub drain: Plan,
     pub attach: Plan,
     /// For a pair in step: the triggers that carry what is written straight into the partition.
@@ -95,6 +97,7 @@ pub struct NewPartition {
 impl NewPartition {
     pub fn whole(&self) -> Plan {
         let mut plan = self.create.clone();
+        plan.extend(self.dress.clone());
         plan.extend(self.drain.clone());
         plan.extend(self.attach.clone());
         plan.extend(self.sync.clone());
@@ -106,16 +109,16 @@ impl NewPartition {
 pub fn create_partition(parent: &Parent, name: &RelName, range: &Range) -> NewPartition {
     let mut parts = NewPartition::default();
     parts.create.push("create partition", create_like(parent, name));
-    parent.take_defaults(&mut parts.create, name);
+    parent.take_defaults(&mut parts.dress, name);
     if let Some(template) = &parent.template {
-        access::dress(&mut parts.create, template, name);
+        access::dress(&mut parts.dress, template, name);
     }
     match parent.replica_identity.as_str() {
-        "f" => parts.create.push(
+        "f" => parts.dress.push(
             "set replica identity",
             format!("ALTER TABLE {name} REPLICA IDENTITY FULL"),
         ),
-        "n" => parts.create.push(
+        "n" => parts.dress.push(
             "set replica identity",
             format!("ALTER TABLE {name} REPLICA IDENTITY NOTHING"),
         ),

@@ -280,8 +280,8 @@ fn give_identity(plan: &mut Plan, swap: &Swap, sequence: &Sequence, kind: &str, 
     plan.push(
         format!("let both sides draw from the sequence of {column}"),
         format!(
-            "ALTER TABLE {from} ALTER COLUMN {column} SET DEFAULT pg_catalog.nextval({}::pg_catalog.regclass)",
-            Literal(&sequence.name.to_string())
+            "ALTER TABLE {from} ALTER COLUMN {column} SET DEFAULT {}",
+            super::next_value(&sequence.name)
         ),
     );
     for grant in &sequence.grants {

@@ -1,6 +1,6 @@
 //! The one transaction in which the names swap.
 
-use super::{Direction, SWAPPED, in_the_way, log, require_whole, say, tenths};
+use super::{Direction, SWAPPED, in_the_way, log, require_whole, say};
 use crate::catalog::dependents::{self, Dependents};
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
@@ -244,7 +244,7 @@ pub fn run(relation: Oid, direction: Direction) -> Result<bool> {
         return Ok(true);
     }
     change(&pair, direction, &swap)?;
-    let locked_ms = tenths(locked);
+    let locked_ms = locks::milliseconds(locked);
     say(
         direction.name(),
         SWAPPED,

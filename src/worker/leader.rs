@@ -74,20 +74,8 @@ impl Leader {
             .settings
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in role.chain(settings) {
-            let c_string = |text| CString::new(text).map_err(|e| Error::Internal(format!("{e}")));
-            let (name, value) = (c_string(name)?, c_string(value)?);
-            // SAFETY: the server copies the strings, and checks that the session's user may set this.
-            unsafe {
-                pg_sys::SetConfigOption(
-                    name.as_ptr(),
-                    value.as_ptr(),
-                    pg_sys::GucContext::PGC_USERSET,
-                    pg_sys::GucSource::PGC_S_SESSION,
-                );
-            }
-        }
-        Ok(())
+        role.chain(settings)
+            .try_for_each(|(name, value)| set(name, value))
     }
 
     /// Whether the session is still there. It ends its workers itself; this is for the moment in which one starts while
@@ -101,6 +89,22 @@ impl Leader {
         // SAFETY: a look into the array of processes.
         unsafe { pg_sys::BackendPidGetProc(self.process) }
     }
+}
+
+/// Sets something for the rest of this worker's life.
+pub fn set(name: &str, value: &str) -> Result<()> {
+    let c_string = |text| CString::new(text).map_err(|e| Error::Internal(format!("{e}")));
+    let (name, value) = (c_string(name)?, c_string(value)?);
+    // SAFETY: the server copies the strings, and checks that the session's user may set this.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+        );
+    }
+    Ok(())
 }
 
 /// Starts a worker of type `kind` for the table `name`: `function` gets the handle of `segment`. None when no more are free.

@@ -205,7 +205,7 @@ fn a_file_that_cannot_grow_only_stops_the_call() {
         let mut limited = database.connect();
         let backend = pid(&mut limited);
         // More than a segment of the WAL, less than a partition.
-        limit_files(&mut client, backend, 18_000_000);
+        limit_files(&mut client, backend, "18000000");
         let error = limited
             .batch_execute("CALL partition_router.backfill('a')")
             .expect_err("it cannot grow");

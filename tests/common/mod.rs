@@ -169,8 +169,12 @@ impl Database {
 
     /// A session, and what its NOTICEs say.
     pub fn connect_hearing(&self) -> (Client, Receiver<String>) {
+        self.connect_hearing_as("postgres")
+    }
+
+    pub fn connect_hearing_as(&self, user: &str) -> (Client, Receiver<String>) {
         let (sender, notices) = channel();
-        let mut config = self.cluster.config("postgres", &self.name);
+        let mut config = self.cluster.config(user, &self.name);
         config.notice_callback(move |notice| {
             sender
                 .send(notice.message().to_string())
@@ -178,6 +182,38 @@ impl Database {
         });
         let client = config.connect(NoTls).expect("the server takes a connection");
         (client, notices)
+    }
+
+    /// Runs a program of the server's installation, `pg_dump` say, on this server; gives what it prints.
+    pub fn program(&self, name: &str, arguments: &[&str]) -> String {
+        let config = std::env::var("PG_CONFIG").ok().filter(|path| !path.is_empty());
+        let directory = Command::new(config.as_deref().unwrap_or("pg_config"))
+            .arg("--bindir")
+            .output()
+            .expect("pg_config runs");
+        let directory = String::from_utf8(directory.stdout).expect("a path");
+        let output = Command::new(format!("{}/{name}", directory.trim()))
+            .args(["-h", self.cluster.socket(), "-p", "5432", "-U", "postgres"])
+            .args(arguments)
+            .output()
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(
+            output.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// The schema as `pg_dump` writes it: of the whole database, or what `options` choose.
+    pub fn schema_dump(&self, options: &[&str]) -> String {
+        let arguments = [&["--schema-only"], options, &[self.name.as_str()]].concat();
+        // Newer minor versions draw a random key for these two lines.
+        self.program("pg_dump", &arguments)
+            .lines()
+            .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"))
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 }
 
@@ -246,8 +282,8 @@ pub fn plant(client: &mut Client, table: &str, statements: &[&str]) {
 }
 
 /// Lets no file that a backend writes grow beyond so many bytes: what a full disk does to files. Asked for by the server's user,
-/// to whom the backend belongs.
-pub fn limit_files(client: &mut Client, backend: i32, bytes: u64) {
+/// to whom the backend belongs. Or `unlimited`.
+pub fn limit_files(client: &mut Client, backend: i32, bytes: &str) {
     let program = format!("prlimit --pid {backend} --fsize={bytes}:");
     run(client, &[&format!("COPY (SELECT) TO PROGRAM '{program}'")]);
 }

@@ -1,32 +1,6 @@
 //! Dumps are restored as they are: nothing is carried while both sides come back.
 
 use super::Pair;
-use std::process::Command;
-
-/// A program of the server's installation.
-fn program(name: &str) -> Command {
-    let config = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".into());
-    let output = Command::new(config)
-        .arg("--bindir")
-        .output()
-        .expect("pg_config runs");
-    let directory = String::from_utf8(output.stdout).expect("a path");
-    Command::new(format!("{}/{name}", directory.trim()))
-}
-
-fn run_program(pair: &Pair, name: &str, arguments: &[&str]) -> String {
-    let output = program(name)
-        .args(["-h", pair.database.cluster.socket(), "-U", "postgres"])
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|e| panic!("{name}: {e}"));
-    assert!(
-        output.status.success(),
-        "{name}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
 
 #[test]
 fn a_dump_of_a_live_pair_is_restored_and_goes_on_carrying() {
@@ -39,7 +13,7 @@ fn a_dump_of_a_live_pair_is_restored_and_goes_on_carrying() {
     let name = pair.database.name.clone();
     let file = std::env::temp_dir().join(format!("{name}.dump"));
     let file = file.to_str().expect("UTF-8");
-    run_program(&pair, "pg_dump", &["-Fc", "-f", file, &name]);
+    pair.database.program("pg_dump", &["-Fc", "-f", file, &name]);
     let restored = super::Database::new("restored");
     let client = restored.connect();
     let mut copy = Pair {
@@ -48,11 +22,8 @@ fn a_dump_of_a_live_pair_is_restored_and_goes_on_carrying() {
     };
     copy.run(&["DROP EXTENSION partition_router"]);
     let target = copy.database.name.clone();
-    run_program(
-        &copy,
-        "pg_restore",
-        &["--exit-on-error", "-j", "2", "-d", &target, file],
-    );
+    copy.database
+        .program("pg_restore", &["--exit-on-error", "-j", "2", "-d", &target, file]);
     copy.in_step();
     assert_eq!(copy.shape("a"), pair.shape("a"));
     copy.run(&[
@@ -88,7 +59,7 @@ fn a_session_of_pg_restore_drops_and_makes_what_it_likes() {
 fn the_event_triggers_belong_to_the_extension() {
     let mut pair = Pair::live("members");
     let name = pair.database.name.clone();
-    let dump = run_program(&pair, "pg_dump", &["--schema-only", &name]);
+    let dump = pair.database.program("pg_dump", &["--schema-only", &name]);
     assert!(!dump.contains("EVENT TRIGGER"), "the extension brings them");
     assert_eq!(
         pair.one::<String>(

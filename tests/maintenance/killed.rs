@@ -1,7 +1,7 @@
 //! Maintenance that is killed at random instants: the next call goes on, and nothing is lost or dropped unarchived.
 
 use crate::archives::Directory;
-use crate::common::{Cluster, Database, clock_seed, is_stress, one, run};
+use crate::common::{Cluster, Database, clock_seed, is_stress, limit_files, one, run};
 use postgres::{Client, NoTls};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -141,18 +141,6 @@ fn killed_at_random_instants_nothing_is_lost_or_dropped_unarchived() {
     }
 }
 
-/// What files may grow to that the backend of a session writes; past that a write fails as on a full disk. Set by the server, whose
-/// user may.
-fn limit_files(client: &mut Client, limit: &str) {
-    let pid: i32 = one(client, "SELECT pg_backend_pid()");
-    run(
-        client,
-        &[&format!(
-            "COPY (SELECT) TO PROGRAM 'prlimit --pid {pid} --fsize={limit}:'"
-        )],
-    );
-}
-
 #[test]
 fn where_nothing_more_can_be_written_nothing_is_dropped() {
     let cluster = Arc::new(Cluster::start(&["max_connections=20", "shared_buffers=256MB"]));
@@ -169,6 +157,7 @@ fn where_nothing_more_can_be_written_nothing_is_dropped() {
             "SELECT partition_router.manage('t', '1 month', premake => 0)",
         ],
     );
+    let backend: i32 = one(&mut client, "SELECT pg_backend_pid()");
     let content = "SELECT count(*) || ' ' || sum(hashtextextended(note, id)) FROM t";
     let before: String = one(&mut client, content);
     // A segment of WAL must find its place.
@@ -195,12 +184,12 @@ fn where_nothing_more_can_be_written_nothing_is_dropped() {
         );
         // The backend is not to write what others have left in memory.
         run(&mut client, &["CHECKPOINT"]);
-        limit_files(&mut client, &limit);
+        limit_files(&mut client, backend, &limit);
         run(
             &mut client,
             &["CALL partition_router.run_maintenance('t', part => 'all')"],
         );
-        limit_files(&mut client, "unlimited");
+        limit_files(&mut client, backend, "unlimited");
         assert!(
             one::<i64>(&mut client, &failed.replace("$a", action)) > 0,
             "{action} {rules}"

@@ -1,12 +1,13 @@
 //! A session that keeps the notices it gets, and runs statements one by one: CALL must stand alone.
 
-use crate::common::{Database, cluster_sh};
-use postgres::{Client, Config, NoTls};
-use std::sync::{Arc, Mutex};
+use crate::common::Database;
+use postgres::Client;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 pub struct Session {
     client: Client,
-    notices: Arc<Mutex<Vec<String>>>,
+    notices: Receiver<String>,
     database: Arc<Database>,
 }
 
@@ -23,20 +24,7 @@ impl Session {
 
     /// A session on a database that is there.
     pub fn on(database: Arc<Database>) -> Session {
-        let place = cluster_sh(&["env", database.cluster.directory()]);
-        let socket = place
-            .lines()
-            .find_map(|l| l.strip_prefix("PGHOST="))
-            .expect("cluster.sh prints PGHOST");
-        let notices = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&notices);
-        let client = Config::new()
-            .host(socket.trim_matches('\''))
-            .user("postgres")
-            .dbname(&database.name)
-            .notice_callback(move |notice| sink.lock().unwrap().push(notice.message().to_string()))
-            .connect(NoTls)
-            .expect("the server takes a connection");
+        let (client, notices) = database.connect_hearing();
         Session {
             client,
             notices,
@@ -82,7 +70,7 @@ impl Session {
 
     /// The notices since the last call.
     pub fn notices(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.notices.lock().unwrap())
+        self.notices.try_iter().collect()
     }
 }
 

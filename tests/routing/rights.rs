@@ -147,7 +147,6 @@ fn row_security_is_the_legacys() {
 
 #[test]
 fn row_security_hides_rows_from_leaky_functions() {
-    use std::sync::{Arc, Mutex};
     let mut reader = Reader::new("leaky");
     reader.admin(&[
         "GRANT SELECT ON revenues TO $R",
@@ -156,15 +155,7 @@ fn row_security_hides_rows_from_leaky_functions() {
         "CREATE FUNCTION leak(t text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
          $$ BEGIN RAISE NOTICE 'saw %', t; RETURN true; END $$",
     ]);
-    let seen = Arc::new(Mutex::new(vec![]));
-    let noted = Arc::clone(&seen);
-    let database = &reader.routed.database;
-    let mut c = database
-        .cluster
-        .config(&reader.role, &database.name)
-        .notice_callback(move |notice| noted.lock().expect("no panic").push(notice.message().to_string()))
-        .connect(postgres::NoTls)
-        .expect("a session");
+    let (mut c, notices) = reader.routed.database.connect_hearing_as(&reader.role);
     run(
         &mut c,
         &[
@@ -177,7 +168,7 @@ fn row_security_hides_rows_from_leaky_functions() {
         texts(&mut c, "SELECT DISTINCT side FROM revenues WHERE leak(org)"),
         ["twin"]
     );
-    let seen = seen.lock().expect("no panic");
+    let seen: Vec<String> = notices.try_iter().collect();
     assert!(
         !seen.is_empty() && seen.iter().all(|message| message == "saw 3"),
         "{seen:?}"

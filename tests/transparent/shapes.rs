@@ -6,7 +6,6 @@ use crate::marked::{ROUTED, explain, marked, side};
 use crate::ways::rows_of;
 use crate::world::{become_role, world};
 use postgres::Client;
-use std::sync::{Arc, Mutex};
 
 /// Two sessions, the second routed.
 fn both(database: &Database) -> (Client, Client) {
@@ -152,19 +151,6 @@ fn rights_are_those_on_the_legacy() {
     );
 }
 
-/// A session whose notices are kept.
-fn listening(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
-    let heard = Arc::new(Mutex::new(vec![]));
-    let mut config = database.cluster.config("postgres", &database.name);
-    let into = heard.clone();
-    config.notice_callback(move |notice| {
-        into.lock()
-            .expect("nobody panics here")
-            .push(notice.message().to_string());
-    });
-    (config.connect(postgres::NoTls).expect("connects"), heard)
-}
-
 #[test]
 fn row_security_and_barriers_hide_rows_from_functions_that_leak() {
     let database = world("leaks");
@@ -192,11 +178,11 @@ fn row_security_and_barriers_hide_rows_from_functions_that_leak() {
     ] {
         let mut heard = vec![];
         for settings in ["SELECT 1", ROUTED] {
-            let (mut session, notices) = listening(&database);
+            let (mut session, notices) = database.connect_hearing();
             run(&mut session, &[settings]);
             become_role(&mut session, role);
             let ids = rows_of(&mut session, query);
-            let mut notices = notices.lock().expect("nobody panics here").clone();
+            let mut notices: Vec<String> = notices.try_iter().collect();
             notices.sort();
             heard.push((ids, notices));
         }

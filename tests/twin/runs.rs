@@ -169,14 +169,7 @@ fn a_check_and_a_foreign_key_that_are_not_valid_do_not_stop_the_copy() {
 #[test]
 fn a_dry_run_changes_nothing_and_prints_the_plan_of_the_real_run() {
     let database = Database::new("dry");
-    let notices = std::sync::Arc::new(std::sync::Mutex::new(vec![]));
-    let sink = notices.clone();
-    let mut config: postgres::Config = "port=5432 user=postgres".parse().expect("a configuration");
-    let mut client = database.connect();
-    let socket: String = one(&mut client, "SHOW unix_socket_directories");
-    config.host(&socket).dbname(&database.name);
-    config.notice_callback(move |n| sink.lock().expect("no panic").push(n.message().to_string()));
-    let mut client = config.connect(postgres::NoTls).expect("a session");
+    let (mut client, notices) = database.connect_hearing();
     run(
         &mut client,
         &[
@@ -192,7 +185,7 @@ fn a_dry_run_changes_nothing_and_prints_the_plan_of_the_real_run() {
     );
     let steps = "SELECT concat_ws(': ', 'step ' || step, action, statement)
                  FROM partition_router.create_twin('t', 'at', dry_run => ";
-    let printed = notices.lock().expect("no panic").clone();
+    let printed: Vec<String> = notices.try_iter().collect();
     let dry = texts(&mut client, &format!("{steps} true)"));
     assert_eq!(printed, dry);
     assert!(dry.len() > 8, "{dry:?}");
@@ -212,18 +205,12 @@ fn a_dry_run_changes_nothing_and_prints_the_plan_of_the_real_run() {
         assert!(plan.iter().any(|a| a.contains(action)), "{operation}: {plan:?}");
         assert_eq!(before, one::<i64>(&mut client, count));
     }
-    notices.lock().expect("no panic").clear();
+    notices.try_iter().for_each(drop);
     run(
         &mut client,
         &["SELECT partition_router.abandon('t', dry_run => true)"],
     );
-    assert!(
-        notices
-            .lock()
-            .expect("no panic")
-            .iter()
-            .any(|n| n.contains("DROP TABLE"))
-    );
+    assert!(notices.try_iter().any(|n| n.contains("DROP TABLE")));
     assert_eq!(
         one::<String>(&mut client, "SELECT phase FROM partition_router.status"),
         "prepared"

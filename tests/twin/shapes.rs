@@ -4,8 +4,6 @@
 use super::common::{Cluster, Database, clock_seed, is_stress, one, run, texts};
 use postgres::Client;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Mutex;
 
 /// A table `t`, in a schema of its own.
@@ -121,32 +119,6 @@ fn world(name: &str) -> (Database, Client) {
     }
     run(&mut client, &["SET client_min_messages = warning"]);
     (database, client)
-}
-
-/// The whole database as `pg_dump` writes it.
-fn dump(database: &Database) -> String {
-    let config = std::env::var("PG_CONFIG").ok().filter(|path| !path.is_empty());
-    let bin = Command::new(config.as_deref().unwrap_or("pg_config"))
-        .arg("--bindir")
-        .output()
-        .expect("pg_config runs");
-    let bin = PathBuf::from(String::from_utf8(bin.stdout).expect("a path").trim());
-    let output = Command::new(bin.join("pg_dump"))
-        .args(["--schema-only", "-h", database.cluster.socket(), "-U", "postgres"])
-        .arg(&database.name)
-        .output()
-        .expect("pg_dump runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    // Newer minor versions draw a random key for these two lines.
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"))
-        .map(|line| format!("{line}\n"))
-        .collect()
 }
 
 /// The objects of a dump by schema and by `name; type`.
@@ -275,12 +247,12 @@ fn the_twin_of_every_shape_dumps_as_its_legacy_does() {
     for shape in &shapes {
         shape.make(&mut client);
     }
-    let text_before = dump(&database);
+    let text_before = database.schema_dump(&[]);
     for shape in &shapes {
         shape.call(&mut client, "CALL partition_router.migrate($t, $how)");
         shape.call(&mut client, "CALL partition_router.switchover($t)");
     }
-    let (before, after) = (objects(&text_before), objects(&dump(&database)));
+    let (before, after) = (objects(&text_before), objects(&database.schema_dump(&[])));
     let mut failed = vec![];
     for shape in &shapes {
         let compared = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -316,7 +288,7 @@ fn abandon_in_every_phase_leaves_every_shape_as_it_was() {
     for shape in &shapes {
         shape.make(&mut client);
     }
-    let before = dump(&database);
+    let before = database.schema_dump(&[]);
     let phases: [&[&str]; 5] = [
         &["SELECT partition_router.create_twin($t, $how)"],
         &[
@@ -362,10 +334,10 @@ fn abandon_in_every_phase_leaves_every_shape_as_it_was() {
                 shape.name
             );
         }
-        assert!(dump(&database) != before);
+        assert!(database.schema_dump(&[]) != before);
         for shape in &taken {
             shape.call(&mut client, "SELECT partition_router.abandon($t)");
         }
-        assert_same_text(&before, &dump(&database));
+        assert_same_text(&before, &database.schema_dump(&[]));
     }
 }

@@ -2,7 +2,6 @@
 
 use super::common::{Database, one, run, texts};
 use super::{breaks, guarded, in_step, refused};
-use std::process::Command;
 
 #[test]
 fn rows_that_retention_takes_leave_the_guard_and_their_ids_are_free() {
@@ -251,41 +250,17 @@ fn who_drops_the_guard_lets_go_of_it_and_who_drops_the_table_drops_both() {
     );
 }
 
-/// A program of the server's installation, on a database.
-fn program(database: &Database, name: &str, arguments: &[&str]) {
-    let config = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".into());
-    let output = Command::new(config)
-        .arg("--bindir")
-        .output()
-        .expect("pg_config runs");
-    let directory = String::from_utf8(output.stdout).expect("a path");
-    let output = Command::new(format!("{}/{name}", directory.trim()))
-        .args(["-h", database.cluster.socket(), "-U", "postgres"])
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|e| panic!("{name}: {e}"));
-    assert!(
-        output.status.success(),
-        "{name}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
 #[test]
 fn a_dump_that_is_restored_has_the_guard_in_force() {
     let (database, mut client) = guarded("dumped");
     run(&mut client, &["SELECT 1"]);
     let file = std::env::temp_dir().join(format!("{}.dump", database.name));
     let file = file.to_str().expect("UTF-8");
-    program(&database, "pg_dump", &["-Fc", "-f", file, &database.name]);
+    database.program("pg_dump", &["-Fc", "-f", file, &database.name]);
     let restored = Database::new("guard_restored");
     let mut client = restored.connect();
     run(&mut client, &["DROP EXTENSION partition_router"]);
-    program(
-        &restored,
-        "pg_restore",
-        &["--exit-on-error", "-d", &restored.name, file],
-    );
+    restored.program("pg_restore", &["--exit-on-error", "-d", &restored.name, file]);
     std::fs::remove_file(file).expect("the dump is removed");
     in_step(&mut client);
     breaks(

@@ -2,8 +2,8 @@
 
 use super::{Carried, Change, Other, Side, refuse};
 use crate::catalog::Column;
-use crate::ident::{Ident, Literal, list};
-use crate::plan::{Plan, indexes::option};
+use crate::ident::{Ident, list};
+use crate::plan::{Plan, indexes::option, next_value};
 
 /// Renames, and in one statement more, so that the table is rewritten once, what else makes the columns.
 pub fn structure(change: &Change, other: &Other) -> Carried<Plan> {
@@ -180,10 +180,7 @@ fn desired_default(change: &Change, column: &Column) -> Carried<Option<String>> 
         return Ok(column.default.clone());
     }
     match (change.side, &column.sequence) {
-        (Side::Legacy, Some(sequence)) => Ok(Some(format!(
-            "pg_catalog.nextval({}::pg_catalog.regclass)",
-            Literal(&sequence.to_string())
-        ))),
+        (Side::Legacy, Some(sequence)) => Ok(Some(next_value(sequence))),
         _ => refuse(
             format!(
                 "column {} of the twin cannot be an identity column: its partitions would not be",

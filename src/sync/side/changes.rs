@@ -154,6 +154,15 @@ impl Side {
         }
     }
 
+    /// As [`Side::find`]; where nobody else writes the row need not be locked.
+    fn find_to_change(&mut self, leaf: &Leaf, row: Slot) -> Result<bool> {
+        if self.is_alone {
+            self.seek(leaf, row)
+        } else {
+            self.find(leaf, row)
+        }
+    }
+
     /// Whether what was done is to be done again, now that the row has changed.
     fn is_to_be_repeated(&mut self, change: Change) -> bool {
         if change == Change::JustWritten {
@@ -215,11 +224,7 @@ impl Side {
     /// Makes the row with the key of `key` equal to `row`, which has the same key.
     pub fn put(&mut self, key: Slot, row: Slot) -> Result<Outcome> {
         let leaf = self.locate(key)?;
-        let found = if self.is_alone {
-            self.seek(&leaf, key)?
-        } else {
-            self.find(&leaf, key)?
-        };
+        let found = self.find_to_change(&leaf, key)?;
         // SAFETY: the found row was locked by this transaction, or nobody else can change it; the slots are in the leaf's format.
         let outcome = unsafe {
             if !found {
@@ -278,11 +283,7 @@ impl Side {
     /// Deletes the row that has the key of `row`, if `condition` holds for it (in the leaf's format).
     pub fn delete_if(&mut self, row: Slot, condition: impl FnOnce(Slot) -> bool) -> Result<bool> {
         let leaf = self.locate(row)?;
-        let found = if self.is_alone {
-            self.seek(&leaf, row)?
-        } else {
-            self.find(&leaf, row)?
-        };
+        let found = self.find_to_change(&leaf, row)?;
         let delete = found && condition(leaf.found);
         if delete {
             // SAFETY: the found row was locked by this transaction.
