@@ -78,9 +78,17 @@ in_step() {
     *)
       sql "$1" -f "$SQL/twin.sql" -c 'INSERT INTO revenues_partitioned SELECT * FROM revenues' -f "$SQL/twin_indexes.sql"
       [[ $2 != row && $2 != statement ]] || filled "$2_trigger" | sql "$1"
+      [[ $2 != floor ]] || sql "$1" -c "CREATE FUNCTION sync_floor() RETURNS trigger LANGUAGE c AS '$(compiled floor)', 'floor_write'" \
+        -c "CREATE TRIGGER sync_floor AFTER INSERT OR UPDATE OR DELETE ON $FROM FOR EACH ROW EXECUTE FUNCTION sync_floor('$1.$TO')"
       ;;
   esac
   sql "$1" -c 'VACUUM ANALYZE revenues' -c 'VACUUM ANALYZE revenues_partitioned'
+}
+
+# compiled NAME: the shared library of benches/sql/NAME.c.
+compiled() {
+  [[ -s $PLACE/$1.so ]] || gcc -O2 -shared -fPIC -I"$("$PG_CONFIG" --includedir-server)" -o "$PLACE/$1.so" "$SQL/$1.c"
+  echo "$PLACE/$1.so"
 }
 
 # equal SCHEMA VARIANT: a fast dual write that loses rows is worth nothing.

@@ -59,6 +59,7 @@ BEGIN {
     label["cte"] = "one statement that writes both (CTE)"
     label["statement"] = "PL/pgSQL statement trigger"
     label["row"] = "PL/pgSQL row trigger"
+    label["floor"] = "C row trigger that only writes (a floor)"
     label["indexed"] = "INSERT … SELECT, indexes in place"
     label["bare"] = "INSERT … SELECT, then the indexes"
     label["ours"] = "partition_router"
@@ -158,27 +159,32 @@ function print_group(group,    part, names, n, i, m, base, u, extra) {
         m = median(group SUBSEP "live")
         extra = ((group SUBSEP "cte") in seen) ? sprintf("%.2f× the CTE, ", m / median(group SUBSEP "cte")) : ""
         printf "  live in total: %s%.2f× the row trigger\n", extra, m / median(group SUBSEP "row")
+        if ((group SUBSEP "floor") in seen) printf "  live adds %s more than the floor\n", shown(added(group, "live") - added(group, "floor"), u)
     }
     print ""
 }
 
-# sign is "≤" or "≥". A figure that was not measured is said to be so.
-function requirement(text, sign, limit, figure, format, measured,    verdict) {
+# sign is "≤" or "≥". A figure that was not measured is said to be so; beside is what to see it beside.
+function requirement(text, sign, limit, figure, format, measured, beside,    verdict) {
     if (!measured) { printf "  %s %s %s %9s  not measured\n", padded(text, 74), sign, padded(sprintf(format, limit), 7), "-"; return }
     verdict = (sign == "≤" ? figure <= limit : figure >= limit) ? "met" : "missed"
     counted[verdict]++
-    printf "  %s %s %s %9s  %s\n", padded(text, 74), sign, padded(sprintf(format, limit), 7), sprintf(format, figure), verdict
+    printf "  %s %s %s %9s  %s%s\n", padded(text, 74), sign, padded(sprintf(format, limit), 7), sprintf(format, figure), verdict, beside
 }
-function ratio_of_added(w, work, a, b, limit, text,    group, x, y, measured) {
+function ratio_of_added(w, work, a, b, limit, text,    group, x, y, measured, beside) {
     group = w SUBSEP work
     measured = is_there(w, work, a) && is_there(w, work, b)
     if (measured) { x = added(group, a); y = added(group, b) }
-    requirement(title[work] way[w] text, "≤", limit, y > 0 ? x / y : (x <= 0 ? 0 : 99), "%.2f×", measured)
+    if (measured && a == "live" && is_there(w, work, "floor")) beside = sprintf(", the floor %.2f×", added(group, "floor") / y)
+    requirement(title[work] way[w] text, "≤", limit, y > 0 ? x / y : (x <= 0 ? 0 : 99), "%.2f×", measured, beside)
 }
-function ratio_of_totals(w, work, a, other, b, limit, text,    measured, y) {
+# Beside the total of a dual write stands what the server takes for the two statements, each alone on its table.
+function ratio_of_totals(w, work, a, other, b, limit, text,    measured, y, beside) {
     measured = is_there(w, work, a) && is_there(w, other, b)
     if (measured) { y = median(w SUBSEP other SUBSEP b) }
-    requirement(title[work] way[w] text, "≤", limit, measured ? median(w SUBSEP work SUBSEP a) / y : 0, "%.2f×", measured)
+    if (measured && is_there("forward", work, "none") && is_there("reverse", work, "none"))
+        beside = sprintf(", both written alone %.2f×", (median("forward" SUBSEP work SUBSEP "none") + median("reverse" SUBSEP work SUBSEP "none")) / y)
+    requirement(title[work] way[w] text, "≤", limit, measured ? median(w SUBSEP work SUBSEP a) / y : 0, "%.2f×", measured, beside)
 }
 function times(text, limit, sign, top, bottom,    measured) {
     measured = (top in seen) && (bottom in seen)

@@ -84,12 +84,8 @@ route_tables() {
   in_step route live
   PGOPTIONS='-c search_path=route -c client_min_messages=warning' "$PG_BIN/pgbench" -i -q -s "$BENCH_ROUTE_SCALE" >/dev/null 2>&1
   sql route -c "SELECT partition_router.set_rollout('revenues', 25)" >/dev/null
-  local include built
-  include=$("$PG_CONFIG" --includedir-server)
-  built=$PLACE/empty.so
-  gcc -O2 -shared -fPIC -I"$include" -o "$built" "$SQL/empty.c"
   sql route -c "CREATE FUNCTION empty_route(relation regclass, tenant text DEFAULT NULL, use_partitioned boolean DEFAULT NULL)
-    RETURNS regclass LANGUAGE c STABLE AS '$built', 'empty_route'"
+    RETURNS regclass LANGUAGE c STABLE AS '$(compiled empty)', 'empty_route'"
   sql public -c CHECKPOINT
 }
 
