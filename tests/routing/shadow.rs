@@ -272,8 +272,10 @@ fn a_comparison_sees_nothing_newer_than_its_read() {
     run(
         &mut writer,
         &[
+            "CREATE TABLE surcharge AS SELECT 0 AS n",
             "CREATE FUNCTION held_up() RETURNS int LANGUAGE plpgsql STABLE AS
-             $$ BEGIN PERFORM pg_advisory_lock_shared(7); PERFORM pg_advisory_unlock_shared(7); RETURN 0; END $$",
+             $$ BEGIN PERFORM pg_advisory_lock_shared(7); PERFORM pg_advisory_unlock_shared(7);
+             RETURN (SELECT n FROM surcharge); END $$",
             "SELECT pg_advisory_lock(7)",
         ],
     );
@@ -292,6 +294,7 @@ fn a_comparison_sees_nothing_newer_than_its_read() {
             &mut writer,
             &[
                 "UPDATE revenues SET amount = amount + 1",
+                "UPDATE surcharge SET n = 1",
                 "SELECT pg_advisory_unlock(7)",
             ],
         );

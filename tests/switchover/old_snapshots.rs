@@ -141,6 +141,9 @@ fn steps_of_one_transaction_do_not_take_its_end_for_the_past() {
     let mut old = database.connect();
     run(&mut old, OLD);
     run(&mut client, &["COMMIT", "SELECT partition_router.verify('s.t')"]);
+    // Nobody has noted anything yet, and a plan changes nothing.
+    let plan = "SELECT partition_router.plan('switchover', 's.t')";
+    is_in_the_way(&mut client, &mut old, plan);
     is_in_the_way(&mut client, &mut old, THERE);
     run(&mut old, &["COMMIT"]);
     run(&mut client, &[THERE]);
