@@ -143,13 +143,17 @@ CREATE TABLE partition_router.copy_state (
     pass_keys     bigint NOT NULL DEFAULT 0,
     busy          interval NOT NULL DEFAULT '0',
     started_at    timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    updated_at    timestamptz NOT NULL DEFAULT pg_catalog.now()
+    updated_at    timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    visible_at    timestamptz,
+    running_then  text[]
 );
 COMMENT ON TABLE partition_router.copy_state IS 'how far the backfill of a pair is; a batch and its cursor commit together';
 COMMENT ON COLUMN partition_router.copy_state.horizon IS 'row versions of transactions older than this are copied, younger ones are in the change log';
 COMMENT ON COLUMN partition_router.copy_state.file_node IS 'the legacy''s file when the copy began: a rewrite of the table restarts the copy';
 COMMENT ON COLUMN partition_router.copy_state.blocks IS 'the legacy''s length in blocks when the copy began: later rows are in the change log';
 COMMENT ON COLUMN partition_router.copy_state.next_block IS 'blocks copied, partitions done, or the block of the change log to go on from, whatever the stage counts';
+COMMENT ON COLUMN partition_router.copy_state.visible_at IS 'snapshots that were taken later see all that was copied; NULL while nobody knows since when';
+COMMENT ON COLUMN partition_router.copy_state.running_then IS 'the virtual transactions that had a snapshot at visible_at';
 
 CREATE TABLE partition_router.copy_task (
     pair_id     int NOT NULL REFERENCES partition_router.pair ON DELETE CASCADE,

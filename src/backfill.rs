@@ -19,6 +19,7 @@ use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, store};
 use crate::plan::{foreign_keys, indexes};
 use crate::session;
+use crate::switchover::snapshots;
 use crate::sync::{actions, pair_cache, triggers};
 use crate::{spi, worker};
 use pgrx::pg_sys::Oid;
@@ -121,7 +122,10 @@ pub fn step(relation: Oid, batch_rows: i32, pause: Duration) -> Result<Progress>
         Stage::Copy | Stage::Index => lead(&pair, &mut state, batch_rows as u64)?,
         Stage::Drain => flip::drain(&pair, &mut state, batch_rows as u64)?,
         Stage::Flip => flip::flip(&pair, &mut state)?,
-        Stage::Finish => leaves::finish(&pair, &mut state)?,
+        Stage::Finish => {
+            snapshots::note_end_of_copy(&pair)?; // the flip has committed
+            leaves::finish(&pair, &mut state)?;
+        }
         Stage::Done => return Ok(Progress::Finished),
     }
     if !matches!(state.stage, Stage::Copy | Stage::Index) {

@@ -5,6 +5,7 @@
 pub mod cleanup;
 mod in_the_way;
 pub mod redefine;
+pub mod snapshots;
 mod swap;
 
 use crate::backfill;

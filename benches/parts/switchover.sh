@@ -60,9 +60,10 @@ switchover_table() {
 }
 
 # Part "reader": a reader stays for BENCH_READER seconds while eight clients write and the switchover is called again and again: how long each
-# client waited at most, and how often the call gave up. Kept as "reader, -, waited|gave_up, value", in milliseconds or times.
+# client waited at most, how long anybody stood in the queue of a lock, and how often the call gave up. Kept as
+# "reader, -, waited|queued|gave_up, value", in milliseconds or times.
 part_reader() {
-  local reader writer tries=0 answer
+  local reader writer queue tries=0 answer
   direction forward
   legacy switchover 100000
   sql switchover -c "CALL partition_router.migrate('revenues', 'occurred_at', premake => 0)" -c CHECKPOINT
@@ -73,15 +74,19 @@ part_reader() {
   sql switchover -c 'BEGIN' -c 'SELECT count(*) FROM revenues' -c "SELECT pg_sleep($BENCH_READER)" -c 'COMMIT' >/dev/null &
   reader=$!
   until [[ $(sql switchover -Atc "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == 1 ]]; do :; done
+  sql switchover -At -v seconds="$BENCH_READER" -f "$SQL/longest_wait.sql" >"$BENCH/reader_queue" &
+  queue=$!
   until answer=$(sql switchover -v VERBOSITY=verbose -c "CALL partition_router.switchover('revenues')" 2>&1); do
     [[ $answer == *55P03*'pg_sleep'* ]] || die "the call gave up without saying who is in the way: $answer"
     tries=$((tries + 1))
   done
   wait "$reader"
+  wait "$queue"
   kill "$writer"
   wait "$writer" 2>/dev/null || true
   ! grep -q 'aborted\|ERROR' "$BENCH/reader_clients" || die "a client failed: $(tail -n 3 "$BENCH/reader_clients")"
   keep reader - gave_up "$tries"
+  keep reader - queued "$(<"$BENCH/reader_queue")"
   awk '$3 > longest[$1] { longest[$1] = $3 } END { for (client in longest) print longest[client] / 1000 }' "$BENCH"/reader_log.* |
     while read -r value; do keep reader - waited "$value"; done
   drop_schema switchover
@@ -91,5 +96,10 @@ reader_table() {
   sort -t $'\t' -k 3,3 -k 4,4n "$BENCH/reader.tsv" | awk -F '\t' -v seconds="$BENCH_READER" '
     $3 == "gave_up" { tries = $4 }
     $3 == "waited" { most = $4; n++ }
-    END { printf "A reader for %d s: the call gave up %d times and then succeeded; of %d clients none waited longer than %.1f ms.\n", seconds, tries, n, most }'
+    $3 == "queued" { queued = $4 }
+    END {
+      printf "A reader for %d s: the call gave up %d times and then succeeded. ", seconds, tries
+      printf "By `pg_locks.waitstart`, asked every 5 ms, nobody stood in a queue longer than %.1f ms; ", queued
+      printf "of %d clients none had a transaction longer than %.1f ms.\n", n, most
+    }'
 }

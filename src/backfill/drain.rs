@@ -132,103 +132,189 @@ enum Act {
 /// Does `acts` one after the other, each for all keys of all `logs`, under one snapshot.
 fn pass(pair: &SyncPair, logs: &[Oid], start_block: u32, limit: Limit, acts: &[Act]) -> Result<Drained> {
     pair.require_same_columns()?;
-    let mut origin = Side::open(pair.legacy, ForeignKeys::All)?;
-    let mut target = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
-    target.is_written_by_nobody_else();
-    let mut reconciler = Reconciler::new(&mut origin, &mut target, pair)?;
-    let key_slot = origin.new_slot();
-    let columns: Vec<usize> = pair
-        .twin_key
-        .iter()
-        .map(|name| {
-            let name = CString::new(name.as_str()).map_err(|e| Error::Internal(e.to_string()))?;
-            // SAFETY: the legacy is open.
-            let number = unsafe { pg_sys::SPI_fnumber(origin.tuple_desc(), name.as_ptr()) };
-            usize::try_from(number - 1).map_err(|_| Error::Internal("a key column is gone".into()))
-        })
-        .collect::<Result<_>>()?;
-    let mut drained = Drained {
-        keys: 0,
-        next_block: None,
-        log_blocks: 0,
-    };
-    let mut turns = Turns::of(LOOK);
-    let mut seen: HashSet<Vec<u8>> = HashSet::new();
-    let mut taken_out = 0;
-    // SAFETY: relations, scans, slots and the snapshot opened here are closed here, in reverse order; on an error the
-    // abort does it. The trigger queue is opened around the writes as the apply worker does.
+    // SAFETY: what is opened here is closed here; on an error the abort does it.
     unsafe {
         pg_sys::CommandCounterIncrement(); // what a batch before in this transaction took out of the log is gone
-        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-        pg_sys::AfterTriggerBeginQuery();
-        let inflow = Inflow::open(pair.log.ok_or_else(no_log)?);
+        let mut pass = Pass::open(pair, limit)?;
         for &act in acts {
             if act == Act::Gather {
-                target.gather(Filling::AnyRoom);
+                pass.target.gather(Filling::AnyRoom);
             }
-            drained.keys = 0;
-            for &log_oid in logs {
-                let log = pg_sys::table_open(log_oid, pg_sys::RowExclusiveLock as i32);
-                drained.log_blocks =
-                    pg_sys::RelationGetNumberOfBlocksInFork(log, pg_sys::ForkNumber::MAIN_FORKNUM);
-                let entry = pg_sys::table_slot_create(log, std::ptr::null_mut());
-                let mut block = start_block;
-                while block < drained.log_blocks && !limit.is_reached(drained.keys) {
-                    let blocks = limit.chunk_blocks().min(drained.log_blocks - block);
-                    let scan =
-                        pg_sys::table_beginscan_strat(log, snapshot, 0, std::ptr::null_mut(), true, false);
-                    pg_sys::heap_setscanlimits(scan, block, blocks);
-                    while pg_sys::table_scan_getnextslot(
-                        scan,
-                        pg_sys::ScanDirection::ForwardScanDirection,
-                        entry,
-                    ) {
-                        pgrx::check_for_interrupts!();
-                        let image = image(entry);
-                        taken_out += (image.len() + ROW_HEAD) as u64;
-                        if act != Act::Gather {
-                            target.see_own_writes();
-                        }
-                        if act != Act::Gather || seen.insert(image.to_vec()) {
-                            key_of_entry(entry, &columns, key_slot, origin.tuple_desc());
-                            if act == Act::MakeRoom {
-                                reconciler.make_room(&mut origin, &mut target, key_slot, snapshot)?;
-                            } else {
-                                reconciler.reconcile_at(&mut origin, &mut target, key_slot, snapshot)?;
-                            }
-                        }
-                        if act != Act::MakeRoom {
-                            pg_sys::simple_table_tuple_delete(log, &mut (*entry).tts_tid, snapshot);
-                        }
-                        drained.keys += 1;
-                        if limit.rests {
-                            turns.one(|| taken_out >= PACE * inflow.bytes());
-                        }
-                    }
-                    pg_sys::table_endscan(scan);
-                    if act == Act::Gather {
-                        target.write_gathered_so_far();
-                        target.see_own_writes();
-                        seen.clear();
-                    }
-                    block += blocks;
-                }
-                if block < drained.log_blocks {
-                    drained.next_block = Some(block);
-                }
-                pg_sys::ExecDropSingleTupleTableSlot(entry);
-                pg_sys::table_close(log, pg_sys::NoLock as i32);
+            pass.drained.keys = 0;
+            for &log in logs {
+                pass.go_through(act, log, start_block)?;
             }
         }
-        inflow.close();
-        pg_sys::AfterTriggerEndQuery(target.estate());
-        pg_sys::UnregisterSnapshot(snapshot);
-        pg_sys::ExecDropSingleTupleTableSlot(key_slot);
+        Ok(pass.close())
     }
-    reconciler.close();
-    origin.close();
-    target.close();
-    Ok(drained)
+}
+
+/// What a pass over the log has open.
+struct Pass {
+    origin: Side,
+    target: Side,
+    reconciler: Reconciler,
+    /// Holds a key, in the format of the origin.
+    key: Slot,
+    /// Where the columns of the key are in the origin, from 0 on.
+    columns: Vec<usize>,
+    snapshot: pg_sys::Snapshot,
+    limit: Limit,
+    inflow: Inflow,
+    turns: Turns,
+    /// Keys that a chunk of blocks has had, as they lie there.
+    seen: HashSet<Vec<u8>>,
+    /// Bytes.
+    taken_out: u64,
+    drained: Drained,
+}
+
+impl Pass {
+    /// The trigger queue is opened around the writes, as the apply worker does.
+    ///
+    /// # Safety
+    /// What it opens is closed before the transaction ends.
+    unsafe fn open(pair: &SyncPair, limit: Limit) -> Result<Pass> {
+        let mut origin = Side::open(pair.legacy, ForeignKeys::All)?;
+        let mut target = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
+        target.is_written_by_nobody_else();
+        let reconciler = Reconciler::new(&mut origin, &mut target, pair)?;
+        let key = origin.new_slot();
+        let columns = key_columns(pair, &origin)?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            pg_sys::AfterTriggerBeginQuery();
+            Ok(Pass {
+                origin,
+                target,
+                reconciler,
+                key,
+                columns,
+                snapshot,
+                limit,
+                inflow: Inflow::open(pair.log.ok_or_else(no_log)?),
+                turns: Turns::of(LOOK),
+                seen: HashSet::new(),
+                taken_out: 0,
+                drained: Drained {
+                    keys: 0,
+                    next_block: None,
+                    log_blocks: 0,
+                },
+            })
+        }
+    }
+
+    /// Closes all of it, in reverse order.
+    unsafe fn close(self) -> Drained {
+        // SAFETY: it is open.
+        unsafe {
+            self.inflow.close();
+            pg_sys::AfterTriggerEndQuery(self.target.estate());
+            pg_sys::UnregisterSnapshot(self.snapshot);
+            pg_sys::ExecDropSingleTupleTableSlot(self.key);
+        }
+        self.reconciler.close();
+        self.origin.close();
+        self.target.close();
+        self.drained
+    }
+
+    /// Does `act` for the keys of a log, chunk by chunk until the limit.
+    unsafe fn go_through(&mut self, act: Act, log: Oid, start_block: u32) -> Result<()> {
+        // SAFETY: the log and the slot are opened and closed here.
+        unsafe {
+            let log = pg_sys::table_open(log, pg_sys::RowExclusiveLock as i32);
+            let end = pg_sys::RelationGetNumberOfBlocksInFork(log, pg_sys::ForkNumber::MAIN_FORKNUM);
+            self.drained.log_blocks = end;
+            let entry = pg_sys::table_slot_create(log, std::ptr::null_mut());
+            let mut block = start_block;
+            while block < end && !self.limit.is_reached(self.drained.keys) {
+                let blocks = self.limit.chunk_blocks().min(end - block);
+                self.chunk(act, log, block, blocks, entry)?;
+                block += blocks;
+            }
+            if block < end {
+                self.drained.next_block = Some(block);
+            }
+            pg_sys::ExecDropSingleTupleTableSlot(entry);
+            pg_sys::table_close(log, pg_sys::NoLock as i32);
+        }
+        Ok(())
+    }
+
+    /// Does `act` for the keys of some blocks of an open log, whose rows come in `entry`.
+    unsafe fn chunk(
+        &mut self,
+        act: Act,
+        log: pg_sys::Relation,
+        block: u32,
+        blocks: u32,
+        entry: Slot,
+    ) -> Result<()> {
+        // SAFETY: the log is open; the scan is opened and closed here.
+        unsafe {
+            let scan =
+                pg_sys::table_beginscan_strat(log, self.snapshot, 0, std::ptr::null_mut(), true, false);
+            pg_sys::heap_setscanlimits(scan, block, blocks);
+            while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, entry) {
+                pgrx::check_for_interrupts!();
+                self.one(act, log, entry)?;
+            }
+            pg_sys::table_endscan(scan);
+        }
+        if act == Act::Gather {
+            self.target.write_gathered_so_far();
+            self.target.see_own_writes();
+            self.seen.clear();
+        }
+        Ok(())
+    }
+
+    /// Does `act` for the key in a row of an open log.
+    unsafe fn one(&mut self, act: Act, log: pg_sys::Relation, entry: Slot) -> Result<()> {
+        // SAFETY: the row is there until the scan goes on.
+        unsafe {
+            let image = image(entry);
+            self.taken_out += (image.len() + ROW_HEAD) as u64;
+            let is_new = act != Act::Gather || self.seen.insert(image.to_vec());
+            if act != Act::Gather {
+                self.target.see_own_writes();
+            }
+            if is_new {
+                key_of_entry(entry, &self.columns, self.key, self.origin.tuple_desc());
+                let (origin, target) = (&mut self.origin, &mut self.target);
+                if act == Act::MakeRoom {
+                    self.reconciler
+                        .make_room(origin, target, self.key, self.snapshot)?;
+                } else {
+                    self.reconciler
+                        .reconcile_at(origin, target, self.key, self.snapshot)?;
+                }
+            }
+            if act != Act::MakeRoom {
+                pg_sys::simple_table_tuple_delete(log, &mut (*entry).tts_tid, self.snapshot);
+            }
+        }
+        self.drained.keys += 1;
+        if self.limit.rests {
+            let (taken_out, inflow) = (self.taken_out, &self.inflow);
+            self.turns.one(|| taken_out >= PACE * inflow.bytes());
+        }
+        Ok(())
+    }
+}
+
+/// Where the columns of the twin's key are in the legacy, from 0 on.
+fn key_columns(pair: &SyncPair, origin: &Side) -> Result<Vec<usize>> {
+    let number = |name: &String| {
+        let name = CString::new(name.as_str()).map_err(|e| Error::Internal(e.to_string()))?;
+        // SAFETY: the legacy is open.
+        let number = unsafe { pg_sys::SPI_fnumber(origin.tuple_desc(), name.as_ptr()) };
+        usize::try_from(number - 1).map_err(|_| Error::Internal("a key column is gone".into()))
+    };
+    pair.twin_key.iter().map(number).collect()
 }
 
 /// What writers put into the log since a batch began.

@@ -7,6 +7,7 @@ use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::ident::{Ident, list};
 use crate::pair::{Pair, Phase, store};
+use crate::switchover::snapshots;
 use crate::sync::reconcile::Reconciler;
 use crate::sync::side::{ForeignKeys, Outcome, Side};
 use crate::sync::{pair_cache, triggers};
@@ -59,6 +60,9 @@ pub fn repair(relation: Oid, dry_run: bool) -> Result<Repaired> {
         if found.complete || repaired == before {
             break;
         }
+    }
+    if repaired != Repaired::default() {
+        snapshots::copied_more(&pair)?;
     }
     store::log_run(
         &store::display_name(pair.legacy)?,

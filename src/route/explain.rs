@@ -239,13 +239,21 @@ pub fn explain_query(sql: &str) -> Result<Vec<Explained>> {
                 let tenant = choose::tenant_of(place.tenant, null_mut());
                 let relation = place.pair.legacy;
                 let seen = state::under(relation, Key::Legacy, snapshot);
-                let decision = match &seen {
+                let mut decision = match &seen {
                     Some(pair) => session.decide_query(pair, tenant.as_deref(), place.kept),
                     None => Decision {
                         side: Side::Legacy,
                         reason: Reason::NotPaired,
                     },
                 };
+                if let (Side::Twin, Some(pair)) = (decision.side, &seen)
+                    && let Some(kept) = hook::keeps(&place, pair)
+                {
+                    decision = Decision {
+                        side: Side::Legacy,
+                        reason: Reason::Kept(kept),
+                    };
+                }
                 found.push(Explained {
                     relation,
                     target: match decision.side {

@@ -105,6 +105,8 @@ struct Routed {
     messages: u64,
     /// What the inlining of functions depends on.
     invalidations: *mut pg_sys::List,
+    /// Twins that could not be read as they are: a change of one may make them readable.
+    unread: *mut pg_sys::List,
     depends_on_role: bool,
 }
 
@@ -151,22 +153,23 @@ unsafe extern "C-unwind" fn route_query(
         (*routed).places = pg_sys::palloc(std::mem::size_of::<Place>() * readings.len()).cast();
         (*routed).count = readings.len();
         let sides = wanted.map(|wanted| wanted.sides);
-        place_all(query, &readings, sides, params, (*routed).places);
+        (*routed).unread = place_all(query, &readings, sides, params, (*routed).places);
         routed
     }
 }
 
 /// Chooses a side for each reading, or takes the sides that are wanted, and changes the query accordingly. `places` has room
-/// for a place of each reading.
+/// for a place of each reading. Gives the twins that cannot be read as they are.
 unsafe fn place_all(
     query: *mut Query,
     readings: &[Reading],
     wanted: Option<Vec<Side>>,
     params: ParamListInfo,
     places: *mut Place,
-) {
+) -> *mut pg_sys::List {
     let session = Session::now();
     let mut routed = vec![];
+    let mut unread = null_mut();
     for (i, reading) in readings.iter().enumerate() {
         let side = match wanted.as_ref().and_then(|sides| sides.get(i)) {
             Some(side) => *side,
@@ -187,7 +190,11 @@ unsafe fn place_all(
                     place.layout = layout;
                     routed.push((reading, columns));
                 }
-                Err(kept) => place.kept = Some(kept),
+                Err(kept) => {
+                    place.kept = Some(kept);
+                    // SAFETY: the list is of the current memory context, as `Routed` is.
+                    unread = unsafe { pg_sys::lappend_oid(unread, reading.pair.twin) };
+                }
             }
         }
         // SAFETY: as for this function.
@@ -197,6 +204,7 @@ unsafe fn place_all(
         // SAFETY: the readings are of this query, and nothing has changed it since they were found.
         unsafe { substitute::substitute(query, &routed) };
     }
+    unread
 }
 
 /// Locks the twin of a reading as a query would; gives where its columns are, and the number of its partitions' layout.
@@ -217,6 +225,19 @@ unsafe fn lock_twin(reading: &Reading) -> Result<(Rc<Columns>, i64), Kept> {
             now.layout
         };
         Ok((columns, layout))
+    }
+}
+
+/// What would keep a reading on the legacy whose decision is the twin, when it is planned and run; `pair` is as the statement's
+/// snapshot sees it.
+///
+/// # Safety
+/// The reading is of a query that was parsed in this transaction.
+pub unsafe fn keeps(reading: &Reading, pair: &state::PairState) -> Option<Kept> {
+    // SAFETY: the caller's promise.
+    match unsafe { lock_twin(reading) } {
+        Err(kept) => Some(kept),
+        Ok((_, layout)) => (layout != pair.layout).then_some(Kept::Layout),
     }
 }
 
@@ -242,6 +263,7 @@ unsafe extern "C-unwind" fn mark_plan(plan: *mut PlannedStmt, routed: *mut Route
         for item in nodes::cells::<pg_sys::Node>(routed.invalidations) {
             (*plan).invalItems = pg_sys::lappend((*plan).invalItems, item.cast());
         }
+        (*plan).relationOids = pg_sys::list_concat((*plan).relationOids, routed.unread);
         (*plan).dependsOnRole |= routed.depends_on_role;
         if !places.is_empty() {
             Mark::put(plan, routed.original, routed.header, places);

@@ -1,6 +1,6 @@
 //! The one transaction in which the names swap.
 
-use super::{Direction, SWAPPED, in_the_way, log, require_whole, say};
+use super::{Direction, SWAPPED, in_the_way, log, require_whole, say, snapshots};
 use crate::catalog::dependents::{self, Dependents};
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
@@ -138,7 +138,7 @@ pub fn require_possible(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
     require_whole(pair)?;
     in_the_way::require_no_prepared(pair)?;
     if direction == Direction::There || before(pair)?.unpartition {
-        in_the_way::require_no_old_snapshot(pair)?;
+        snapshots::require_no_old(pair)?;
     }
     make(pair, direction)
 }
@@ -147,7 +147,8 @@ pub fn require_possible(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
 /// begun. Nothing is locked meanwhile.
 pub fn wait_for_old_snapshots(pair: &Pair, direction: Direction) -> Result<()> {
     if direction == Direction::There || before(pair)?.unpartition {
-        in_the_way::wait_for_old_snapshots(pair)?;
+        snapshots::note_end_of_copy(pair)?;
+        snapshots::wait_for_old(pair)?;
     }
     Ok(())
 }

@@ -185,7 +185,7 @@ fn the_specification_gives_the_digests_of_random_values() {
 #[test]
 fn types_that_others_made_are_named_and_still_compared() {
     let database = Database::new("others");
-    let mut client = database.connect();
+    let (mut client, notices) = database.connect_hearing();
     let c = &mut client;
     run(
         c,
@@ -196,6 +196,13 @@ fn types_that_others_made_are_named_and_still_compared() {
             "INSERT INTO v SELECT g, cube(g, 2), (g || ' .. 200')::seg, g FROM generate_series(1, 20) g",
             "CALL partition_router.migrate('v', 'id', 'hash', partitions => 2)",
         ],
+    );
+    notices.try_iter().for_each(drop);
+    run(c, &["SELECT partition_router.verify('v')"]);
+    let told: Vec<String> = notices.try_iter().filter(|line| line.contains("cu (")).collect();
+    assert!(
+        matches!(&told[..], [line] if line.contains("s (") && !line.contains("n (")),
+        "{told:?}"
     );
     assert_as_specified(c, "v");
     let recorded: String = one(

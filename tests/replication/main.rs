@@ -3,7 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::{Cluster, Database, assert_equal_sides, one, run};
+use common::{Cluster, Database, assert_equal_sides, one, plant, run};
 use postgres::Client;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -479,4 +479,73 @@ fn either_side_can_be_published_and_every_change_arrives_once() {
             100
         );
     }
+}
+
+#[test]
+fn a_worker_of_replication_reads_the_legacy() {
+    let mut link = Link::new("worker_reads");
+    run(
+        &mut link.origin,
+        &[
+            "CREATE TABLE sent (id int PRIMARY KEY)",
+            "CREATE PUBLICATION p FOR TABLE sent",
+        ],
+    );
+    let database = link.subscriber.name.clone();
+    run(
+        &mut link.target,
+        &[
+            "CREATE TABLE a (id int PRIMARY KEY, d date NOT NULL, side text)",
+            "INSERT INTO a VALUES (0, '2026-01-01', 'both')",
+            "CALL partition_router.migrate('a', 'd')",
+        ],
+    );
+    for (table, side) in [("a", "legacy"), ("a_partitioned", "twin")] {
+        plant(
+            &mut link.target,
+            table,
+            &[&format!("UPDATE {table} SET side = '{side}'")],
+        );
+    }
+    // What the database says holds for sessions and workers; calling the extension loads the library in either.
+    run(
+        &mut link.target,
+        &[
+            &format!("ALTER DATABASE \"{database}\" SET partition_router.transparent = on"),
+            &format!("ALTER DATABASE \"{database}\" SET partition_router.use_partitioned_tables = on"),
+            "CREATE TABLE sent (id int PRIMARY KEY)",
+            "CREATE TABLE seen (id int, side text, settings text)",
+            "CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
+             $$ DECLARE found text; BEGIN PERFORM partition_router.route('a'); SELECT side INTO found FROM a WHERE id = 0;
+             INSERT INTO seen VALUES (NEW.id, found, current_setting('partition_router.transparent')
+                 || ' ' || current_setting('partition_router.use_partitioned_tables')); RETURN NULL; END $$",
+            "CREATE TRIGGER look AFTER INSERT ON sent FOR EACH ROW EXECUTE FUNCTION look()",
+            "ALTER TABLE sent ENABLE ALWAYS TRIGGER look",
+        ],
+    );
+    let mut session = link.subscriber.connect();
+    run(
+        &mut session,
+        &[
+            "INSERT INTO sent VALUES (1)",
+            "SELECT partition_router.reset_routing_stats()",
+        ],
+    );
+    link.subscribe_with("copy_data = false");
+    run(
+        &mut link.origin,
+        &["INSERT INTO sent VALUES (1000)", "INSERT INTO sent VALUES (1001)"],
+    );
+    link.until_same("SELECT count(*)::text FROM sent WHERE id >= 1000");
+    let seen = "SELECT string_agg(concat_ws(' ', id, side, settings), ', ' ORDER BY id) FROM seen";
+    assert_eq!(
+        one::<String>(&mut session, seen),
+        "1 twin on on, 1000 legacy on on, 1001 legacy on on"
+    );
+    let counted = "SELECT string_agg(reason || ' ' || decisions, ', ' ORDER BY reason) FROM partition_router.routing_stats
+                   WHERE reason <> 'setting'";
+    assert_eq!(
+        one::<String>(&mut session, counted),
+        "a worker of replication reads 2"
+    );
 }

@@ -264,3 +264,41 @@ fn a_comparison_has_the_snapshot_of_its_read() {
     assert_eq!(noted.len(), 100);
     assert!(noted.iter().all(|line| line == "t 1 1 t t"), "{noted:?}");
 }
+
+#[test]
+fn a_comparison_sees_nothing_newer_than_its_read() {
+    let mut routed = sampled("nothing_newer");
+    let mut writer = routed.database.connect();
+    run(
+        &mut writer,
+        &[
+            "CREATE TABLE surcharge AS SELECT 0 AS n",
+            "CREATE FUNCTION held_up() RETURNS int LANGUAGE plpgsql STABLE AS
+             $$ BEGIN PERFORM pg_advisory_lock_shared(7); PERFORM pg_advisory_unlock_shared(7);
+             RETURN (SELECT n FROM surcharge); END $$",
+            "SELECT pg_advisory_lock(7)",
+        ],
+    );
+    let c = &mut routed.client;
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| one::<i64>(c, "SELECT sum(amount) + held_up() FROM revenues"));
+        while !one::<bool>(
+            &mut writer,
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        ) {
+            assert!(!reading.is_finished(), "the read was not held up");
+        }
+        // The read has its snapshot, and its comparison is yet to come.
+        run(
+            &mut writer,
+            &[
+                "UPDATE revenues SET amount = amount + 1",
+                "UPDATE surcharge SET n = 1",
+                "SELECT pg_advisory_unlock(7)",
+            ],
+        );
+        assert_eq!(reading.join().expect("the read ends"), 125_250);
+    });
+    assert_eq!(noted(&mut routed.client), ["t 1 1 t t"]);
+}

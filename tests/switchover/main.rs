@@ -9,6 +9,7 @@ mod follows;
 mod interrupted;
 mod keys;
 mod load;
+mod old_snapshots;
 mod refused;
 mod sessions;
 

@@ -5,7 +5,7 @@ use super::{BACK, TABLES, THERE, phase};
 use postgres::Client;
 use postgres::error::DbError;
 
-fn refused(client: &mut Client, statement: &str) -> DbError {
+pub fn refused(client: &mut Client, statement: &str) -> DbError {
     let error = client.batch_execute(statement).expect_err(statement);
     error.as_db_error().expect("the server answered").clone()
 }
@@ -297,34 +297,6 @@ fn a_prepared_transaction_on_the_table_is_named() {
             note
         );
     }
-}
-
-#[test]
-fn a_snapshot_older_than_the_copy_keeps_the_names_as_they_are() {
-    let database = Database::new("snapshot");
-    let mut client = database.connect();
-    let mut old = database.connect();
-    run(&mut client, &TABLES[..TABLES.len() - 1]);
-    run(&mut old, &["BEGIN ISOLATION LEVEL REPEATABLE READ"]);
-    assert_eq!(one::<i32>(&mut old, "SELECT 1 FROM pg_class LIMIT 1"), 1);
-    run(&mut client, &["CALL partition_router.migrate('s.t', 'at')"]);
-    let error = refused(&mut client, THERE);
-    assert_eq!(error.code().code(), "55P03", "{error:?}");
-    let pid: i32 = one(&mut old, "SELECT pg_backend_pid()");
-    assert!(
-        error.detail().is_some_and(|d| d.contains(&format!("pid {pid}"))),
-        "{error:?}"
-    );
-    assert_eq!(one::<i64>(&mut old, "SELECT count(*) FROM s.t"), 1000);
-    run(&mut old, &["COMMIT"]);
-    run(&mut client, &[THERE]);
-    // Younger snapshots see the twin's rows; they may span the swap.
-    run(
-        &mut old,
-        &["BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT 1 FROM s.orgs"],
-    );
-    run(&mut client, &[BACK, THERE]);
-    assert_eq!(one::<i64>(&mut old, "SELECT count(*) FROM s.t"), 1000);
 }
 
 #[test]
