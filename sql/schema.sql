@@ -121,6 +121,14 @@ COMMENT ON TABLE partition_router.drain IS 'each large default partition whose r
 COMMENT ON COLUMN partition_router.drain.slots IS 'the partitions that they go to';
 COMMENT ON COLUMN partition_router.drain.file_node IS 'the default''s file when the copy began: another one means that it was truncated or rewritten, and everything begins anew';
 
+CREATE TABLE partition_router.unpartitioning (
+    parent   regclass PRIMARY KEY,
+    pair_id  int NOT NULL UNIQUE,
+    begun_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE partition_router.unpartitioning IS 'partitioned tables whose unpartition is being prepared: their sync triggers are laid, a few at a time, and do nothing until all are there';
+COMMENT ON COLUMN partition_router.unpartitioning.pair_id IS 'the number that the pair will have, by which its triggers know it';
+
 CREATE TABLE partition_router.hold (
     partition regclass PRIMARY KEY,
     reason    text,
@@ -223,6 +231,7 @@ SELECT pg_catalog.pg_extension_config_dump('partition_router.archives', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.archives_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.drain', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.drain_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.unpartitioning', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.hold', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_state', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_task', '');
