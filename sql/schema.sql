@@ -63,6 +63,8 @@ CREATE TABLE partition_router.policy (
     archive_format     text CHECK (archive_format IN ('csv', 'parquet')),
     archive_function   text,
     timezone           text NOT NULL DEFAULT 'UTC',
+    origin             text,
+    template           regclass,
     created_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_run_at        timestamptz,
     last_error         text,
@@ -73,6 +75,8 @@ COMMENT ON COLUMN partition_router.policy.retention IS 'partitions wholly older 
 COMMENT ON COLUMN partition_router.policy.retention_count IS 'of the partitions that have begun so many are kept, and older ones retired; NULL keeps any number';
 COMMENT ON COLUMN partition_router.policy.min_partitions IS 'of the partitions that have begun never fewer are left, whatever their age';
 
+COMMENT ON COLUMN partition_router.policy.origin IS 'where some partition begins, and all others are counted from; NULL for the usual place';
+COMMENT ON COLUMN partition_router.policy.template IS 'the table that new partitions take after; NULL for the newest partition';
 COMMENT ON COLUMN partition_router.policy.left_alone IS 'what the last run saw and left alone, with the reasons: the log has it once';
 COMMENT ON COLUMN partition_router.policy.archive_format IS 'archives are files of this format in partition_router.archive_directory';
 COMMENT ON COLUMN partition_router.policy.archive_function IS 'the signature of the function that archives: it takes a partition and gives the relation by which the archive is read';

@@ -225,6 +225,13 @@ fn triggers_are_laid_a_table_at_a_time_and_let_every_write_pass_until_all_are_th
             "COMMIT",
         ],
     );
+    assert_eq!(
+        one::<String>(
+            c,
+            "SELECT mend FROM partition_router.health WHERE \"check\" = 'unpartition'"
+        ),
+        "CALL partition_router.unpartition('public.t')"
+    );
     // Taken back half way, one at a time as well; and begun anew.
     assert!(one::<bool>(
         c,
