@@ -11,7 +11,8 @@
 # Each part leaves its results in BENCH_DIR/PART.tsv, and the report takes all that are there: a part can be
 # measured again alone.
 #
-#   BENCH_PARTS        which parts to run (default all but "growth", "switchover", "reader" and "unique"; see
+#   BENCH_PARTS        which parts to run (default all but "growth", "switchover", "reader", "unique" and
+#                      "bystanders"; see
 #                      MEASURES below)
 #   BENCH_DIR          where the server and the results lie (default target/bench)
 #   BENCH_QUICK        when set, small sizes: some minutes
@@ -39,7 +40,7 @@
 #   BENCH_GROWTH       millions of rows to grow to (default "1 3 10 30")
 #   BENCH_SWITCHOVER   millions of rows at which names swap (default "1 3 10")
 #   BENCH_TRIPS        switchovers, and rollbacks, at each size (default 10)
-#   BENCH_READER       seconds that a reader is in the way of a switchover (default 60)
+#   BENCH_READER       seconds that a reader is in the way of a switchover, or readers of maintenance (default 60)
 #   BENCH_PARTITIONS   numbers of partitions (default "24 240 1000"), with BENCH_COPY_ROWS rows
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -47,7 +48,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/../scripts/lib.sh"
 # shellcheck source=benches/lib.sh
 source "$HERE/lib.sh"
-for file in one bulk copy load memory parity route maintenance growth switchover unique; do
+for file in one bulk copy load memory parity route maintenance growth switchover unique bystanders; do
   # shellcheck disable=SC1090 # each is checked by itself
   source "$HERE/parts/$file.sh"
 done
@@ -95,6 +96,10 @@ report() {
     unique_table
     echo
   fi
+  if [[ -s $BENCH/bystanders.tsv ]]; then
+    bystanders_table
+    echo
+  fi
   local part
   for part in $MEASURES; do
     [[ ! -s $BENCH/$part.tsv ]] || cat "$BENCH/$part.tsv"
@@ -104,7 +109,7 @@ report() {
 # Of each part that left results: when and where.
 ran() {
   local part
-  for part in $MEASURES growth switchover reader unique; do
+  for part in $MEASURES growth switchover reader unique bystanders; do
     [[ ! -s $BENCH/$part.run ]] || note "$part: $(<"$BENCH/$part.run")"
   done
 }
@@ -118,6 +123,7 @@ publish() {
   [[ ! -s $BENCH/switchover.tsv ]] || switchover_table | put benchmarks.md switchover
   [[ ! -s $BENCH/reader.tsv ]] || reader_table | put benchmarks.md reader
   [[ ! -s $BENCH/unique.tsv ]] || unique_table | put benchmarks.md unique
+  [[ ! -s $BENCH/bystanders.tsv ]] || bystanders_table | put benchmarks.md bystanders
   if [[ -s $BENCH/growth.tsv ]]; then
     growth_table rows | put scaling.md 'growth: rows'
     growth_table partitions | put scaling.md 'growth: partitions'

@@ -25,12 +25,13 @@ CREATE FUNCTION partition_router.create_twin(
      premake int DEFAULT 3,
      twin name DEFAULT NULL,
      dry_run boolean DEFAULT false,
-     keep_unique boolean DEFAULT false
+     keep_unique boolean DEFAULT false,
+     origin text DEFAULT NULL
 ) RETURNS TABLE (step int, action text, statement text)
      LANGUAGE c SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'create_twin_wrapper';
-COMMENT ON FUNCTION partition_router.create_twin(regclass, name, text, text, int, int, name, boolean, boolean) IS 'makes the partitioned twin of a table, empty, and returns the steps; a dry run only says how';
-REVOKE ALL ON FUNCTION partition_router.create_twin(regclass, name, text, text, int, int, name, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION partition_router.create_twin(regclass, name, text, text, int, int, name, boolean, boolean, text) IS 'makes the partitioned twin of a table, empty, and returns the steps; a dry run only says how';
+REVOKE ALL ON FUNCTION partition_router.create_twin(regclass, name, text, text, int, int, name, boolean, boolean, text) FROM PUBLIC;
 
 CREATE FUNCTION partition_router.start_sync(relation regclass) RETURNS void
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
@@ -156,12 +157,13 @@ CREATE FUNCTION partition_router.migrate_step(
      partitions int,
      premake int,
      twin name,
-     keep_unique boolean
+     keep_unique boolean,
+     origin text
 ) RETURNS boolean
      LANGUAGE c SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'migrate_step_wrapper';
-COMMENT ON FUNCTION partition_router.migrate_step(regclass, name, text, text, int, int, name, boolean) IS 'internal: the next step of migrate(); false when there is none';
-REVOKE ALL ON FUNCTION partition_router.migrate_step(regclass, name, text, text, int, int, name, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION partition_router.migrate_step(regclass, name, text, text, int, int, name, boolean, text) IS 'internal: the next step of migrate(); false when there is none';
+REVOKE ALL ON FUNCTION partition_router.migrate_step(regclass, name, text, text, int, int, name, boolean, text) FROM PUBLIC;
 
 CREATE FUNCTION partition_router.backfill_step(relation regclass, batch_rows int, pause interval DEFAULT '0') RETURNS boolean
      LANGUAGE c SET search_path = pg_catalog, pg_temp

@@ -10,7 +10,8 @@ CREATE PROCEDURE partition_router.migrate(
     premake int DEFAULT 3,
     twin name DEFAULT NULL,
     dry_run boolean DEFAULT false,
-    keep_unique boolean DEFAULT false
+    keep_unique boolean DEFAULT false,
+    origin text DEFAULT NULL
 ) LANGUAGE plpgsql AS $$
 DECLARE
     more boolean;
@@ -19,7 +20,7 @@ BEGIN
     -- A dry_run of NULL is no leave to change anything: create_twin() refuses it.
     IF dry_run IS NOT FALSE THEN
         PERFORM partition_router.create_twin(
-            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, dry_run, keep_unique);
+            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, dry_run, keep_unique, origin);
         RETURN;
     END IF;
     LOOP
@@ -27,15 +28,15 @@ BEGIN
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         PERFORM partition_router.muster_workers(legacy, 50000, '0');
         more := partition_router.migrate_step(
-            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, keep_unique);
+            legacy, partition_key, strategy, partition_interval, partitions, premake, twin, keep_unique, origin);
         EXIT WHEN NOT more;
     END LOOP;
     PERFORM partition_router.dismiss_workers();
 END
 $$;
-COMMENT ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean, boolean) IS
+COMMENT ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean, boolean, text) IS
     'the main job in one call: twin, sync, copy, parity; ends live and proven equal, reads still on the legacy';
-REVOKE ALL ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean, boolean) FROM PUBLIC;
+REVOKE ALL ON PROCEDURE partition_router.migrate(regclass, name, text, text, int, int, name, boolean, boolean, text) FROM PUBLIC;
 
 CREATE PROCEDURE partition_router.backfill(
     relation regclass,

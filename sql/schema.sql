@@ -63,6 +63,8 @@ CREATE TABLE partition_router.policy (
     archive_format     text CHECK (archive_format IN ('csv', 'parquet')),
     archive_function   text,
     timezone           text NOT NULL DEFAULT 'UTC',
+    origin             text,
+    template           regclass,
     created_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
     last_run_at        timestamptz,
     last_error         text,
@@ -73,6 +75,8 @@ COMMENT ON COLUMN partition_router.policy.retention IS 'partitions wholly older 
 COMMENT ON COLUMN partition_router.policy.retention_count IS 'of the partitions that have begun so many are kept, and older ones retired; NULL keeps any number';
 COMMENT ON COLUMN partition_router.policy.min_partitions IS 'of the partitions that have begun never fewer are left, whatever their age';
 
+COMMENT ON COLUMN partition_router.policy.origin IS 'where some partition begins, and all others are counted from; NULL for the usual place';
+COMMENT ON COLUMN partition_router.policy.template IS 'the table that new partitions take after; NULL for the newest partition';
 COMMENT ON COLUMN partition_router.policy.left_alone IS 'what the last run saw and left alone, with the reasons: the log has it once';
 COMMENT ON COLUMN partition_router.policy.archive_format IS 'archives are files of this format in partition_router.archive_directory';
 COMMENT ON COLUMN partition_router.policy.archive_function IS 'the signature of the function that archives: it takes a partition and gives the relation by which the archive is read';
@@ -120,6 +124,14 @@ CREATE TABLE partition_router.drain (
 COMMENT ON TABLE partition_router.drain IS 'each large default partition whose rows are on their way to partitions, and how far they are; a batch and its cursor commit together';
 COMMENT ON COLUMN partition_router.drain.slots IS 'the partitions that they go to';
 COMMENT ON COLUMN partition_router.drain.file_node IS 'the default''s file when the copy began: another one means that it was truncated or rewritten, and everything begins anew';
+
+CREATE TABLE partition_router.unpartitioning (
+    parent   regclass PRIMARY KEY,
+    pair_id  int NOT NULL UNIQUE,
+    begun_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE partition_router.unpartitioning IS 'partitioned tables whose unpartition is being prepared: their sync triggers are laid, a few at a time, and do nothing until all are there';
+COMMENT ON COLUMN partition_router.unpartitioning.pair_id IS 'the number that the pair will have, by which its triggers know it';
 
 CREATE TABLE partition_router.hold (
     partition regclass PRIMARY KEY,
@@ -227,6 +239,7 @@ SELECT pg_catalog.pg_extension_config_dump('partition_router.archives', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.archives_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.drain', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.drain_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.unpartitioning', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.hold', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_state', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.copy_task', '');

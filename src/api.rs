@@ -90,6 +90,7 @@ fn preflight(
 }
 
 /// What the arguments that `migrate()` and `create_twin()` share ask for.
+#[allow(clippy::too_many_arguments)]
 fn request(
     partition_key: Option<&CStr>,
     strategy: Option<&str>,
@@ -98,6 +99,7 @@ fn request(
     premake: Option<i32>,
     twin: Option<&CStr>,
     keep_unique: Option<bool>,
+    origin: Option<&str>,
 ) -> Result<Request> {
     Ok(Request {
         partition_key: Ident::new(text(given("partition_key", partition_key)?)),
@@ -107,6 +109,7 @@ fn request(
         premake: given("premake", premake)?,
         twin: twin.map(|name| Ident::new(text(name))),
         keep_unique: given("keep_unique", keep_unique)?,
+        origin: origin.map(str::to_owned),
     })
 }
 
@@ -122,6 +125,7 @@ fn create_twin(
     twin: Option<&CStr>,
     dry_run: Option<bool>,
     keep_unique: Option<bool>,
+    origin: Option<&str>,
 ) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
     change(c"create_twin()", dry_run == Some(true), || {
         let legacy = given("legacy", legacy)?;
@@ -133,6 +137,7 @@ fn create_twin(
             premake,
             twin,
             keep_unique,
+            origin,
         )?;
         let dry_run = given("dry_run", dry_run)?;
         let plan = migrate::create_twin(legacy, &request, Mode::from_dry_run(dry_run))?;
@@ -159,6 +164,7 @@ fn migrate_step(
     premake: Option<i32>,
     twin: Option<&CStr>,
     keep_unique: Option<bool>,
+    origin: Option<&str>,
 ) -> bool {
     change(c"migrate()", false, || {
         let legacy = given("legacy", legacy)?;
@@ -170,6 +176,7 @@ fn migrate_step(
             premake,
             twin,
             keep_unique,
+            origin,
         )?;
         Ok(migrate::step(legacy, &request)? == Progress::More)
     })

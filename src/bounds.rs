@@ -5,7 +5,9 @@
 
 mod interval;
 mod key;
+mod origin;
 mod text;
+mod ulid;
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,7 @@ mod tests;
 mod zones;
 
 pub use interval::Interval;
-pub use key::{EpochUnit, IntegerSize, KeyKind};
+pub use key::{EpochUnit, IntegerSize, KeyKind, LetterCase};
 pub use text::{RawBound, civil, range_bounds};
 
 use jiff::SignedDuration;
@@ -24,7 +26,7 @@ use std::fmt;
 pub const MAX_PARTITIONS: usize = 2000;
 
 /// A value of the partition key. Times are civil: local times of the policy's zone for `timestamptz` in days and
-/// longer, UTC for epochs, UUIDv7 and hours, and simply what is stored for `date` and `timestamp`.
+/// longer, UTC for epochs, UUIDv7, ULIDs and hours, and simply what is stored for `date` and `timestamp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Point {
     Time(DateTime),
@@ -75,6 +77,10 @@ pub enum BoundsError {
         interval: String,
         key: KeyKind,
     },
+    BadOrigin {
+        origin: String,
+        reason: &'static str,
+    },
     BadValue {
         value: String,
     },
@@ -100,6 +106,7 @@ impl fmt::Display for BoundsError {
                     "partition interval \"{interval}\" does not fit a partition key of type {key}"
                 )
             }
+            Self::BadOrigin { origin, reason } => write!(f, "invalid origin \"{origin}\": {reason}"),
             Self::BadValue { value } => write!(f, "cannot read \"{value}\" as a value of the partition key"),
             Self::OutOfRange { value } => write!(f, "no partition can hold the value {value}"),
             Self::TooMany { needed, limit, value } => {
@@ -122,7 +129,12 @@ impl BoundsError {
                  step of an integer key."
             }
             Self::WrongKey { key, .. } => key.hint(),
-            Self::BadValue { .. } => "Partition keys are dates, timestamps, integers, epochs or UUIDv7.",
+            Self::BadOrigin { .. } => {
+                "Name where some partition begins: a time such as '2025-04-01', or a whole number for an integer key."
+            }
+            Self::BadValue { .. } => {
+                "Partition keys are dates, timestamps, integers, epochs, UUIDv7 or ULIDs."
+            }
             Self::OutOfRange { .. } => "Correct the row, or leave it to the default partition.",
             Self::TooMany { .. } => {
                 "Correct the rows with that value, or choose a longer partition interval."
@@ -131,11 +143,13 @@ impl BoundsError {
     }
 }
 
-/// How a table is cut: the type of its key and the length of a partition, which fit each other.
+/// How a table is cut: the type of its key and the length of a partition, which fit each other, and where some partition
+/// begins when that is not the usual place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scheme {
     key: KeyKind,
     interval: Interval,
+    origin: Option<Point>,
 }
 
 const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
@@ -155,7 +169,11 @@ impl Scheme {
             _ => true,
         };
         if fits {
-            Ok(Self { key, interval })
+            Ok(Self {
+                key,
+                interval,
+                origin: None,
+            })
         } else {
             Err(BoundsError::WrongKey {
                 interval: interval.to_string(),
@@ -181,12 +199,17 @@ impl Scheme {
     /// The number of the slot that holds a value.
     pub fn slot(&self, point: Point) -> i128 {
         match (self.interval, point) {
-            (Interval::Step(step), Point::Number(value)) => value.div_euclid(i128::from(step)),
-            (Interval::Months(months), Point::Time(at)) => i128::from(
-                (i64::from(at.year()) * 12 + i64::from(at.month()) - 1).div_euclid(i64::from(months)),
-            ),
-            (interval, Point::Time(at)) => {
-                let (origin, length) = interval.clock();
+            (Interval::Step(step), Point::Number(value)) => {
+                (value - self.first_number()).div_euclid(i128::from(step))
+            }
+            (Interval::Months(months), Point::Time(at)) => {
+                let (first, into) = self.first_month();
+                // The origin's day and hour are those of every partition: taken off, a month is a month again.
+                let month = at.checked_sub(into).map_or(i64::MIN / 2, origin::month_number);
+                i128::from((month - first).div_euclid(i64::from(months)))
+            }
+            (_, Point::Time(at)) => {
+                let (origin, length) = self.clock();
                 i128::from(origin.duration_until(at).as_secs_floor().div_euclid(length))
             }
             (_, Point::Number(value)) => value,
@@ -198,21 +221,28 @@ impl Scheme {
         match self.interval {
             Interval::Step(step) => slot
                 .checked_mul(i128::from(step))
+                .and_then(|n| n.checked_add(self.first_number()))
                 .map_or(beyond(slot), |n| Edge::At(Point::Number(n))),
             Interval::Months(months) => {
-                let month = slot.saturating_mul(i128::from(months));
+                let (first, into) = self.first_month();
+                let month = slot
+                    .saturating_mul(i128::from(months))
+                    .saturating_add(i128::from(first));
                 match (
                     i16::try_from(month.div_euclid(12)),
                     i8::try_from(month.rem_euclid(12) + 1),
                 ) {
                     (Ok(year @ 1..=9999), Ok(month)) => {
-                        Edge::At(Point::Time(date(year, month, 1).at(0, 0, 0, 0)))
+                        let start = date(year, month, 1).at(0, 0, 0, 0);
+                        start
+                            .checked_add(into)
+                            .map_or(beyond(slot), |at| Edge::At(Point::Time(at)))
                     }
                     _ => beyond(month - 12),
                 }
             }
             Interval::Days(_) | Interval::Hours(_) => {
-                let (origin, length) = self.interval.clock();
+                let (origin, length) = self.clock();
                 i64::try_from(slot)
                     .ok()
                     .and_then(|slot| slot.checked_mul(length))
@@ -305,18 +335,6 @@ impl Scheme {
 /// The edge for a slot that no value has, from the sign of its number.
 fn beyond(slot: i128) -> Edge {
     if slot < 0 { Edge::Min } else { Edge::Max }
-}
-
-impl Interval {
-    /// Origin and length in seconds of the intervals that a clock without a calendar can count.
-    fn clock(self) -> (DateTime, i64) {
-        match self {
-            Self::Hours(hours) => (EPOCH, i64::from(hours) * HOUR),
-            Self::Days(days) if days % 7 == 0 => (MONDAY, i64::from(days) * DAY),
-            Self::Days(days) => (EPOCH, i64::from(days) * DAY),
-            Self::Months(_) | Self::Step(_) => (EPOCH, DAY),
-        }
-    }
 }
 
 /// Whole seconds, rounded down: jiff rounds towards zero.

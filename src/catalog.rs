@@ -4,6 +4,7 @@
 
 pub mod dependents;
 pub mod load;
+pub mod subpartitions;
 
 use crate::ident::{Ident, RelName};
 use serde::Deserialize;

@@ -49,6 +49,11 @@ pub enum Error {
         type_name: String,
         strategy: String,
     },
+    /// Text that is not compared byte by byte, as a key of ranges.
+    UnsuitableCollation {
+        column: String,
+        collation: String,
+    },
     BadStrategy {
         strategy: String,
     },
@@ -236,7 +241,7 @@ impl Error {
             SystemTable { .. } => "PR003",
             NoPrimaryKey { .. } => "PR004",
             NullPartitionKey { .. } => "PR005",
-            UnsuitableKey { .. } => "PR006",
+            UnsuitableKey { .. } | UnsuitableCollation { .. } => "PR006",
             BadStrategy { .. } => "PR007",
             BadInterval { .. } => "PR008",
             TooManyPartitions { .. } => "PR009",
@@ -293,6 +298,9 @@ impl Error {
                 strategy,
             } => {
                 format!("column \"{column}\" of type {type_name} cannot be a {strategy} partition key")
+            }
+            UnsuitableCollation { column, collation } => {
+                format!("column \"{column}\" of collation {collation} cannot be a range partition key")
             }
             BadStrategy { strategy } => format!("unknown partition strategy \"{strategy}\""),
             BadInterval { interval, .. } => format!("invalid partition interval \"{interval}\""),
@@ -412,8 +420,11 @@ impl Error {
             NullArgument { .. } => "Give it a value, or leave it out where it has a default.".into(),
             UnknownRelation { .. } => "It may have been dropped; name the table that is there now.".into(),
             UnsuitableKey { .. } => {
-                "RANGE takes date, timestamp, timestamptz, integer or uuid (version 7) columns; HASH and LIST take any column with a btree and hash operator class.".into()
+                "RANGE takes date, timestamp, timestamptz, integer or uuid (version 7) columns, and text of collation \"C\" that holds ULIDs; HASH and LIST take any column with a btree and hash operator class.".into()
             }
+            UnsuitableCollation { column, .. } => format!(
+                "Run ALTER TABLE … ALTER COLUMN \"{column}\" TYPE … COLLATE \"C\" first: only byte by byte are ULIDs in the order of time."
+            ),
             BadStrategy { .. } => "Use range, hash or list.".into(),
             BadInterval { .. } => {
                 "Use an interval such as '1 month', '3 months', '1 day' for times, or a whole number for integers.".into()

@@ -26,6 +26,14 @@ impl Ident {
         self.0.len() > MAX_NAME_BYTES
     }
 
+    /// As much of the name as the server takes.
+    pub fn cut(mut self) -> Ident {
+        while self.is_too_long() {
+            self.0.pop();
+        }
+        self
+    }
+
     /// This name with `suffix` behind it.
     pub fn with_suffix(&self, suffix: &str) -> Ident {
         Ident(format!("{}{suffix}", self.0))

@@ -12,11 +12,12 @@ pub use job::leave;
 use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
-use crate::ident::RelName;
+use crate::ident::{Ident, RelName};
 use crate::locks::{self, budget};
 use crate::maintenance::log::{self, Event};
 use crate::pair::{Phase, store};
-use crate::plan::create_index::{Kind, Left, Task, Wanted, as_plan};
+use crate::plan::Plan;
+use crate::plan::create_index::{self, Kind, Left, Task, Wanted, as_plan};
 use crate::session::with_own_tables;
 use crate::spi;
 use crate::worker::{self, alone, transaction};
@@ -33,43 +34,106 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often the table is asked for, at each look, before the call gives up: a worker that was told to end takes a moment.
 const LOOKS: usize = 50;
 
-/// Whether the index can be made on this table; gives its name.
-fn check(relation: Oid) -> Result<RelName> {
-    let table = load::rel_name(relation)?.ok_or_else(|| Error::UnknownRelation {
-        oid: relation.to_u32(),
-    })?;
+/// The tables that are to have the index: one that is partitioned, and of a pair the other side after it.
+struct Target {
+    /// The table that the caller named.
+    named: RelName,
+    root: Oid,
+    table: RelName,
+    plain: Option<(Oid, RelName)>,
+}
+
+/// A table, or a tree of them, with the index that it is to have.
+struct Side {
+    root: Oid,
+    table: RelName,
+    wanted: Wanted,
+}
+
+fn name_of(table: Oid) -> Result<RelName> {
+    load::rel_name(table)?.ok_or_else(|| Error::UnknownRelation { oid: table.to_u32() })
+}
+
+/// Whether the index can be made on this table, and on which others with it.
+fn check(relation: Oid) -> Result<Target> {
+    let named = name_of(relation)?;
     store::require_owner(relation)?;
-    if let Some(pair) = store::find(relation)?.filter(|pair| pair.phase != Phase::Done) {
+    let pair = store::find(relation)?.filter(|pair| pair.phase != Phase::Done);
+    let Some(pair) = pair else {
+        if crate::ddl::pairs::kind(relation) != pg_sys::RELKIND_PARTITIONED_TABLE {
+            return Err(Error::NotPartitioned {
+                relation: named.to_string(),
+            });
+        }
+        return Ok(Target {
+            root: relation,
+            table: named.clone(),
+            plain: None,
+            named,
+        });
+    };
+    if pair.phase == Phase::Copying {
         return Err(Error::Unsupported {
-            what: format!("{table} belongs to a pair in phase \"{}\"", pair.phase),
-            hint: "Make the index CONCURRENTLY on each partition and then on the legacy: the twin takes in what is there."
+            what: format!("{named} belongs to a pair in phase \"{}\": partitions have no indexes yet", pair.phase),
+            hint: "Call again when CALL partition_router.backfill() has ended; or make the index on the legacy alone: \
+                   the partitions get it with the others."
                 .into(),
         });
     }
-    if crate::ddl::pairs::kind(relation) != pg_sys::RELKIND_PARTITIONED_TABLE {
-        return Err(Error::NotPartitioned {
-            relation: table.to_string(),
-        });
+    for side in [pair.legacy, pair.twin] {
+        store::require_owner(side)?;
     }
-    Ok(table)
+    Ok(Target {
+        named,
+        root: pair.twin,
+        table: name_of(pair.twin)?,
+        plain: Some((pair.legacy, name_of(pair.legacy)?)),
+    })
+}
+
+impl Target {
+    /// What each side is to have, the partitioned one first, and the tablespace that the definition names.
+    fn sides(&self, definition: &str, path: &str) -> Result<(Vec<Side>, Option<Ident>)> {
+        let (wanted, tablespace) = definition::wanted(self.root, &self.table, &self.named, definition, path)?;
+        let mut sides = vec![Side {
+            root: self.root,
+            table: self.table.clone(),
+            wanted: wanted.clone(),
+        }];
+        if let Some((legacy, table)) = &self.plain {
+            let given = definition::given_name(definition, &self.named)?.filter(|_| *table == self.named);
+            let is_named = given.is_some();
+            let name =
+                given.unwrap_or_else(|| create_index::name_of(&wanted, &self.table.name, &table.name, 0));
+            sides.push(Side {
+                root: *legacy,
+                table: table.clone(),
+                wanted: Wanted {
+                    name,
+                    is_named,
+                    ..wanted
+                },
+            });
+        }
+        Ok((sides, tablespace))
+    }
 }
 
 /// Prints what is left to do.
 pub fn dry_run(relation: Oid, definition: &str, path: &str) -> Result<()> {
-    let table = check(relation)?;
-    let (wanted, _) = definition::wanted(relation, &table, definition, path)?;
-    match tree::left(&wanted, relation)? {
-        Left::Tasks(tasks) => execute::run(&as_plan(&tasks), Mode::DryRun),
-        Left::Nothing => {
-            pgrx::notice!("{table} has the index already");
-            Ok(())
+    let (sides, _) = check(relation)?.sides(definition, path)?;
+    let mut plan = Plan::default();
+    for side in &sides {
+        match tree::left(&side.wanted, side.root)? {
+            Left::Tasks(tasks) => plan.extend(as_plan(&tasks)),
+            Left::Nothing => pgrx::notice!("{} has the index already", side.table),
+            Left::Building(on) => {
+                pgrx::notice!("another session builds an index on {on}: the call would wait for it");
+            }
+            Left::Stuck(index) => return Err(stuck(&index)),
         }
-        Left::Building(on) => {
-            pgrx::notice!("another session builds an index on {on}: the call would wait for it");
-            Ok(())
-        }
-        Left::Stuck(index) => Err(stuck(&index)),
     }
+    execute::run(&plan, Mode::DryRun)
 }
 
 /// Starts the worker, or waits for it a moment; false when all is done.
@@ -77,9 +141,9 @@ pub fn step(relation: Oid, definition: &str, path: &str) -> Result<bool> {
     if job::is_there() {
         return job::wait();
     }
-    let table = check(relation)?;
-    definition::parse(definition, &table)?;
-    job::start(relation, &table, definition, path)?;
+    let target = check(relation)?;
+    definition::parse(definition, &target.named)?;
+    job::start(relation, &target.named, definition, path)?;
     Ok(true)
 }
 
@@ -93,24 +157,24 @@ fn stuck(index: &RelName) -> Error {
 
 /// All of the work, in the worker.
 fn build(orders: &Orders) -> Result<()> {
-    let root = Oid::from(orders.relation);
-    hold(root)?;
-    let (table, wanted, tablespace) = transaction(ACTIVITY, || {
-        let table = check(root)?;
-        let (wanted, tablespace) = definition::wanted(root, &table, &orders.definition, &orders.path)?;
-        Ok((table, wanted, tablespace))
-    });
+    let target = transaction(ACTIVITY, || check(orders.relation.into()));
+    hold(target.root)?;
+    let (sides, tablespace) = transaction(ACTIVITY, || target.sides(&orders.definition, &orders.path));
     if let Some(tablespace) = tablespace {
         transaction(ACTIVITY, || {
             worker::set("default_tablespace", tablespace.as_str())
         });
     }
+    sides.iter().try_for_each(|side| build_side(side, orders))
+}
+
+fn build_side(side: &Side, orders: &Orders) -> Result<()> {
     while orders.leader.lives() {
-        match transaction(ACTIVITY, || tree::left(&wanted, root)) {
+        match transaction(ACTIVITY, || tree::left(&side.wanted, side.root)) {
             Left::Nothing => return Ok(()),
             Left::Stuck(index) => return Err(stuck(&index)),
             Left::Building(_) => locks::sleep(LOOK),
-            Left::Tasks(tasks) => work_off(&tasks, root, &table, orders, &wanted)?,
+            Left::Tasks(tasks) => work_off(&tasks, side.root, &side.table, orders, &side.wanted)?,
         }
     }
     Ok(())

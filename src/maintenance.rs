@@ -7,6 +7,7 @@ mod archive;
 pub mod by_hand;
 mod create;
 mod drain;
+pub mod failures;
 pub mod hold;
 pub mod import;
 mod key_log;
@@ -19,6 +20,7 @@ pub mod rules;
 pub mod schedule;
 mod state;
 mod table;
+mod template;
 pub mod worker;
 
 use crate::bounds::RawBound;
@@ -109,6 +111,13 @@ pub fn targets(relation: Option<Oid>) -> Result<Vec<Oid>> {
         log::forget_gone()?;
         return owned();
     };
+    let below = table::managed_below(relation)?;
+    if !below.is_empty() {
+        below
+            .iter()
+            .try_for_each(|table| pair::store::require_owner(*table))?;
+        return Ok(below);
+    }
     let target = table::resolve(relation)?;
     pair::store::require_owner(target.parent)?;
     if !lease::hold(target.parent)? {
@@ -398,7 +407,7 @@ pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) ->
         .as_ref()
         .and_then(Task::name)
         .map(|name| name.name.as_str().to_owned());
-    log::write(&Event {
+    let event = Event {
         parent: display,
         partition,
         action: action.into(),
@@ -406,12 +415,20 @@ pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) ->
         row_count: None,
         sqlstate: Some(sqlstate.into()),
         message: Some(message.into()),
-    })?;
-    log::remember_error(parent, &format!("{sqlstate}: {message}"))
+    };
+    failures::record(parent, event)
 }
 
 /// Everything that `run_maintenance` would do for a table.
 pub fn plan(relation: Oid, part: Part) -> Result<Plan> {
+    let below = table::managed_below(relation)?;
+    if !below.is_empty() {
+        let mut whole = Plan::default();
+        for table in below {
+            whole.extend(plan(table, part)?);
+        }
+        return Ok(whole);
+    }
     let target = table::resolve(relation)?;
     pair::store::require_owner(target.parent)?;
     if copying(&target).is_some() {

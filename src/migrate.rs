@@ -99,13 +99,14 @@ fn register(legacy: &TableDef, twin: Oid, spec: &TwinSpec, request: &Request) ->
         )?;
         if let Some(interval) = interval {
             spi::execute(
-                "INSERT INTO partition_router.policy (parent, base_name, partition_interval, premake)
-                 VALUES ($1::oid, $2, $3, $4)",
+                "INSERT INTO partition_router.policy (parent, base_name, partition_interval, premake, origin)
+                 VALUES ($1::oid, $2, $3, $4, $5)",
                 &[
                     twin.into(),
                     legacy.name.name.as_str().into(),
                     interval.into(),
                     request.premake.into(),
+                    twin::normal_origin(request.origin.as_deref(), &request.partition_interval)?.into(),
                 ],
             )?;
         }

@@ -152,7 +152,33 @@ pub fn checks() -> Result<Vec<Check>> {
         pair_checks(&pair, &mut checks)?;
     }
     policy_checks(&mut checks)?;
+    unpartitioning_checks(&mut checks)?;
     Ok(checks)
+}
+
+/// Triggers that were laid for an unpartition which nobody went on with.
+fn unpartitioning_checks(checks: &mut Vec<Check>) -> Result<()> {
+    let begun: Vec<(String, String)> = session::with_own_tables(|| {
+        spi::rows(
+            "SELECT pg_catalog.jsonb_build_array(u.parent::text, pg_catalog.date_trunc('second', u.begun_at)::text)
+             FROM partition_router.unpartitioning u
+             JOIN pg_catalog.pg_class c ON c.oid = u.parent::oid ORDER BY 1",
+            &[],
+        )
+    })?;
+    for (relation, at) in begun {
+        checks.push(Check {
+            check: "unpartition",
+            status: "warn",
+            message: format!("it was begun at {at}: its triggers are being laid, and do nothing yet"),
+            mend: Some(format!(
+                "CALL partition_router.unpartition({})",
+                Literal(&relation)
+            )),
+            relation,
+        });
+    }
+    Ok(())
 }
 
 /// A guard follows by the triggers of the table and of each partition.

@@ -124,6 +124,9 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
     let relation = data.tg_relation;
     // SAFETY: the caller's promise.
     let relation_oid = unsafe { (*relation).rd_id };
+    if mode == TriggerMode::Live && pair_cache::get(pair_id)?.is_waiting {
+        return Ok(());
+    }
     if mode == TriggerMode::Reject {
         return Err(twin_ready::refusal(&*pair_cache::get(pair_id)?, relation));
     }

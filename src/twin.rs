@@ -2,7 +2,7 @@
 //! partitions that [`crate::plan::create_twin`] makes.
 
 use crate::bounds::{
-    self, Bound, EpochUnit, IntegerSize, Interval, KeyKind, RangePartition, RawBound, Scheme,
+    self, Bound, EpochUnit, IntegerSize, Interval, KeyKind, LetterCase, RangePartition, RawBound, Scheme,
 };
 use crate::catalog::{Column, TableDef};
 use crate::error::{Error, Result};
@@ -12,6 +12,7 @@ use crate::plan::create_twin::{Bounds, NewPartition, TwinSpec};
 use crate::plan::sync_triggers;
 use crate::session::PinnedSettings;
 use crate::{catalog::load, session, spi};
+use pgrx::pg_sys::Oid;
 use serde::Deserialize;
 
 /// What the caller of `migrate()` or `create_twin()` asked for.
@@ -23,6 +24,8 @@ pub struct Request {
     pub partitions: i32,
     pub premake: i32,
     pub twin: Option<Ident>,
+    /// Where some partition begins, when that is not the usual place.
+    pub origin: Option<String>,
     /// Unique columns without the partition key stay unique when the legacy goes.
     pub keep_unique: bool,
 }
@@ -37,6 +40,7 @@ impl Request {
             partitions: 16,
             premake: 3,
             twin: None,
+            origin: None,
             keep_unique: false,
         }
     }
@@ -202,7 +206,12 @@ fn range(legacy: &TableDef, column: &Column, request: &Request) -> Result<Vec<Ne
     )?
     .pop();
     let extremes = found.ok_or_else(|| Error::Internal("no row of extremes".into()))?;
-    let scheme = scheme(column, &request.partition_interval, extremes.max.as_deref())?;
+    if is_text(&column.base_type) {
+        require_byte_order(legacy.oid.into(), column)?;
+    }
+    let origin = normal_origin(request.origin.as_deref(), &request.partition_interval)?;
+    let (interval, newest) = (&request.partition_interval, extremes.max.as_deref());
+    let scheme = scheme(column, interval, origin.as_deref(), newest)?;
     let point = |text: Option<&String>| match text {
         Some(text) => match scheme.edge(text).map_err(bounds_error)? {
             bounds::Edge::At(point) => Ok(Some(point)),
@@ -255,9 +264,67 @@ fn new_range(base: &Ident, range: RangePartition) -> NewPartition {
     }
 }
 
-/// How a key of this type is cut at this interval. An integer key with a length of time is an epoch, whose unit
-/// shows in its newest value.
-pub fn scheme(column: &Column, interval: &str, newest: Option<&str>) -> Result<Scheme> {
+/// Types that can hold ULIDs.
+pub fn is_text(type_name: &str) -> bool {
+    ["text", "character varying", "character"].contains(&type_name)
+}
+
+/// Whether a collation, `$1`, compares byte by byte; code points in UTF-8, which the server's own provider compares, have the same
+/// order.
+const IN_BYTE_ORDER: &str = "EXISTS (
+    SELECT FROM pg_catalog.pg_collation o
+    LEFT JOIN pg_catalog.pg_database d ON o.collprovider = 'd' AND d.datname = pg_catalog.current_database()
+    CROSS JOIN LATERAL (SELECT COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocprovider',
+                                        NULLIF(o.collprovider::text, 'd'), 'c') AS name) provider
+    WHERE o.oid = $1 AND (provider.name = 'b' OR provider.name = 'c'
+        AND COALESCE(d.datcollate::text, o.collcollate::text) IN ('C', 'POSIX')))";
+
+/// # Errors
+/// `UnsuitableCollation` for a column of text whose order is another than that of its bytes.
+fn require_byte_order(table: Oid, column: &Column) -> Result<()> {
+    let collation: Option<u32> = spi::row(
+        "SELECT pg_catalog.to_jsonb(a.attcollation::bigint) FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = $1 AND a.attname = $2",
+        &[table.into(), column.name.as_str().into()],
+    )?;
+    byte_order(column.name.as_str(), collation.unwrap_or_default().into())
+}
+
+/// Refuses a collation that compares text in another way than byte by byte.
+pub fn byte_order(column: &str, collation: Oid) -> Result<()> {
+    let found: Option<(bool, Option<String>)> = spi::row(
+        &format!(
+            "SELECT pg_catalog.jsonb_build_array({IN_BYTE_ORDER},
+                 (SELECT pg_catalog.quote_ident(c.collname) FROM pg_catalog.pg_collation c WHERE c.oid = $1))"
+        ),
+        &[collation.into()],
+    )?;
+    match found {
+        Some((true, _)) => Ok(()),
+        found => Err(Error::UnsuitableCollation {
+            column: column.into(),
+            collation: found
+                .and_then(|(_, name)| name)
+                .unwrap_or_else(|| "unknown".into()),
+        }),
+    }
+}
+
+/// An origin as it is kept: a time as the server prints it, whatever way it was written. Empty text is none.
+pub fn normal_origin(origin: Option<&str>, interval: &str) -> Result<Option<String>> {
+    let Some(text) = origin.map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    if Interval::from_step(interval).is_ok() {
+        return Ok(Some(text.to_owned()));
+    }
+    let _dates = PinnedSettings::new(&[(c"DateStyle", "ISO, YMD")]);
+    spi::row("SELECT pg_catalog.to_jsonb($1::timestamp::text)", &[text.into()])
+}
+
+/// How a key of this type is cut at this interval, from this origin. An integer key with a length of time is an epoch, whose unit
+/// shows in its newest value, as does the case of letters in ULIDs.
+pub fn scheme(column: &Column, interval: &str, origin: Option<&str>, newest: Option<&str>) -> Result<Scheme> {
     let size = match column.base_type.as_str() {
         "smallint" => Some(IntegerSize::Small),
         "integer" => Some(IntegerSize::Normal),
@@ -270,6 +337,10 @@ pub fn scheme(column: &Column, interval: &str, newest: Option<&str>) -> Result<S
         ("timestamp without time zone", _) => (KeyKind::Timestamp, parse_interval(interval)?),
         ("timestamp with time zone", _) => (KeyKind::TimestampTz, parse_interval(interval)?),
         ("uuid", _) => (KeyKind::UuidV7, parse_interval(interval)?),
+        (text, _) if is_text(text) => {
+            let case = newest.and_then(LetterCase::guess).unwrap_or(LetterCase::Upper);
+            (KeyKind::Ulid(case), parse_interval(interval)?)
+        }
         (_, Some(size)) => match step {
             Ok(step) => (KeyKind::Integer(size), step),
             Err(_) => {
@@ -295,7 +366,11 @@ pub fn scheme(column: &Column, interval: &str, newest: Option<&str>) -> Result<S
             });
         }
     };
-    Scheme::new(key, interval).map_err(bounds_error)
+    let scheme = Scheme::new(key, interval).map_err(bounds_error)?;
+    match origin {
+        Some(origin) => scheme.with_origin(origin).map_err(bounds_error),
+        None => Ok(scheme),
+    }
 }
 
 #[derive(Deserialize)]
@@ -354,6 +429,11 @@ pub fn bounds_error(error: bounds::BoundsError) -> Error {
             wanted: needed.to_string(),
             limit: *limit,
             value: value.clone(),
+        },
+        BadOrigin { .. } => Error::BadArgument {
+            argument: "origin".into(),
+            reason: error.to_string(),
+            hint: error.hint().into(),
         },
         BadValue { .. } | OutOfRange { .. } => Error::BadArgument {
             argument: "partition_key".into(),

@@ -4,11 +4,13 @@
 //! lock; both sides are proven equal; and `rollback` swaps the names. The partitioned table is kept in step until
 //! `abandon` drops it, so the way back is `switchover`.
 
+mod ahead;
+
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, Literal, RelName};
-use crate::locks::{self, LockMode, budget};
+use crate::locks::{self, budget};
 use crate::pair::{Pair, Phase, store};
 use crate::parity::{self, Extent, Level, repair};
 use crate::plan::{self, Plan, sync_triggers};
@@ -182,14 +184,15 @@ fn pair_of(relation: Oid) -> Result<Option<Pair>> {
     Ok(store::find(relation)?.filter(|pair| pair.phase != Phase::Done))
 }
 
-/// Makes the plain table and lets every change reach it from now on, in one transaction within the lock budget; nothing when that is done.
-pub fn prepare(relation: Oid) -> Result<()> {
+/// Lays the triggers, one table in each transaction, and then makes the plain table and lets every change reach it from now on,
+/// within the lock budget; true while it is to be called again.
+pub fn prepare(relation: Oid) -> Result<bool> {
     session::require_read_committed(OPERATION)?;
     if let Some(pair) = pair_of(relation)? {
         store::require_owner(pair.legacy)?;
         store::require_owner(pair.twin)?;
         return match pair.phase {
-            Phase::Switched | Phase::Live => Ok(()),
+            Phase::Switched | Phase::Live => Ok(false),
             _ => Err(Error::WrongPhase {
                 relation: store::display_name(pair.twin)?,
                 phase: pair.phase.to_string(),
@@ -199,24 +202,27 @@ pub fn prepare(relation: Oid) -> Result<()> {
         };
     }
     let design = design(relation)?;
+    let (id, is_new) = ahead::begin(relation)?;
+    if is_new || ahead::lay_one(relation, &design.table.name.name, id)? {
+        return Ok(true);
+    }
+    begin_sync(relation, &design, id).map(|()| false)
+}
+
+/// The moment from which both tables are in step.
+fn begin_sync(relation: Oid, design: &Design, id: i32) -> Result<()> {
     let owner = load::owner(relation)?;
-    let mut wanted = vec![(relation, LockMode::ShareRowExclusive)];
-    let partitions = load::partitions(relation)?;
-    wanted.extend(
-        partitions
-            .iter()
-            .map(|p| (Oid::from(p.oid), LockMode::ShareRowExclusive)),
-    );
     budget::within_budget(relation, || {
         as_user(owner, || execute::run(&design.create(), Mode::Run))
     })?;
     // Every writer is out from here to the end of this transaction: what they have written is copied, what they will is carried.
-    locks::acquire(&wanted)?;
+    locks::acquire(&ahead::everything(relation)?)?;
     let locked = Instant::now();
-    let pair = register(relation, &design)?;
-    triggers::install_on_new_twin(&pair)?;
-    triggers::install_ahead(&pair)?;
+    let pair = register(relation, design, id)?;
+    // Those that came since the others were laid, if any.
+    triggers::install_on_bare_partitions(&pair)?;
     triggers::flip_to_live(&pair)?;
+    ahead::end(relation)?;
     store::announce(pair.legacy);
     store::announce(pair.twin);
     store::log_run(
@@ -233,7 +239,7 @@ pub fn prepare(relation: Oid) -> Result<()> {
     switchover::plan_back(&pair).map(|_| ())
 }
 
-fn register(relation: Oid, design: &Design) -> Result<Pair> {
+fn register(relation: Oid, design: &Design, id: i32) -> Result<Pair> {
     let plain = load::latest_oid_of(&design.plain)?
         .ok_or_else(|| Error::Internal(format!("{} is gone", design.plain)))?;
     let before = json!({ "twin": design.away, "via_root": [], OPERATION: true });
@@ -244,9 +250,9 @@ fn register(relation: Oid, design: &Design) -> Result<Pair> {
         )?;
         let id = spi::returning(
             "INSERT INTO partition_router.pair (legacy, twin, base_name, strategy, partition_key, partition_interval,
-                 partitions, phase, live_at, before_switch)
+                 partitions, phase, live_at, before_switch, id)
              VALUES ($1::oid, $2::oid, $3, $4, $5, $6, CASE WHEN $4 = 'hash' THEN $7 END, 'switched',
-                 pg_catalog.clock_timestamp(), $8)
+                 pg_catalog.clock_timestamp(), $8, $9)
              RETURNING pg_catalog.to_jsonb(id)",
             &[
                 plain.into(),
@@ -257,6 +263,7 @@ fn register(relation: Oid, design: &Design) -> Result<Pair> {
                 design.shape.interval.as_deref().into(),
                 design.shape.partitions.into(),
                 pgrx::JsonB(before).into(),
+                id.into(),
             ],
         )?;
         spi::execute(
@@ -342,8 +349,14 @@ pub fn prove(relation: Oid) -> Result<()> {
 }
 
 /// Ends an unpartition that has not swapped the names: the plain table goes, the partitioned one was never anything but itself.
-pub fn cancel(relation: Oid) -> Result<()> {
+/// True while it is to be called again.
+pub fn cancel(relation: Oid) -> Result<bool> {
     session::require_read_committed(OPERATION)?;
+    if ahead::is_begun(relation)? {
+        store::require_owner(relation)?;
+        let table = load::table_def(relation)?;
+        return ahead::take_back(relation, &table.name.name);
+    }
     let pair = store::get_for_change(relation, OPERATION)?;
     if pair.phase != Phase::Switched || !switchover::is_unpartition(&pair)? {
         return Err(Error::WrongPhase {
@@ -353,7 +366,7 @@ pub fn cancel(relation: Oid) -> Result<()> {
             next: pair.phase.next_call().into(),
         });
     }
-    switchover::cleanup::let_go(&pair)
+    switchover::cleanup::let_go(&pair).map(|()| false)
 }
 
 /// What a call would do.

@@ -214,7 +214,7 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
     for (name, arguments) in [
         (
             "migrate",
-            "legacy regclass, partition_key name, strategy text DEFAULT 'range'::text, partition_interval text DEFAULT '1 month'::text, partitions integer DEFAULT 16, premake integer DEFAULT 3, twin name DEFAULT NULL::name, dry_run boolean DEFAULT false, keep_unique boolean DEFAULT false",
+            "legacy regclass, partition_key name, strategy text DEFAULT 'range'::text, partition_interval text DEFAULT '1 month'::text, partitions integer DEFAULT 16, premake integer DEFAULT 3, twin name DEFAULT NULL::name, dry_run boolean DEFAULT false, keep_unique boolean DEFAULT false, origin text DEFAULT NULL::text",
         ),
         (
             "preflight",
@@ -222,7 +222,7 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
         ),
         (
             "create_twin",
-            "legacy regclass, partition_key name, strategy text DEFAULT 'range'::text, partition_interval text DEFAULT '1 month'::text, partitions integer DEFAULT 16, premake integer DEFAULT 3, twin name DEFAULT NULL::name, dry_run boolean DEFAULT false, keep_unique boolean DEFAULT false",
+            "legacy regclass, partition_key name, strategy text DEFAULT 'range'::text, partition_interval text DEFAULT '1 month'::text, partitions integer DEFAULT 16, premake integer DEFAULT 3, twin name DEFAULT NULL::name, dry_run boolean DEFAULT false, keep_unique boolean DEFAULT false, origin text DEFAULT NULL::text",
         ),
         ("start_sync", "relation regclass"),
         (

@@ -35,6 +35,11 @@ fn step(client: &mut Client, step: &str) -> bool {
     )
 }
 
+/// From nothing to both tables in step.
+fn prepare(client: &mut Client) {
+    while step(client, "PREPARE") {}
+}
+
 fn kind(client: &mut Client, table: &str) -> String {
     one(
         client,
@@ -111,7 +116,7 @@ fn a_table_that_is_written_all_the_while_ends_plain_and_equal() {
 fn changes_of_rows_that_are_not_copied_yet_arrive_and_deletes_stay() {
     let (_database, mut client) = with_table("unpartition_steps");
     let c = &mut client;
-    step(c, "PREPARE");
+    prepare(c);
     assert_eq!(one::<i64>(c, "SELECT count(*) FROM t_legacy"), 0);
     run(
         c,
@@ -145,7 +150,7 @@ fn changes_of_rows_that_are_not_copied_yet_arrive_and_deletes_stay() {
 fn an_interrupted_call_goes_on_and_a_rewrite_on_the_way_loses_nothing() {
     let (_database, mut client) = with_table("unpartition_resume");
     let c = &mut client;
-    step(c, "PREPARE");
+    prepare(c);
     step(c, "COPY");
     run(
         c,
@@ -172,6 +177,93 @@ fn an_interrupted_call_goes_on_and_a_rewrite_on_the_way_loses_nothing() {
     assert_equal_sides(c, "t", "t_partitioned", "id, at, note");
 }
 
+/// The tables of `t` that have triggers.
+fn with_triggers(client: &mut Client) -> i64 {
+    one(
+        client,
+        "SELECT count(DISTINCT tgrelid) FROM pg_trigger WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('t'))",
+    )
+}
+
+#[test]
+fn triggers_are_laid_a_table_at_a_time_and_let_every_write_pass_until_all_are_there() {
+    let (database, mut client) = with_table("unpartition_ahead");
+    let c = &mut client;
+    let tables: i64 = one(c, "SELECT count(*) FROM pg_partition_tree('t')");
+    let mut writer = database.connect();
+    // A snapshot that is older than all of it writes later.
+    let mut old = database.connect();
+    run(
+        &mut old,
+        &[
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            "SELECT count(*) FROM pg_class",
+        ],
+    );
+    let mut laid = with_triggers(c);
+    assert_eq!(laid, 0);
+    let mut steps = 0;
+    while laid < tables {
+        assert!(step(c, "PREPARE"));
+        let now = with_triggers(c);
+        assert!(now - laid <= 1, "{now} of {tables}, {laid} before");
+        (laid, steps) = (now, steps + 1);
+        assert_eq!(kind(c, "t_legacy"), "none");
+        run(
+            &mut writer,
+            &[
+                &format!("INSERT INTO t SELECT 20000 + {steps}, at, 'meanwhile' FROM t WHERE id = 1 LIMIT 1"),
+                &format!("UPDATE t SET note = 'changed' WHERE id = {steps}"),
+                &format!("DELETE FROM t WHERE id = {steps} + 100"),
+            ],
+        );
+    }
+    run(
+        &mut old,
+        &[
+            "INSERT INTO t SELECT 30000, at, 'old' FROM t WHERE id = 1 LIMIT 1",
+            "COMMIT",
+        ],
+    );
+    assert_eq!(
+        one::<String>(
+            c,
+            "SELECT mend FROM partition_router.health WHERE \"check\" = 'unpartition'"
+        ),
+        "CALL partition_router.unpartition('public.t')"
+    );
+    // Taken back half way, one at a time as well; and begun anew.
+    assert!(one::<bool>(
+        c,
+        "SELECT partition_router.unpartition_step('t', 'CANCEL')"
+    ));
+    assert!(with_triggers(c) > 0);
+    run(c, &["CALL partition_router.unpartition('t', cancel => true)"]);
+    assert_eq!(with_triggers(c), 0);
+    assert_eq!(
+        one::<i64>(c, "SELECT count(*) FROM partition_router.unpartitioning"),
+        0
+    );
+    assert!(step(c, "PREPARE") && step(c, "PREPARE"));
+    // A partition that comes meanwhile, and a column.
+    run(
+        c,
+        &[
+            "CREATE TABLE t_late PARTITION OF t FOR VALUES FROM ('2099-01-01') TO ('2099-02-01')",
+            "ALTER TABLE t ADD more int DEFAULT 7",
+        ],
+    );
+    prepare(c);
+    run(
+        c,
+        &["INSERT INTO t_late (id, at, note) VALUES (40000, '2099-01-05', 'late')"],
+    );
+    assert_eq!(one::<i64>(c, "SELECT count(*) FROM t_legacy"), 1);
+    run(c, &[CALL]);
+    assert_eq!(kind(c, "t"), "r");
+    assert_equal_sides(c, "t", "t_partitioned", "id, at, note, more");
+}
+
 #[test]
 fn a_call_that_is_cancelled_leaves_the_table_as_it_was() {
     let (_database, mut client) = with_table("unpartition_cancel");
@@ -181,7 +273,7 @@ fn a_call_that_is_cancelled_leaves_the_table_as_it_was() {
         sqlstate(c, "CALL partition_router.unpartition('t', cancel => true)"),
         "PR011"
     );
-    step(c, "PREPARE");
+    prepare(c);
     step(c, "COPY");
     // Nothing else ends it, since both sides are not equal.
     for call in [
@@ -214,7 +306,7 @@ fn a_call_that_is_cancelled_leaves_the_table_as_it_was() {
 fn nobody_reads_the_copy_before_it_is_proven() {
     let (database, mut client) = with_table("unpartition_reads");
     let c = &mut client;
-    step(c, "PREPARE");
+    prepare(c);
     step(c, "COPY");
     for query in [
         "SELECT partition_router.route('t')::text",
@@ -396,7 +488,7 @@ fn what_cannot_be_made_plain_is_refused_before_anything_is_changed() {
 fn a_writer_that_holds_rows_is_given_way_to() {
     let (database, mut client) = with_table("unpartition_locks");
     let c = &mut client;
-    step(c, "PREPARE");
+    prepare(c);
     let mut writer = database.connect();
     run(
         &mut writer,

@@ -1,4 +1,4 @@
--- The partitioned table $1 with every table below it, parents first, and what indexes each has: rows of one jsonb. A definition is
+-- The table $1 with every table below it, if it is partitioned, parents first, and what indexes each has: rows of one jsonb. A definition is
 -- what the server prints behind the table's name, so that those of two tables can be compared, and made anew on another.
 SELECT pg_catalog.jsonb_build_object(
     'oid', c.oid::bigint,
@@ -25,7 +25,9 @@ SELECT pg_catalog.jsonb_build_object(
                 n.nspname, c.relname) AS head) d
         WHERE i.indrelid = c.oid AND i.indislive AND NOT i.indisexclusion AND NOT i.indisprimary
           AND pg_catalog.starts_with(d.whole, d.head)))
-FROM pg_catalog.pg_partition_tree($1) t
+FROM (SELECT p.relid, p.parentrelid, p.level FROM pg_catalog.pg_partition_tree($1) p
+      UNION ALL
+      SELECT $1::oid::regclass, NULL, 0 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree($1))) t
 JOIN pg_catalog.pg_class c ON c.oid = t.relid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ORDER BY t.level, c.relname

@@ -10,6 +10,7 @@ SELECT pg_catalog.jsonb_build_object(
     'key', CASE WHEN t.partnatts = 1 THEN a.attname END,
     'key_type', CASE k.typtype WHEN 'd' THEN pg_catalog.format_type(k.typbasetype, NULL)
                                ELSE pg_catalog.format_type(a.atttypid, NULL) END,
+    'collations', pg_catalog.jsonb_build_array(COALESCE(a.attcollation, 0)::bigint, t.partcollation[0]::bigint),
     'columns', (SELECT pg_catalog.jsonb_agg(x.attname ORDER BY x.attnum) FROM pg_catalog.pg_attribute x
                 WHERE x.attrelid = c.oid AND x.attnum > 0 AND NOT x.attisdropped AND x.attgenerated = ''),
     'sequence_defaults', (
@@ -23,7 +24,9 @@ SELECT pg_catalog.jsonb_build_object(
     'replica_identity', c.relreplident,
     'tablespace', (SELECT s.spcname FROM pg_catalog.pg_tablespace s WHERE s.oid = c.reltablespace),
     'referenced', EXISTS (SELECT FROM pg_catalog.pg_constraint f
-                          WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0),
+                          WHERE f.contype = 'f' AND f.conparentid = 0
+                            AND (f.confrelid = c.oid OR c.relispartition AND f.confrelid IN (
+                                SELECT x.relid FROM pg_catalog.pg_partition_ancestors(c.oid) x))),
     -- What a DETACH CONCURRENTLY that did not come to its end left behind.
     'half_detached', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('schema', pn.nspname, 'name', p.relname)), '[]')
@@ -36,11 +39,21 @@ SELECT pg_catalog.jsonb_build_object(
         SELECT p.oid::bigint FROM pg_catalog.pg_class p
         WHERE p.oid = (SELECT pg_catalog.max(i.inhrelid) FROM pg_catalog.pg_inherits i
                        WHERE i.inhparent = c.oid AND i.inhrelid <> t.partdefid AND NOT i.inhdetachpending)
-          AND (p.relacl IS NOT NULL OR p.relrowsecurity OR p.relforcerowsecurity
+          AND (p.relkind = 'p' OR p.relreplident = 'i' OR p.relacl IS NOT NULL OR p.relrowsecurity OR p.relforcerowsecurity
+               OR EXISTS (SELECT FROM pg_catalog.pg_class o WHERE o.oid = p.reltoastrelid AND o.reloptions IS NOT NULL)
                OR EXISTS (SELECT FROM pg_catalog.pg_attribute x
                           WHERE x.attrelid = p.oid AND x.attnum > 0 AND NOT x.attisdropped
                             AND (x.attstattarget > 0 OR x.attoptions::text LIKE '%n_distinct%' OR x.attacl IS NOT NULL))
                OR EXISTS (SELECT FROM pg_catalog.pg_policy o WHERE o.polrelid = p.oid))),
+    'has_targets', EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s
+                           WHERE s.stxrelid = c.oid AND (pg_catalog.to_jsonb(s) ->> 'stxstattarget')::int >= 0)
+                OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute x ON x.attrelid = i.indexrelid
+                           WHERE i.indrelid = c.oid AND i.indexprs IS NOT NULL
+                             AND (pg_catalog.to_jsonb(x) ->> 'attstattarget')::int >= 0),
+    'is_deep', COALESCE((
+        SELECT p.relkind = 'p' FROM pg_catalog.pg_class p
+        WHERE p.oid = (SELECT pg_catalog.max(i.inhrelid) FROM pg_catalog.pg_inherits i
+                       WHERE i.inhparent = c.oid AND i.inhrelid <> t.partdefid AND NOT i.inhdetachpending)), false),
     'default', (SELECT pg_catalog.jsonb_build_object('schema', dn.nspname, 'name', d.relname)
                 FROM pg_catalog.pg_class d JOIN pg_catalog.pg_namespace dn ON dn.oid = d.relnamespace
                 WHERE d.oid = t.partdefid),

@@ -12,9 +12,11 @@ CREATE FUNCTION partition_router.manage(
     min_partitions int DEFAULT 1,
     dry_run boolean DEFAULT false,
     archive_format text DEFAULT NULL,
-    archive_function regprocedure DEFAULT NULL
+    archive_function regprocedure DEFAULT NULL,
+    origin text DEFAULT NULL,
+    template regclass DEFAULT NULL
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'manage_wrapper';
-COMMENT ON FUNCTION partition_router.manage IS 'puts a table that is partitioned by range under maintenance, with no pair';
+COMMENT ON FUNCTION partition_router.manage IS 'puts a table that is partitioned by range under maintenance, with no pair; or the partitions of one by hash or list, where they have ranges; template is a table that new partitions take after';
 REVOKE ALL ON FUNCTION partition_router.manage FROM PUBLIC;
 
 CREATE FUNCTION partition_router.set_policy(
@@ -28,9 +30,11 @@ CREATE FUNCTION partition_router.set_policy(
     min_partitions int DEFAULT NULL,
     dry_run boolean DEFAULT false,
     archive_format text DEFAULT NULL,
-    archive_function regprocedure DEFAULT NULL
+    archive_function regprocedure DEFAULT NULL,
+    origin text DEFAULT NULL,
+    template regclass DEFAULT NULL
 ) RETURNS void LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'set_policy_wrapper';
-COMMENT ON FUNCTION partition_router.set_policy IS 'changes what maintenance does for a table; NULL keeps a value';
+COMMENT ON FUNCTION partition_router.set_policy IS 'changes what maintenance does for a table; NULL keeps a value, and an empty origin or the table itself as template takes that back';
 REVOKE ALL ON FUNCTION partition_router.set_policy FROM PUBLIC;
 
 CREATE FUNCTION partition_router.create_partitions(

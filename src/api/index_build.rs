@@ -49,8 +49,8 @@ fn advise(
 fn unpartition_step(relation: Oid, step: &str) -> bool {
     change(c"unpartition()", step == "DRY RUN", || match step {
         "DRY RUN" => unpartition::dry_run(relation).map(|()| false),
-        "CANCEL" => unpartition::cancel(relation).map(|()| false),
-        "PREPARE" => unpartition::prepare(relation).map(|()| false),
+        "CANCEL" => unpartition::cancel(relation),
+        "PREPARE" => unpartition::prepare(relation),
         "COPY" => unpartition::copy(relation),
         "PROVE" => unpartition::prove(relation).map(|()| false),
         stage => unpartition::swap(relation, stage),

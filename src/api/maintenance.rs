@@ -68,6 +68,8 @@ fn manage(
     dry_run: Option<bool>,
     archive_format: Option<String>,
     archive_function: Option<Oid>,
+    origin: Option<String>,
+    template: Option<Oid>,
 ) {
     change(c"manage()", dry_run == Some(true), || {
         let parent = given("parent", parent)?;
@@ -84,6 +86,8 @@ fn manage(
             min_partitions: Some(given("min_partitions", min_partitions)?),
             archive_format,
             archive_function: archive_function.map(signature).transpose()?,
+            origin,
+            template,
             ..rules(
                 Some(premake),
                 retention,
@@ -110,6 +114,8 @@ fn set_policy(
     dry_run: Option<bool>,
     archive_format: Option<String>,
     archive_function: Option<Oid>,
+    origin: Option<String>,
+    template: Option<Oid>,
 ) {
     change(c"set_policy()", dry_run == Some(true), || {
         let (relation, dry_run) = (given("relation", relation)?, given("dry_run", dry_run)?);
@@ -118,6 +124,8 @@ fn set_policy(
             min_partitions,
             archive_format,
             archive_function: archive_function.map(signature).transpose()?,
+            origin,
+            template,
             ..rules(premake, retention, retention_action, archive_schema, timezone)
         };
         maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
@@ -201,9 +209,13 @@ fn maintenance_task(parent: Oid, task: &str) -> bool {
 
 #[pg_extern(sql = false)]
 fn maintenance_unproven(relation: Option<Oid>, part: &str) -> Vec<Oid> {
-    report(|| match Part::parse(part)?.cleans_up() {
-        true => maintenance::parity::due(relation),
-        false => Ok(Vec::new()),
+    report(|| {
+        // The last look of a call: what could not be recorded before may have room by now.
+        maintenance::failures::record_waiting()?;
+        match Part::parse(part)?.cleans_up() {
+            true => maintenance::parity::due(relation),
+            false => Ok(Vec::new()),
+        }
     })
 }
 

@@ -13,6 +13,16 @@ pub enum KeyKind {
     Epoch(EpochUnit, IntegerSize),
     /// A `uuid` whose first 48 bits are milliseconds since 1970-01-01 UTC.
     UuidV7,
+    /// Text of 26 characters in base 32, the first ten of which are milliseconds since 1970-01-01 UTC. It has to be compared byte
+    /// by byte.
+    Ulid(LetterCase),
+}
+
+/// The letters of ULIDs: by bytes, small ones come after all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LetterCase {
+    Upper,
+    Lower,
 }
 
 /// Which values an integer column can hold: a bound outside of them becomes MINVALUE or MAXVALUE.
@@ -92,6 +102,7 @@ impl fmt::Display for KeyKind {
             Self::Integer(_) => "integer",
             Self::Epoch(..) => "epoch",
             Self::UuidV7 => "uuid",
+            Self::Ulid(_) => "text",
         })
     }
 }

@@ -3,7 +3,7 @@
 //! of the text is the local time and the offset can be dropped.
 
 use super::*;
-use jiff::civil::{Date, Time};
+use jiff::civil::{Date, Time, Weekday};
 
 impl Scheme {
     /// Reads a value of the key.
@@ -22,6 +22,10 @@ impl Scheme {
                     .then(|| i64::from_str_radix(&hex, 16).ok())
                     .flatten()
                     .ok_or_else(bad)?;
+                Ok(since_epoch(millis, EpochUnit::Milliseconds))
+            }
+            KeyKind::Ulid(_) => {
+                let millis = ulid::millis(text).ok_or_else(bad)?;
                 Ok(since_epoch(millis, EpochUnit::Milliseconds))
             }
         }
@@ -52,13 +56,16 @@ impl Scheme {
         match (self.key, point) {
             (_, Point::Number(value)) => Some(value),
             (KeyKind::Epoch(unit, _), Point::Time(at)) => Some(ticks(at, unit)),
-            (KeyKind::UuidV7, Point::Time(at)) => Some(ticks(at, EpochUnit::Milliseconds)),
+            (KeyKind::UuidV7 | KeyKind::Ulid(_), Point::Time(at)) => Some(ticks(at, EpochUnit::Milliseconds)),
             _ => None,
         }
     }
 
     /// The text of a point in the key's type: local time for `timestamptz`, but for hours, which are UTC and say so.
     pub(super) fn literal(&self, point: Point) -> String {
+        if let (Some(value), KeyKind::Ulid(case)) = (self.number(point), self.key) {
+            return ulid::lowest(value, case);
+        }
         match (self.number(point), point) {
             (Some(value), _) if self.key == KeyKind::UuidV7 => {
                 let hex = format!("{value:012x}");
@@ -83,16 +90,21 @@ impl Scheme {
         };
         let (year, month, day) = (at.year(), at.month(), at.day());
         let aligned = self.floor(point) == Edge::At(point);
+        let is_midnight = at.time() == Time::midnight();
+        let begins_month = aligned && is_midnight && day == 1;
+        let is_monday = is_midnight && at.date().weekday() == Weekday::Monday;
         match self.interval {
-            Interval::Months(n) if aligned && n % 12 == 0 => format!("_{year:04}"),
-            Interval::Months(3) if aligned => format!("_{year:04}_q{}", (month + 2) / 3),
-            Interval::Months(_) if aligned => format!("_{year:04}_{month:02}"),
-            Interval::Days(n) if aligned && n % 7 == 0 => {
+            Interval::Months(n) if begins_month && n % 12 == 0 && month == 1 => format!("_{year:04}"),
+            Interval::Months(3) if begins_month && month % 3 == 1 => {
+                format!("_{year:04}_q{}", (month + 2) / 3)
+            }
+            Interval::Months(_) if begins_month => format!("_{year:04}_{month:02}"),
+            Interval::Days(n) if aligned && n % 7 == 0 && is_monday => {
                 let week = at.date().iso_week_date();
                 format!("_{:04}_w{:02}", week.year(), week.week())
             }
             Interval::Hours(_) if aligned => format!("_{year:04}_{month:02}_{day:02}_{:02}", at.hour()),
-            _ if at.time() == Time::midnight() => format!("_{year:04}_{month:02}_{day:02}"),
+            _ if is_midnight => format!("_{year:04}_{month:02}_{day:02}"),
             _ => format!(
                 "_{year:04}_{month:02}_{day:02}_{:02}{:02}{:02}",
                 at.hour(),
@@ -135,6 +147,7 @@ impl Scheme {
         match bound {
             RawBound::MinValue => Ok(Edge::Min),
             RawBound::MaxValue => Ok(Edge::Max),
+            RawBound::Value(text) if matches!(self.key, KeyKind::Ulid(_)) => self.edge(&ulid::padded(text)),
             RawBound::Value(text) => self.edge(text),
         }
     }
@@ -148,14 +161,26 @@ fn raw_bound(text: &str) -> Option<(RawBound, &str)> {
         return Some((RawBound::MaxValue, rest));
     }
     match text.strip_prefix('\'') {
-        // The types that partitions are cut by print no quotes: the next one closes the literal.
-        Some(quoted) => quoted
-            .split_once('\'')
-            .map(|(value, rest)| (RawBound::Value(value.into()), rest)),
+        Some(quoted) => {
+            let end = closing_quote(quoted)?;
+            let value = quoted[..end].replace("''", "'");
+            Some((RawBound::Value(value), &quoted[end + 1..]))
+        }
         None => text
             .find(')')
             .map(|end| (RawBound::Value(text[..end].into()), &text[end..])),
     }
+}
+
+/// Where a literal ends whose first quote is taken off: quotes in it are doubled.
+fn closing_quote(text: &str) -> Option<usize> {
+    let mut quotes = text.match_indices('\'').map(|(at, _)| at).peekable();
+    while let Some(at) = quotes.next() {
+        if quotes.next_if_eq(&(at + 1)).is_none() {
+            return Some(at);
+        }
+    }
+    None
 }
 
 /// A civil time from the server's ISO text, with or without a time of day and an offset.

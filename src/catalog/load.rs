@@ -132,6 +132,15 @@ pub fn given_by_default(schema: &Ident, maker: Option<Oid>) -> Result<Vec<String
     )
 }
 
+/// The publications that name a table.
+pub fn publications(table: Oid) -> Result<Vec<Ident>> {
+    spi::rows(
+        "SELECT pg_catalog.to_jsonb(p.pubname) FROM pg_catalog.pg_publication_rel r
+         JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = $1 ORDER BY 1",
+        &[table.into()],
+    )
+}
+
 /// The tables that hold a relation's rows: its leaf partitions, or the table itself.
 pub fn leaves(table: Oid) -> Result<Vec<Oid>> {
     let oids: Vec<u32> = spi::rows(

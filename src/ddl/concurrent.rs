@@ -110,7 +110,7 @@ fn require(begun: &Following, before: &TableDef, index: &Index) -> Result<()> {
             bare.len()
         ),
         format!(
-            "First run CREATE {}INDEX CONCURRENTLY on each partition of {}, with ({}); then this statement again.",
+            "CALL partition_router.create_index() makes it on both sides; or first run CREATE {}INDEX CONCURRENTLY on each partition of {}, with ({}), then this statement again.",
             if index.unique { "UNIQUE " } else { "" },
             twin.name,
             wanted.keys.join(", ")

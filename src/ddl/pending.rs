@@ -23,6 +23,8 @@ thread_local! {
     static BEGUN: RefCell<Vec<Begun>> = const { RefCell::new(Vec::new()) };
     /// The subtransaction in which this backend runs DDL of the extension itself.
     static OWN: Cell<Option<SubTransactionId>> = const { Cell::new(None) };
+    /// Whether all DDL of this process is: of a worker that does the same to both sides.
+    static ALL_OWN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Hears of aborts. Called once, when the library is loaded.
@@ -117,5 +119,10 @@ impl Drop for OwnDdl {
 }
 
 pub fn is_own() -> bool {
-    OWN.get().is_some()
+    ALL_OWN.get() || OWN.get().is_some()
+}
+
+/// From here to the end of this process, over its transactions, its DDL is the extension's own.
+pub fn own_process() {
+    ALL_OWN.set(true);
 }

@@ -32,6 +32,13 @@ unsafe fn owned(text: *const std::ffi::c_char) -> Option<String> {
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }
 
+/// The name that a definition gives to the index.
+pub fn given_name(definition: &str, named: &RelName) -> Result<Option<Ident>> {
+    let statement = parse(definition, named)?;
+    // SAFETY: `parse` gave the tree.
+    Ok(unsafe { owned((*statement).idxname) }.map(Ident::new))
+}
+
 /// Parses a definition. The tree lives in the current memory context.
 ///
 /// # Errors
@@ -68,9 +75,16 @@ pub fn parse(definition: &str, table: &RelName) -> Result<*mut pg_sys::IndexStmt
 }
 
 /// The index that a definition asks for, and the tablespace that it names. Nothing stays of the try; it keeps writers
-/// out for a moment, within the lock budget. Names in the definition are looked up in `path`.
-pub fn wanted(root: Oid, table: &RelName, definition: &str, path: &str) -> Result<(Wanted, Option<Ident>)> {
-    let statement = parse(definition, table)?;
+/// out for a moment, within the lock budget. Names in the definition are looked up in `path`. The definition is about `named`, which is
+/// `table`, or the other side of its pair.
+pub fn wanted(
+    root: Oid,
+    table: &RelName,
+    named: &RelName,
+    definition: &str,
+    path: &str,
+) -> Result<(Wanted, Option<Ident>)> {
+    let statement = parse(definition, named)?;
     // SAFETY: `parse` gave the tree.
     let (given, tablespace) = unsafe {
         (
@@ -91,6 +105,8 @@ pub fn wanted(root: Oid, table: &RelName, definition: &str, path: &str) -> Resul
             Ok(tree::indexes(root)?.into_iter().find(is_new))
         },
     )?;
+    // A name is that of the one index which the caller asked for.
+    let given = given.filter(|_| table == named);
     let is_named = given.is_some();
     let wanted = Wanted {
         name: given.map_or(have.name, Ident::new),

@@ -205,6 +205,8 @@ pub unsafe extern "C-unwind" fn partition_router_index_worker(segment: pg_sys::D
     };
     let orders: Orders = report(|| Ok(serde_json::from_slice(orders)?));
     orders.leader.connect();
+    // Both sides of a pair get the index here: there is nothing to carry.
+    crate::ddl::pending::own_process();
     let result = attempt(|| {
         transaction(ACTIVITY, || {
             orders.leader.impersonate()?;

@@ -90,11 +90,14 @@ pub fn create_range_partition(
     let target = claim(relation, "create a partition")?;
     let zone = target.policy.as_ref().map_or("UTC", |policy| &policy.timezone);
     let _settings = table::pin(zone);
-    let table = table::partitioned(target.parent)?;
+    let mut table = table::partitioned(target.parent)?;
     if table.strategy != "r" {
         return Err(Error::NotRangePartitioned {
             relation: table.display,
         });
+    }
+    if let Some(policy) = &target.policy {
+        table.take_after(policy)?;
     }
     let parent = table.as_parent()?;
     let range = Range {
@@ -118,8 +121,11 @@ fn read_bound(table: &Partitioned, text: &str) -> Result<RawBound> {
         "MAXVALUE" => return Ok(RawBound::MaxValue),
         _ => {}
     }
-    // A type name as format_type prints it: built in, as the key of a range is.
-    let key_type = table.key_type.as_deref().unwrap_or("text");
+    // A type name as format_type prints it: built in, as the key of a range is. `character` alone would be one character.
+    let key_type = match table.key_type.as_deref() {
+        Some("character") => "bpchar",
+        other => other.unwrap_or("text"),
+    };
     let query = format!("SELECT pg_catalog.to_jsonb($1::{key_type}::text)");
     let value: Option<String> = as_user(table.owner(), || spi::row(&query, &[text.into()]))?;
     value

@@ -2,11 +2,13 @@
 
 use super::table::Managed;
 use crate::bounds::{Bound, RangePartition, RawBound};
+use crate::catalog::{dependents, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::RelName;
 use crate::locks::budget;
 use crate::pair::{Pair, store};
+use crate::plan::dress;
 use crate::plan::maintain::{self, NewPartition, Parent, Range};
 use crate::plan::sync_triggers::{self, Part, Place, Purpose};
 use crate::session::{PinnedSettings, as_user, with_own_tables};
@@ -43,8 +45,14 @@ fn resolve_end(bound: &Bound) -> Result<RawBound> {
 
 /// The steps that make one partition of `parent`, with its sync triggers where another table follows.
 pub fn plan(parent: &Parent, pair: Option<&Pair>, name: &RelName, range: &Range) -> NewPartition {
-    let mut parts = maintain::create_partition(parent, name, range);
-    if let Some(pair) = pair.filter(|pair| pair.is_followed()) {
+    let pair = pair.filter(|pair| pair.is_followed());
+    // Sync knows one level of partitions that come by themselves.
+    let flat = pair.map(|_| Parent {
+        depth: None,
+        ..parent.clone()
+    });
+    let mut parts = maintain::create_partition(flat.as_ref().unwrap_or(parent), name, range);
+    if let Some(pair) = pair {
         let trigger = sync_triggers::name_on_twin(&pair.base_name);
         parts.sync = sync_triggers::install(
             pair.id,
@@ -76,11 +84,35 @@ pub fn run(parent: Oid, owner: Oid, parts: &NewPartition) -> Result<u64> {
             execute::run(&parts.create, Mode::Run)?;
             execute::run(&parts.dress, Mode::Run)
         })?;
+        complete(owner, &parts.complete)?;
         let moved = move_rows(owner, parts)?;
         as_user(owner, || execute::run(&parts.attach, Mode::Run))?;
         with_own_tables(|| execute::run(&parts.sync, Mode::Run))?;
         Ok(moved)
     })
+}
+
+/// Gives new tables what the server had to name first: the index that is the replica identity, statistics objects and targets.
+pub fn complete(owner: Oid, tables: &[(RelName, u32)]) -> Result<()> {
+    for (name, like) in tables {
+        let like = Oid::from(*like);
+        let (mine, model) = (latest_oid(name)?, load::table_def(like)?);
+        let new = load::latest_table_def(mine)?.ok_or_else(|| Error::Internal(format!("{name} is gone")))?;
+        let mut plan = dress::alike(&model, &new);
+        plan.extend(dress::missing_statistics(
+            &dependents::statistics(like)?,
+            &dependents::statistics(mine)?,
+            name,
+        ));
+        as_user(owner, || execute::run(&plan, Mode::Run))?;
+        let targets = dress::statistics(&dependents::statistics(like)?, &dependents::statistics(mine)?);
+        as_user(owner, || execute::run(&targets, Mode::Run))?;
+    }
+    Ok(())
+}
+
+fn latest_oid(name: &RelName) -> Result<Oid> {
+    load::latest_oid_of(name)?.ok_or_else(|| Error::Internal(format!("{name} is gone")))
 }
 
 /// Moving is no change of the rows: neither sync nor the triggers and foreign keys of users may see it.

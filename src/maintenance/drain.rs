@@ -11,7 +11,7 @@ use crate::execute::{self, Mode};
 use crate::ident::{Ident, RelName};
 use crate::locks::budget;
 use crate::plan::drain::{Drain, LOG_ROWS, Part};
-use crate::plan::maintain::Range;
+use crate::plan::maintain::{self, Range};
 use crate::plan::{Plan, access, foreign_keys, indexes};
 use crate::session::{PinnedSettings, as_user, with_own_tables};
 use crate::spi;
@@ -56,7 +56,7 @@ pub fn can_swap(managed: &Managed) -> Result<bool> {
     let Some(default) = managed.table.default_oid else {
         return Ok(false);
     };
-    if managed.table.referenced || managed.pair.is_some() {
+    if managed.table.referenced || managed.pair.is_some() || managed.table.is_deep {
         return Ok(false);
     }
     let can: Option<bool> = spi::row(
@@ -244,11 +244,8 @@ fn begin(managed: &Managed, slots: &[Slot]) -> Result<()> {
         };
         as_user(table.owner(), || execute::run(&drain.prepare(), Mode::Run))?;
         dress(table.owner(), &drain.new_default(), default_oid)?;
-        if let Some(template) = &parent.template {
-            let mut plan = Plan::default();
-            parts
-                .iter()
-                .for_each(|part| access::dress(&mut plan, template, &part.name));
+        for part in &parts {
+            let plan = maintain::dress(&parent, &part.name);
             as_user(table.owner(), || execute::run(&plan, Mode::Run))?;
         }
         // The owner may not call the trigger's function.
@@ -321,6 +318,16 @@ fn index(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
         if let Some(next) = foreign_keys::next_on_leaf(&parent, &leaf) {
             return budget::within_budget(oid, || as_user(owner, || execute::run(&next.plan, Mode::Run)));
         }
+    }
+    let likes = &drain.parent.completed_like;
+    let parts = drain.parts.iter();
+    let models: Vec<_> = parts
+        .flat_map(|part| likes.iter().map(|like| (part.name.clone(), *like)))
+        .collect();
+    super::create::complete(owner, &models)?;
+    for part in drain.parts {
+        let publish = maintain::publish(drain.parent, &part.name);
+        as_user(owner, || execute::run(&publish, Mode::Run))?;
     }
     set(state, "stage = 'flip'", &[])
 }

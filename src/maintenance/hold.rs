@@ -9,20 +9,28 @@ use crate::spi;
 use pgrx::pg_sys::Oid;
 use std::collections::HashMap;
 
-/// The table under maintenance, or of a pair, that a partition belongs to; claimed, so that no retirement is under way.
+/// The table under maintenance, or of a pair, that a partition belongs to, at whatever depth; claimed, so that no retirement is
+/// under way.
 fn claim(partition: Oid) -> Result<Oid> {
-    let parent: Option<u32> = spi::row(
-        "SELECT pg_catalog.to_jsonb(i.inhparent::bigint) FROM pg_catalog.pg_inherits i
-         JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition WHERE i.inhrelid = $1",
+    let above: Vec<u32> = spi::rows(
+        "SELECT pg_catalog.to_jsonb(x.relid::oid::bigint)
+         FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY AS x(relid, n) WHERE x.relid::oid <> $1 ORDER BY x.n",
         &[partition.into()],
     )?;
-    let Some(parent) = parent else {
+    let Some(nearest) = above.first() else {
         return Err(Error::NotAnOrdinaryTable {
             relation: table::display(partition)?,
             reason: "it is not a partition".into(),
         });
     };
-    let parent = table::resolve(parent.into())?.parent;
+    let mut parent = table::resolve((*nearest).into());
+    for table in above.iter().skip(1) {
+        match parent {
+            Err(Error::NotManaged { .. }) => parent = table::resolve((*table).into()),
+            _ => break,
+        }
+    }
+    let parent = parent?.parent;
     pair::store::require_owner(parent)?;
     if !lease::claim(parent)? {
         return Err(Error::MaintenanceRunning {
@@ -71,12 +79,14 @@ fn note(parent: Oid, partition: Oid, action: &str, reason: &str) -> Result<()> {
     log::write(&event)
 }
 
-/// The partitions of a table that are held, with the reasons.
+/// The partitions of a table that are held, with the reasons: also where a partition below one is.
 pub fn held(parent: Oid) -> Result<HashMap<u32, String>> {
     let held: Vec<(u32, String)> = with_own_tables(|| {
         spi::rows(
             "SELECT pg_catalog.jsonb_build_array(i.inhrelid::bigint, COALESCE(h.reason, 'no reason was given'))
-             FROM pg_catalog.pg_inherits i JOIN partition_router.hold h ON h.partition::oid = i.inhrelid
+             FROM partition_router.hold h
+             CROSS JOIN LATERAL pg_catalog.pg_partition_ancestors(h.partition) x
+             JOIN pg_catalog.pg_inherits i ON i.inhrelid = x.relid::oid
              WHERE i.inhparent = $1",
             &[parent.into()],
         )

@@ -185,9 +185,7 @@ fn take_over(config: &RelName, row: &Config, mode: Mode) -> Result<String> {
         retention_action: row.retention.as_ref().map(|_| action(row).to_owned()),
         archive_schema: row.retention_schema.clone().filter(|_| row.retention.is_some()),
         timezone: Some(zone.clone()),
-        min_partitions: None,
-        archive_format: None,
-        archive_function: None,
+        ..Change::default()
     };
     let summary = summary(row, &change, &zone);
     rules::manage(parent, &row.partition_interval, change, mode)?;
@@ -260,6 +258,8 @@ fn zone(parent: Oid, row: &Config, name: &RelName) -> Result<String> {
         archive_format: None,
         archive_function: None,
         timezone: timezone.into(),
+        origin: None,
+        template: None,
     };
     let policy = policy(&session);
     let _settings: PinnedSettings = table::pin(table::zone_of(&policy)?);

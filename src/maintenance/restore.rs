@@ -41,8 +41,13 @@ pub fn restore(id: i64) -> Result<Oid> {
         });
     }
     let _settings = table::pin("UTC");
-    let table = table::partitioned(target.parent)?;
-    let parent = table.as_parent()?;
+    let mut table = table::partitioned(target.parent)?;
+    if let Some(policy) = &target.policy {
+        table.take_after(policy)?;
+    }
+    let mut parent = table.as_parent()?;
+    // What was written to a file was one table, whatever it was before.
+    parent.depth = None;
     let name = archive.name();
     let (lower, upper) = range_bounds(&archive.bounds)
         .ok_or_else(|| Error::Internal(format!("unexpected bounds of archive {id}: {}", archive.bounds)))?;
@@ -60,9 +65,12 @@ pub fn restore(id: i64) -> Result<Oid> {
     parts.create = Plan::default(); // the table is there when it is attached
     if archive.destination == "schema" {
         let moved = moved(&archive)?;
+        for below in load::partitions(load::oid_of(&moved)?.unwrap_or(Oid::INVALID))? {
+            execute(format!("ALTER TABLE {} SET SCHEMA {}", below.name, name.schema))?;
+        }
         execute(format!("ALTER TABLE {moved} SET SCHEMA {}", name.schema))?;
         execute(bounded(&name))?;
-        parts.dress = Plan::default(); // it has kept what it had
+        (parts.dress, parts.complete) = (Plan::default(), Vec::new()); // it has kept what it had
     } else {
         execute(create_like(&parent, &name))?;
         execute(bounded(&name))?;

@@ -58,6 +58,15 @@ struct Leaving {
 
 impl Leaving {
     fn new(managed: &Managed, pair: &Pair, partition: &Partition, fate: Fate) -> Result<Self> {
+        if !load::partitions(partition.oid.into())?.is_empty() {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "{} has partitions of its own, and another table has its rows",
+                    partition.display
+                ),
+                hint: "End the migration with partition_router.cleanup() first: then it goes at once.".into(),
+            });
+        }
         let (lower, upper) = partition.range()?;
         let source = match pair.phase {
             Phase::Live => load::rel_name(pair.legacy)?
@@ -96,18 +105,32 @@ fn followed(managed: &Managed) -> Option<&Pair> {
     managed.pair.as_ref().filter(|pair| pair.is_followed())
 }
 
+/// The steps that take a partition away whose rows no other table has, with the partitions below it.
+fn at_once(managed: &Managed, partition: &Partition, fate: &Fate) -> Result<Plan> {
+    let mut plan = retire::at_once(
+        &managed.table.name,
+        &partition.name,
+        fate,
+        managed.table.referenced(),
+        &managed.table.sequence_defaults,
+    );
+    if let Fate::Archive(schema) = fate {
+        for below in load::partitions(partition.oid.into())? {
+            plan.push(
+                "move to archive schema",
+                format!("ALTER TABLE {} SET SCHEMA {schema}", below.name),
+            );
+        }
+    }
+    Ok(plan)
+}
+
 /// All the steps that take a partition away.
 pub fn plan(managed: &Managed, partition: &Partition) -> Result<Plan> {
     let fate = fate(managed)?;
     let to = Destination::of(&managed.policy);
     let Some(pair) = followed(managed) else {
-        let alone = retire::at_once(
-            &managed.table.name,
-            &partition.name,
-            &fate,
-            managed.table.referenced(),
-            &managed.table.sequence_defaults,
-        );
+        let alone = at_once(managed, partition, &fate)?;
         return Ok(match to {
             None => alone,
             Some(to) => retire::archived(&partition.name, &to.to_string(), alone),
@@ -135,13 +158,7 @@ pub fn step(managed: &Managed, partition: &Partition) -> Result<Progress> {
         if let Some(to) = &to {
             return archive::step(managed, partition, to).map(|()| Progress::More(0));
         }
-        let plan = retire::at_once(
-            &managed.table.name,
-            &partition.name,
-            &fate,
-            managed.table.referenced(),
-            &managed.table.sequence_defaults,
-        );
+        let plan = at_once(managed, partition, &fate)?;
         budget::within_budget(partition.oid.into(), || {
             as_user(owner, || execute::run(&plan, Mode::Run))?;
             moved(managed, partition, &fate)

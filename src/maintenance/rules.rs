@@ -1,6 +1,7 @@
 //! Puts a partitioned table under maintenance, and changes what maintenance does for it.
 
 use super::table::{self, Managed, Partitioned, PolicyRow};
+use super::template;
 use crate::archive;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
@@ -9,7 +10,7 @@ use crate::pair;
 use crate::plan::Plan;
 use crate::policy::RetentionAction;
 use crate::session::with_own_tables;
-use crate::spi;
+use crate::{spi, twin};
 use pgrx::pg_sys::Oid;
 
 const MAX_PREMAKE: i32 = 1000;
@@ -28,11 +29,15 @@ pub struct Change {
     pub min_partitions: Option<i32>,
     pub archive_format: Option<String>,
     pub archive_function: Option<String>,
+    /// Empty text takes it back.
+    pub origin: Option<String>,
+    /// The partitioned table itself takes it back.
+    pub template: Option<Oid>,
 }
 
 impl Change {
     /// The rules after the change. Whoever says what retention does wants retention.
-    fn apply(self, mut row: PolicyRow) -> PolicyRow {
+    fn apply(self, mut row: PolicyRow, table: &Partitioned) -> Result<PolicyRow> {
         let places = [
             self.archive_schema.is_some(),
             self.archive_format.is_some(),
@@ -55,12 +60,39 @@ impl Change {
             row.archive_function = self.archive_function;
         }
         row.timezone = self.timezone.unwrap_or(row.timezone);
-        row
+        if let Some(origin) = &self.origin {
+            row.origin = twin::normal_origin(Some(origin), &row.partition_interval)?;
+        }
+        if let Some(oid) = self.template {
+            row.template = match oid == table.oid() {
+                true => None,
+                false => Some(template::named(table, oid)?),
+            };
+        }
+        Ok(row)
     }
 }
 
-/// Puts a partitioned table under maintenance.
+/// Puts a partitioned table under maintenance; of one by hash or list, whose partitions have ranges, each of these.
 pub fn manage(parent: Oid, partition_interval: &str, change: Change, mode: Mode) -> Result<()> {
+    pair::store::require_owner(parent)?;
+    let below = table::ranges_below(parent)?;
+    if below.is_empty() {
+        return manage_one(parent, partition_interval, change, mode);
+    }
+    let (known, new): (Vec<Oid>, Vec<Oid>) = below
+        .into_iter()
+        .partition(|table| table::resolve(*table).is_ok());
+    if new.is_empty() && !known.is_empty() {
+        return Err(Error::AlreadyManaged {
+            relation: table::display(parent)?,
+        });
+    }
+    new.into_iter()
+        .try_for_each(|table| manage_one(table, partition_interval, change.clone(), mode))
+}
+
+fn manage_one(parent: Oid, partition_interval: &str, change: Change, mode: Mode) -> Result<()> {
     pair::store::require_owner(parent)?;
     let table = range_table(parent)?;
     if let Ok(target) = table::resolve(parent) {
@@ -74,7 +106,7 @@ pub fn manage(parent: Oid, partition_interval: &str, change: Change, mode: Mode)
             },
         });
     }
-    let row = change.apply(PolicyRow {
+    let row = PolicyRow {
         base_name: table.name.name.clone(),
         partition_interval: partition_interval.into(),
         premake: 3,
@@ -86,11 +118,15 @@ pub fn manage(parent: Oid, partition_interval: &str, change: Change, mode: Mode)
         archive_format: None,
         archive_function: None,
         timezone: "UTC".into(),
-    });
+        origin: None,
+        template: None,
+    };
+    let row = change.apply(row, &table)?;
     check(parent, &row)?;
     let statement = format!(
         "INSERT INTO partition_router.policy (parent, base_name, partition_interval, premake, retention, \
-         retention_action, archive_schema, timezone, retention_count, min_partitions, archive_format, archive_function) VALUES ({parent}::pg_catalog.regclass, {base}, {interval}, {rules})",
+         retention_action, archive_schema, timezone, retention_count, min_partitions, archive_format, archive_function, origin, template) \
+         VALUES ({parent}::pg_catalog.regclass, {base}, {interval}, {rules})",
         parent = Literal(&table.name.to_string()),
         base = Literal(row.base_name.as_str()),
         interval = Literal(partition_interval),
@@ -103,8 +139,18 @@ pub fn manage(parent: Oid, partition_interval: &str, change: Change, mode: Mode)
     )
 }
 
-/// Changes the policy of a table.
+/// Changes the policy of a table; of one by hash or list, those of the partitions that have any.
 pub fn set_policy(relation: Oid, change: Change, mode: Mode) -> Result<()> {
+    let below = table::managed_below(relation)?;
+    if below.is_empty() {
+        return set_policy_of_one(relation, change, mode);
+    }
+    below
+        .into_iter()
+        .try_for_each(|table| set_policy_of_one(table, change.clone(), mode))
+}
+
+fn set_policy_of_one(relation: Oid, change: Change, mode: Mode) -> Result<()> {
     let target = table::resolve(relation)?;
     pair::store::require_owner(target.parent)?;
     let table = range_table(target.parent)?;
@@ -113,7 +159,7 @@ pub fn set_policy(relation: Oid, change: Change, mode: Mode) -> Result<()> {
             relation: table.display,
         });
     };
-    let row = change.apply(row);
+    let row = change.apply(row, &table)?;
     check(target.parent, &row)?;
     let names = [
         "premake",
@@ -125,6 +171,8 @@ pub fn set_policy(relation: Oid, change: Change, mode: Mode) -> Result<()> {
         "min_partitions",
         "archive_format",
         "archive_function",
+        "origin",
+        "template",
     ];
     let assignments: Vec<_> = names
         .iter()
@@ -144,7 +192,7 @@ pub fn set_policy(relation: Oid, change: Change, mode: Mode) -> Result<()> {
 }
 
 /// The values of a policy's rules, as literals, in the order of the table's columns.
-fn values(row: &PolicyRow) -> [String; 9] {
+fn values(row: &PolicyRow) -> [String; 11] {
     let literal = |text: Option<&str>| text.map_or("NULL".to_owned(), |text| Literal(text).to_string());
     [
         row.premake.to_string(),
@@ -157,6 +205,11 @@ fn values(row: &PolicyRow) -> [String; 9] {
         row.min_partitions.to_string(),
         literal(row.archive_format.as_deref()),
         literal(row.archive_function.as_deref()),
+        literal(row.origin.as_deref()),
+        match row.template.as_ref().and_then(|template| template.name.as_ref()) {
+            Some(name) => format!("{}::pg_catalog.regclass", Literal(&name.to_string())),
+            None => "NULL".into(),
+        },
     ]
 }
 
@@ -207,7 +260,7 @@ fn check(parent: Oid, row: &PolicyRow) -> Result<()> {
     let managed = Managed::read(parent, row.clone(), None)?;
     let longest = row
         .base_name
-        .with_suffix(&"x".repeat(managed.scheme.interval().longest_suffix()));
+        .with_suffix(&"x".repeat(managed.scheme.longest_suffix() + managed.longest_below()?));
     if longest.is_too_long() {
         return Err(Error::NameTooLong {
             name: longest.as_str().into(),

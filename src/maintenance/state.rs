@@ -3,7 +3,7 @@
 
 use super::hold;
 use super::table::{Managed, Partition};
-use crate::bounds::{Edge, Interval, KeyKind, Point, RawBound, civil};
+use crate::bounds::{Edge, Interval, KeyKind, LetterCase, Point, RawBound, civil};
 use crate::error::{Error, Result};
 use crate::ident::{Ident, RelName};
 use crate::pair::Phase;
@@ -208,8 +208,15 @@ fn newest(managed: &Managed, partitions: &[Existing], now: Option<Point>) -> Res
 
 fn newest_value(managed: &Managed, partition: &RelName) -> Result<Option<Point>> {
     let key = managed.table.key()?;
+    // Text that is no ULID says nothing about time.
+    let condition = match managed.scheme.key() {
+        KeyKind::Ulid(case) => format!("WHERE {key}::text ~ '{}'", case.pattern()),
+        _ => String::new(),
+    };
     let text: Option<String> = spi::row(
-        &format!("SELECT pg_catalog.to_jsonb({key}::text) FROM {partition} ORDER BY {key} DESC LIMIT 1"),
+        &format!(
+            "SELECT pg_catalog.to_jsonb({key}::text) FROM {partition} {condition} ORDER BY {key} DESC LIMIT 1"
+        ),
         &[],
     )?;
     match text
@@ -282,16 +289,16 @@ fn strays(managed: &Managed) -> Result<Strays> {
 
 /// An expression for the text of a value that lies in the same slot as the key: NULL where no time has such a value.
 fn group_of(managed: &Managed, key: &Ident) -> String {
-    let unit = match managed.scheme.interval() {
-        Interval::Hours(_) => "hour",
-        Interval::Days(_) => "day",
-        Interval::Months(_) => "month",
-        Interval::Step(step) => {
+    let unit = match (managed.scheme.unit(), managed.scheme.interval()) {
+        (Some(unit), _) => unit,
+        (None, Interval::Step(step)) => {
             let (value, step) = (format!("{key}::numeric"), format!("{step}::numeric"));
+            let into = format!("({value} - ({})::numeric)", managed.scheme.first_number());
             return format!(
-                "({value} - pg_catalog.mod(pg_catalog.mod({value}, {step}) + {step}, {step}))::text"
+                "({value} - pg_catalog.mod(pg_catalog.mod({into}, {step}) + {step}, {step}))::text"
             );
         }
+        (None, _) => "hour",
     };
     let seconds = match managed.scheme.key() {
         KeyKind::Epoch(unit, _) => format!("pg_catalog.floor({key}::numeric / {})", unit.per_second()),
@@ -299,6 +306,7 @@ fn group_of(managed: &Managed, key: &Ident) -> String {
             "pg_catalog.floor(('x' || pg_catalog.substr(pg_catalog.replace({key}::text, '-', ''), 1, 12))\
              ::bit(48)::bigint::numeric / 1000)"
         ),
+        KeyKind::Ulid(case) => ulid_seconds(key, case),
         // A timestamptz becomes a local time of the zone that is set.
         _ => return format!("pg_catalog.date_trunc('{unit}', {key}::timestamp)::text"),
     };
@@ -306,5 +314,21 @@ fn group_of(managed: &Managed, key: &Ident) -> String {
     format!(
         "CASE WHEN {seconds} BETWEEN -62135596800 AND 253402300799 THEN pg_catalog.date_trunc('{unit}', \
          pg_catalog.timezone('UTC', pg_catalog.to_timestamp({seconds}::float8)))::text END"
+    )
+}
+
+/// The seconds of a ULID since 1970; NULL for other text, and for one whose letters are of the other case: that is out of order.
+fn ulid_seconds(key: &Ident, case: LetterCase) -> String {
+    let digit = |place: u32| {
+        format!(
+            "(pg_catalog.strpos('{}', pg_catalog.substr({key}::text, {place}, 1)) - 1)::bigint * {}",
+            case.digits(),
+            1_i64 << (5 * (10 - place))
+        )
+    };
+    let millis = (1..=10).map(digit).collect::<Vec<_>>().join(" + ");
+    format!(
+        "pg_catalog.floor((CASE WHEN {key}::text ~ '{}' THEN {millis} END)::numeric / 1000)",
+        case.pattern()
     )
 }

@@ -1,7 +1,9 @@
 //! One table under maintenance, as the server has it now: its policy, its pair, its partitions.
 
-use crate::bounds::{EpochUnit, Interval, KeyKind, RangePartition, RawBound, Scheme, range_bounds};
-use crate::catalog::{Column, load};
+use crate::bounds::{
+    EpochUnit, Interval, KeyKind, LetterCase, RangePartition, RawBound, Scheme, range_bounds,
+};
+use crate::catalog::{Column, TableDef, load, subpartitions};
 use crate::error::{Error, Result};
 use crate::ident::{Ident, RelName};
 use crate::pair::{self, Pair};
@@ -27,6 +29,20 @@ pub struct PolicyRow {
     /// Its signature: `schema.name(regclass)`.
     pub archive_function: Option<String>,
     pub timezone: String,
+    /// Where some partition begins, when that is not the usual place.
+    pub origin: Option<String>,
+    /// The table that new partitions take after, by choice.
+    pub template: Option<Template>,
+}
+
+/// A table that is named as template.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Template {
+    pub oid: u32,
+    /// None when it is gone.
+    pub name: Option<RelName>,
+    /// `pg_class.relkind`
+    pub kind: Option<String>,
 }
 
 impl PolicyRow {
@@ -57,6 +73,8 @@ pub struct Partitioned {
     /// None for keys of several columns or of expressions.
     pub key: Option<Ident>,
     pub key_type: Option<String>,
+    /// Of text: the column's and that by which partitions are chosen.
+    pub collations: [u32; 2],
     pub columns: Vec<Ident>,
     /// Columns whose default draws from a sequence.
     pub sequence_defaults: Vec<Ident>,
@@ -65,12 +83,19 @@ pub struct Partitioned {
     pub referenced: bool,
     /// Partitions whose DETACH CONCURRENTLY did not come to its end.
     pub half_detached: Vec<RelName>,
-    /// A partition that has more than LIKE and ATTACH bring to the next one.
+    /// A partition that has more than LIKE and ATTACH bring to the next one, or the table that the policy names.
     pub template: Option<u32>,
+    /// Whether an index or a statistics object has a statistics target.
+    pub has_targets: bool,
+    /// Whether partitions of partitions are to be made: the newest has some, or the policy's template.
+    pub is_deep: bool,
     pub default: Option<RelName>,
     pub default_oid: Option<u32>,
     /// In the order of creation.
     pub partitions: Vec<Partition>,
+    /// Whether the policy names the template.
+    #[serde(default)]
+    pub is_chosen: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -118,25 +143,73 @@ impl Partitioned {
         })
     }
 
+    /// Lets new partitions take after the table that the policy names, if it names any.
+    ///
+    /// # Errors
+    /// `BadArgument` when that is gone: partitions without its grants and policies would show what they should not.
+    pub fn take_after(&mut self, policy: &PolicyRow) -> Result<()> {
+        let Some(template) = &policy.template else {
+            return Ok(());
+        };
+        if template.name.is_none() {
+            return Err(Error::BadArgument {
+                argument: "template".into(),
+                reason: format!("the template of {} is gone", self.display),
+                hint: format!(
+                    "Name another with partition_router.set_policy(), or {} itself for none.",
+                    self.display
+                ),
+            });
+        }
+        (self.template, self.is_chosen) = (Some(template.oid), true);
+        self.is_deep = template.kind.as_deref() == Some("p");
+        Ok(())
+    }
+
+    /// The tables whose indexes and statistics objects have what LIKE does not copy.
+    fn models(&self, template: Option<&TableDef>) -> Vec<u32> {
+        let by_index = |identity: &str| identity == "i";
+        let model = template.filter(|t| self.is_chosen || by_index(&t.replica_identity));
+        let mut models: Vec<u32> = model.map(|template| template.oid).into_iter().collect();
+        let has_identity = model.is_some_and(|template| template.replica_identity != "d");
+        if self.has_targets || by_index(&self.replica_identity) && !has_identity {
+            models.push(self.oid);
+        }
+        models
+    }
+
     pub fn as_parent(&self) -> Result<Parent> {
+        let template = self.template.map(|oid| load::table_def(oid.into())).transpose()?;
+        let options = match (&template, self.partitions.last()) {
+            (Some(template), _) => template.options.clone(),
+            (None, last) => last.map(|p| p.options.clone()).unwrap_or_default(),
+        };
+        let chosen = template.as_ref().filter(|_| self.is_chosen);
+        let depth = match (self.is_deep, self.template) {
+            (true, Some(oid)) => Some(subpartitions::load(oid.into(), self.key()?)?),
+            _ => None,
+        };
         Ok(Parent {
             name: self.name.clone(),
             key: self.key()?.clone(),
             columns: self.columns.clone(),
             sequence_defaults: self.sequence_defaults.clone(),
             default: self.default.clone(),
-            replica_identity: self.replica_identity.clone(),
-            tablespace: self.tablespace.clone(),
+            replica_identity: chosen
+                .map(|template| &template.replica_identity)
+                .filter(|identity| *identity != "d")
+                .unwrap_or(&self.replica_identity)
+                .clone(),
+            tablespace: chosen
+                .and_then(|template| template.tablespace.clone())
+                .or_else(|| self.tablespace.clone()),
+            publications: chosen
+                .map_or(Ok(Vec::new()), |template| load::publications(template.oid.into()))?,
+            depth,
+            completed_like: self.models(template.as_ref()),
             given_by_default: load::given_by_default(&self.name.schema, Some(self.owner()))?,
-            template: self
-                .template
-                .map(|template| load::table_def(template.into()))
-                .transpose()?,
-            options: self
-                .partitions
-                .last()
-                .map(|p| p.options.clone())
-                .unwrap_or_default(),
+            template,
+            options,
         })
     }
 
@@ -144,8 +217,8 @@ impl Partitioned {
         self.partitions.iter().find(|p| p.name.name.as_str() == name)
     }
 
-    /// How the table is cut at an interval.
-    fn scheme(&self, interval: &str) -> Result<Scheme> {
+    /// How the table is cut at an interval, from an origin.
+    fn scheme(&self, interval: &str, origin: Option<&str>) -> Result<Scheme> {
         let type_name = self.key_type.clone().unwrap_or_default();
         let column = Column {
             name: self.key()?.clone(),
@@ -155,8 +228,36 @@ impl Partitioned {
         };
         let is_integer = matches!(column.base_type.as_str(), "smallint" | "integer" | "bigint");
         let is_epoch = is_integer && Interval::from_step(interval).is_err();
-        let newest = if is_epoch { self.newest_number()? } else { None };
-        twin::scheme(&column, interval, newest.as_deref())
+        let is_text = twin::is_text(&column.base_type);
+        if is_text {
+            for collation in self.collations {
+                twin::byte_order(column.name.as_str(), collation.into())?;
+            }
+        }
+        let newest = match (is_epoch, is_text) {
+            (true, _) => self.newest_number()?,
+            (_, true) => self.newest_text()?,
+            _ => None,
+        };
+        twin::scheme(&column, interval, origin, newest.as_deref())
+    }
+
+    /// A text by which the case of ULIDs can be told: a bound that has a letter, else the highest value.
+    fn newest_text(&self) -> Result<Option<String>> {
+        let bounds = self.partitions.iter().filter_map(|p| range_bounds(&p.bounds));
+        let known = bounds
+            .flat_map(|(lower, upper)| [lower, upper])
+            .filter_map(|b| b.value().map(str::to_owned))
+            .find(|text| LetterCase::guess(text).is_some());
+        if known.is_some() {
+            return Ok(known);
+        }
+        let (key, table) = (self.key()?, &self.name);
+        let query = format!(
+            "SELECT pg_catalog.to_jsonb({key}::text) FROM {table} WHERE {key}::text ~* '{}' ORDER BY {key} DESC LIMIT 1",
+            LetterCase::Upper.pattern()
+        );
+        as_user(self.owner(), || spi::row(&query, &[]))
     }
 
     /// A number by which the unit of an epoch can be told: the highest bound that could be a time of our age, else the
@@ -213,6 +314,41 @@ pub fn resolve(relation: Oid) -> Result<Target> {
     Ok(Target { parent, pair, policy })
 }
 
+/// The partitions of a table by hash or list, when all of them are partitioned by range: they are what is maintained. None for any
+/// other table.
+pub fn ranges_below(table: Oid) -> Result<Vec<Oid>> {
+    let tables: Vec<(u32, Option<String>)> = spi::rows(
+        "SELECT pg_catalog.jsonb_build_array(i.inhrelid::bigint, b.partstrat)
+         FROM pg_catalog.pg_partitioned_table t
+         JOIN pg_catalog.pg_inherits i ON i.inhparent = t.partrelid AND NOT i.inhdetachpending
+         LEFT JOIN pg_catalog.pg_partitioned_table b ON b.partrelid = i.inhrelid
+         WHERE t.partrelid = $1 AND t.partstrat <> 'r' ORDER BY i.inhrelid",
+        &[table.into()],
+    )?;
+    let have_ranges = tables
+        .iter()
+        .all(|(_, strategy)| strategy.as_deref() == Some("r"));
+    Ok(match have_ranges {
+        true => tables.into_iter().map(|(oid, _)| oid.into()).collect(),
+        false => Vec::new(),
+    })
+}
+
+/// The tables below one by hash or list that are under maintenance, when it has no policy itself.
+pub fn managed_below(table: Oid) -> Result<Vec<Oid>> {
+    let tables: Vec<u32> = with_own_tables(|| {
+        spi::kept_rows(
+            "SELECT pg_catalog.to_jsonb(i.inhrelid::bigint)
+             FROM pg_catalog.pg_partitioned_table t
+             JOIN pg_catalog.pg_inherits i ON i.inhparent = t.partrelid
+             JOIN partition_router.policy p ON p.parent::oid = i.inhrelid
+             WHERE t.partrelid = $1 AND t.partstrat <> 'r' ORDER BY i.inhrelid",
+            &[table.into()],
+        )
+    })?;
+    Ok(tables.into_iter().map(Oid::from).collect())
+}
+
 /// A relation as `regclass` prints it, qualified; its oid when it is gone.
 pub fn display(relation: Oid) -> Result<String> {
     let _path = PinnedSettings::search_path();
@@ -264,8 +400,9 @@ pub fn partitioned(oid: Oid) -> Result<Partitioned> {
 impl Managed {
     /// Reads a table under [`pin`] for the zone of the policy.
     pub fn read(parent: Oid, policy: PolicyRow, pair: Option<Pair>) -> Result<Self> {
-        let table = partitioned(parent)?;
-        let scheme = table.scheme(&policy.partition_interval)?;
+        let mut table = partitioned(parent)?;
+        table.take_after(&policy)?;
+        let scheme = table.scheme(&policy.partition_interval, policy.origin.as_deref())?;
         Ok(Managed {
             table,
             policy,
@@ -285,10 +422,25 @@ impl Managed {
         Ok(self.table.name.sibling(name))
     }
 
+    /// What the longest name of a partition of a partition has behind that of the partition.
+    pub fn longest_below(&self) -> Result<usize> {
+        fn longest(depth: &subpartitions::Depth) -> usize {
+            let below = depth.parts.iter();
+            below
+                .map(|part| part.suffix.len() + part.depth.as_ref().map_or(0, longest))
+                .max()
+                .unwrap_or(0)
+        }
+        match (self.table.is_deep, self.table.template) {
+            (true, Some(oid)) => Ok(longest(&subpartitions::load(oid.into(), self.table.key()?)?)),
+            _ => Ok(0),
+        }
+    }
+
     /// The zone of times that are not `timestamptz` in the policy's zone.
     pub fn clock_zone(&self) -> &str {
         match self.scheme.key() {
-            KeyKind::Epoch(..) | KeyKind::UuidV7 => "UTC",
+            KeyKind::Epoch(..) | KeyKind::UuidV7 | KeyKind::Ulid(_) => "UTC",
             _ => match self.scheme.interval() {
                 Interval::Hours(_) => "UTC",
                 _ => &self.policy.timezone,

@@ -104,14 +104,15 @@ pub fn as_plan(tasks: &[Task]) -> Plan {
 
 /// Names that the plan may give, in the order of preference: whoever calls [`left`] says which of them are taken.
 pub fn candidates(wanted: &Wanted, tree: &[Node]) -> Vec<Ident> {
+    let is_plain = tree.first().is_some_and(|table| table.kind != "p");
     tree.iter()
-        .skip(1)
+        .skip(usize::from(!is_plain))
         .flat_map(|node| (0..2).map(|number| name_of(wanted, &tree[0].name.name, &node.name.name, number)))
         .collect()
 }
 
 /// The name of a partition's index: that of the root's, with the partition's name where the root's is.
-fn name_of(wanted: &Wanted, root: &Ident, table: &Ident, number: u32) -> Ident {
+pub fn name_of(wanted: &Wanted, root: &Ident, table: &Ident, number: u32) -> Ident {
     let name = wanted.name.as_str();
     let rest = match name.strip_prefix(root.as_str()) {
         Some(rest) => rest.to_owned(),
@@ -142,6 +143,9 @@ pub fn left(wanted: &Wanted, tree: &[Node], taken: &HashSet<(Ident, Ident)>) -> 
     let Some((root, below)) = tree.split_first() else {
         return Left::Nothing;
     };
+    if root.kind != "p" {
+        return left_on_plain(wanted, root, taken);
+    }
     let mut tasks = Vec::new();
     // The index of each partitioned table that others are attached to: its oid, when it is there, and its name.
     let mut tops: HashMap<u32, (Option<u32>, RelName)> = HashMap::new();
@@ -193,6 +197,25 @@ pub fn left(wanted: &Wanted, tree: &[Node], taken: &HashSet<(Ident, Ident)>) -> 
         let name = tops.remove(&root.oid).map(|(_, name)| name).unwrap_or_default();
         return Left::Stuck(name);
     }
+    Left::Tasks(tasks)
+}
+
+/// The same for a table that is not partitioned.
+fn left_on_plain(wanted: &Wanted, table: &Node, taken: &HashSet<(Ident, Ident)>) -> Left {
+    let alike: Vec<&Have> = table.indexes.iter().filter(|have| wanted.is_root(have)).collect();
+    if alike.iter().any(|have| have.valid) {
+        return Left::Nothing;
+    }
+    if alike.iter().any(|have| have.is_building) {
+        return Left::Building(table.name.clone());
+    }
+    let mut tasks: Vec<Task> = alike.iter().map(|have| dropping(table, have)).collect();
+    let name = match (alike.first(), wanted.is_named) {
+        (Some(have), _) => table.name.sibling(have.name.clone()),
+        (None, true) => table.name.sibling(wanted.name.clone()),
+        (None, false) => free_name(wanted, table, table, &mut taken.clone()),
+    };
+    tasks.push(making(wanted, table, &name));
     Left::Tasks(tasks)
 }
 

@@ -2,8 +2,8 @@
 //! server names what it makes on a twin, so these are planned from what is there.
 
 use super::{Plan, indexes};
-use crate::catalog::TableDef;
 use crate::catalog::dependents::Statistics;
+use crate::catalog::{Index, TableDef};
 use crate::ident::{Ident, Literal, RelName};
 
 /// Gives what `to` has the comments and targets that its counterparts of `from` have. Of two sides; the one is the root of the
@@ -50,8 +50,12 @@ pub fn follow(from: &TableDef, to: &TableDef, partition_key: &Ident) -> Plan {
 
 /// Statistics targets of indexed expressions, of a side or of a partition.
 pub fn targets(from: &TableDef, to: &TableDef, to_twin: bool, partition_key: &Ident) -> Plan {
+    targets_of(indexes::counterparts(from, to, to_twin, partition_key), to)
+}
+
+fn targets_of(pairs: Vec<(&Index, &Index)>, to: &TableDef) -> Plan {
     let mut plan = Plan::default();
-    for (index, other) in indexes::counterparts(from, to, to_twin, partition_key) {
+    for (index, other) in pairs {
         let name = to.name.sibling(other.name.clone());
         let mut set = |column: i16, target: i32| {
             plan.push(
@@ -100,10 +104,60 @@ pub fn statistics(from: &[Statistics], to: &[Statistics]) -> Plan {
     plan
 }
 
+/// The statistics objects that one has and the other lacks.
+pub fn missing_statistics(from: &[Statistics], to: &[Statistics], table: &RelName) -> Plan {
+    let mut plan = Plan::default();
+    for mine in from {
+        if to.iter().any(|other| other.definition == mine.definition) {
+            continue;
+        }
+        let Some((kinds, columns)) = mine.definition.split_once(' ') else {
+            continue;
+        };
+        let kinds: Vec<_> = [('d', "ndistinct"), ('f', "dependencies"), ('m', "mcv")]
+            .into_iter()
+            .filter(|(letter, _)| kinds.contains(*letter))
+            .map(|(_, kind)| kind)
+            .collect();
+        // Of one expression alone the kinds are not said.
+        let kinds = match kinds.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", kinds.join(", ")),
+        };
+        let name = table.name.with_suffix(&format!("_{}", mine.name.name.as_str()));
+        plan.push(
+            format!("create statistics object like {}", mine.name),
+            format!(
+                "CREATE STATISTICS {}{kinds} ON {columns} FROM {table}",
+                table.sibling(name.cut())
+            ),
+        );
+    }
+    plan
+}
+
 /// The replica identity, where it is an index: of the twin or one of its partitions. Needs ACCESS EXCLUSIVE there.
 pub fn identity(legacy: &TableDef, table: &TableDef, partition_key: &Ident) -> Plan {
+    identity_of(indexes::counterparts(legacy, table, true, partition_key), table)
+}
+
+/// The replica identity and the targets of indexed expressions of a partition, by a model with the same columns: no index is widened.
+pub fn alike(model: &TableDef, table: &TableDef) -> Plan {
+    let equal = |index: &&Index| table.indexes.iter().find(|other| indexes::is_equal(index, other));
+    let pairs = || -> Vec<(&Index, &Index)> {
+        let indexes = model.indexes.iter();
+        indexes
+            .filter_map(|index| equal(&index).map(|other| (index, other)))
+            .collect()
+    };
+    let mut plan = identity_of(pairs(), table);
+    plan.extend(targets_of(pairs(), table));
+    plan
+}
+
+fn identity_of(pairs: Vec<(&Index, &Index)>, table: &TableDef) -> Plan {
     let mut plan = Plan::default();
-    for (index, other) in indexes::counterparts(legacy, table, true, partition_key) {
+    for (index, other) in pairs {
         if index.replica_identity && !other.replica_identity {
             plan.push(
                 format!("set the replica identity of {}", table.name.name),

@@ -4,6 +4,7 @@
 
 use crate::bounds::RawBound;
 use crate::catalog::TableDef;
+use crate::catalog::subpartitions::{Below, Depth};
 use crate::ident::{Ident, Literal, RelName, list};
 use crate::plan::{Plan, access, indexes};
 use std::fmt;
@@ -24,6 +25,13 @@ pub struct Parent {
     pub tablespace: Option<Ident>,
     /// Storage parameters for a new partition: `name=value`.
     pub options: Vec<String>,
+    /// What new partitions are published by, by themselves.
+    pub publications: Vec<Ident>,
+    /// How new partitions are partitioned themselves.
+    pub depth: Option<Depth>,
+    /// Tables, by oid, whose indexes and statistics objects have what a new one is to be given when it is there: the server
+    /// names its indexes.
+    pub completed_like: Vec<u32>,
     /// A partition whose grants, row security and statistics targets the next one gets; none where it has nothing of the kind.
     pub template: Option<TableDef>,
     /// Whom default privileges give rights on each new table: a partition has no row security that the parent has.
@@ -89,6 +97,8 @@ pub struct NewPartition {
     /// What it gets beyond what LIKE copies and ATTACH brings.
     pub dress: Plan,
     pub drain: Plan,
+    /// Tables that are completed before they are attached, each with the one that it is to be like.
+    pub complete: Vec<(RelName, u32)>,
     pub attach: Plan,
     /// For a pair in step: the triggers that carry what is written straight into the partition.
     pub sync: Plan,
@@ -98,6 +108,15 @@ impl NewPartition {
     pub fn whole(&self) -> Plan {
         let mut plan = self.create.clone();
         plan.extend(self.dress.clone());
+        for (table, _) in &self.complete {
+            plan.push(
+                format!(
+                    "give {} what indexes and statistics of its model have",
+                    table.name
+                ),
+                format!("-- replica identity and statistics targets of {table}"),
+            );
+        }
         plan.extend(self.drain.clone());
         plan.extend(self.attach.clone());
         plan.extend(self.sync.clone());
@@ -108,22 +127,14 @@ impl NewPartition {
 /// Makes a partition and attaches it.
 pub fn create_partition(parent: &Parent, name: &RelName, range: &Range) -> NewPartition {
     let mut parts = NewPartition::default();
-    parts.create.push("create partition", create_like(parent, name));
-    parent.take_defaults(&mut parts.dress, name);
-    if let Some(template) = &parent.template {
-        access::dress(&mut parts.dress, template, name);
+    match &parent.depth {
+        None => parts.create.push("create partition", create_like(parent, name)),
+        Some(depth) => create_deep(&mut parts, parent, name, depth),
     }
-    match parent.replica_identity.as_str() {
-        "f" => parts.dress.push(
-            "set replica identity",
-            format!("ALTER TABLE {name} REPLICA IDENTITY FULL"),
-        ),
-        "n" => parts.dress.push(
-            "set replica identity",
-            format!("ALTER TABLE {name} REPLICA IDENTITY NOTHING"),
-        ),
-        _ => {}
-    }
+    parts.dress.extend(dress(parent, name));
+    parts
+        .complete
+        .extend(parent.completed_like.iter().map(|like| (name.clone(), *like)));
     if let Some(default) = &parent.default {
         move_rows(&mut parts.drain, parent, default, name, range);
     }
@@ -134,7 +145,101 @@ pub fn create_partition(parent: &Parent, name: &RelName, range: &Range) -> NewPa
             parent.name
         ),
     );
+    parts.attach.extend(publish(parent, name));
     parts
+}
+
+/// What a new partition is given beyond what LIKE copies and ATTACH brings.
+pub fn dress(parent: &Parent, name: &RelName) -> Plan {
+    let mut plan = Plan::default();
+    parent.take_defaults(&mut plan, name);
+    if let Some(template) = &parent.template {
+        access::dress(&mut plan, template, name);
+    }
+    set_identity(&mut plan, name, &parent.replica_identity);
+    plan
+}
+
+/// Publishes a partition that is published by itself. Once its rows are there: those of the default were published before.
+pub fn publish(parent: &Parent, name: &RelName) -> Plan {
+    let mut plan = Plan::default();
+    for publication in &parent.publications {
+        plan.push(
+            format!("publish it by {publication}"),
+            format!("ALTER PUBLICATION {publication} ADD TABLE {name}"),
+        );
+    }
+    plan
+}
+
+/// The replica identity that needs no index.
+fn set_identity(plan: &mut Plan, table: &RelName, identity: &str) {
+    let word = match identity {
+        "f" => "FULL",
+        "n" => "NOTHING",
+        _ => return,
+    };
+    plan.push(
+        "set replica identity",
+        format!("ALTER TABLE {table} REPLICA IDENTITY {word}"),
+    );
+}
+
+/// Makes a partition that is partitioned itself, with all that is below it.
+fn create_deep(parts: &mut NewPartition, parent: &Parent, name: &RelName, depth: &Depth) {
+    parts.create.push(
+        "create partition",
+        format!(
+            "CREATE TABLE {name} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY) PARTITION BY {}",
+            parent.name, depth.key
+        ),
+    );
+    create_below(parts, parent, name, depth);
+}
+
+fn create_below(parts: &mut NewPartition, parent: &Parent, above: &RelName, depth: &Depth) {
+    for Below {
+        suffix,
+        bounds,
+        like,
+        depth,
+    } in &depth.parts
+    {
+        let name = above.sibling(above.name.with_suffix(suffix));
+        let by = depth
+            .as_ref()
+            .map(|depth| format!(" PARTITION BY {}", depth.key))
+            .unwrap_or_default();
+        let tablespace = like.tablespace.as_ref().or(parent.tablespace.as_ref());
+        parts.create.push(
+            "create partition below it",
+            format!(
+                "CREATE TABLE {name} PARTITION OF {above} {bounds}{by}{}{}",
+                with_options(&like.options),
+                in_tablespace(tablespace)
+            ),
+        );
+        parent.take_defaults(&mut parts.dress, &name);
+        access::dress(&mut parts.dress, like, &name);
+        set_identity(&mut parts.dress, &name, &like.replica_identity);
+        if like.replica_identity == "i" {
+            parts.complete.push((name.clone(), like.oid));
+        }
+        if let Some(depth) = depth {
+            create_below(parts, parent, &name, depth);
+        }
+    }
+}
+
+fn in_tablespace(tablespace: Option<&Ident>) -> String {
+    tablespace.map(|t| format!(" TABLESPACE {t}")).unwrap_or_default()
+}
+
+fn with_options(options: &[String]) -> String {
+    match options.is_empty() {
+        true => String::new(),
+        false => format!(" WITH ({})", list(options.iter().map(|o| indexes::option(o)))),
+    }
 }
 
 /// An empty table like the parent's partitions. Without identity: a partition has none of its own.
@@ -144,21 +249,11 @@ pub fn create_like(parent: &Parent, name: &RelName) -> String {
 
 /// An empty table like the parent's partitions, but for what is excluded.
 pub fn like(parent: &Parent, name: &RelName, excluding: &str) -> String {
-    let tablespace = parent
-        .tablespace
-        .as_ref()
-        .map(|t| format!(" TABLESPACE {t}"))
-        .unwrap_or_default();
-    let options = match parent.options.is_empty() {
-        true => String::new(),
-        false => format!(
-            " WITH ({})",
-            list(parent.options.iter().map(|o| indexes::option(o)))
-        ),
-    };
     format!(
-        "CREATE TABLE {name} (LIKE {} INCLUDING ALL {excluding}){options}{tablespace}",
-        parent.name
+        "CREATE TABLE {name} (LIKE {} INCLUDING ALL {excluding}){}{}",
+        parent.name,
+        with_options(&parent.options),
+        in_tablespace(parent.tablespace.as_ref())
     )
 }
 
@@ -205,6 +300,9 @@ mod tests {
             replica_identity: "d".into(),
             tablespace: None,
             options: Vec::new(),
+            publications: Vec::new(),
+            depth: None,
+            completed_like: Vec::new(),
             template: None,
             given_by_default: Vec::new(),
         }

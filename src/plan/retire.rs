@@ -242,6 +242,9 @@ mod tests {
             replica_identity: "d".into(),
             tablespace: None,
             options: Vec::new(),
+            publications: Vec::new(),
+            depth: None,
+            completed_like: Vec::new(),
             template: None,
             given_by_default: Vec::new(),
         };

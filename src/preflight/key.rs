@@ -48,11 +48,14 @@ pub fn findings(
 }
 
 fn is_suitable(legacy: &TableDef, column: &Column, strategy: Option<Strategy>) -> Result<bool> {
-    const RANGES: [&str; 7] = [
+    const RANGES: [&str; 10] = [
         "date",
         "timestamp without time zone",
         "timestamp with time zone",
         "uuid",
+        "text",
+        "character varying",
+        "character",
         "smallint",
         "integer",
         "bigint",
@@ -177,6 +180,11 @@ fn undesigned(column: &Column, error: Error) -> Result<Finding> {
             "Give partition_interval to migrate, as in partition_interval => '1000000'.",
         ),
         Error::NameTooLong { .. } => Finding::error("name_too_long", error),
+        Error::UnsuitableCollation { .. } => Finding::error("unsuitable_key", error),
+        // A value that is no ULID.
+        Error::BadArgument { .. } if twin::is_text(&column.base_type) => {
+            Finding::error("unsuitable_key", error)
+        }
         other => return Err(other),
     })
 }

@@ -13,11 +13,14 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::rc::Rc;
 
+#[derive(Default)]
 pub struct SyncPair {
     pub id: i32,
     pub legacy: Oid,
     pub legacy_owner: Oid,
     pub twin: Oid,
+    /// The triggers of an unpartition are being laid: they do nothing yet.
+    pub is_waiting: bool,
     /// Both sides are in step: the twin may be written.
     pub is_live: bool,
     /// The legacy has become a guard: it has a part of the columns, and follows the twin alone.
@@ -134,19 +137,37 @@ fn c_text(text: String) -> Result<CString> {
     CString::new(text).map_err(|e| Error::Internal(e.to_string()))
 }
 
-fn read(id: i32) -> Result<Rc<SyncPair>> {
-    let row: Row =
-        session::with_own_tables(|| spi::latest_row(include_str!("../../sql/catalog/sync_pair.sql"), id))?
-            .ok_or_else(|| {
-                Error::Sync {
+/// A pair that is not there yet: what is known of it is the table whose triggers wait for it.
+fn waiting(id: i32) -> Result<Rc<SyncPair>> {
+    let table: Option<u32> = session::with_own_tables(|| {
+        spi::latest_row(
+            "SELECT pg_catalog.to_jsonb(u.parent::oid::bigint) FROM partition_router.unpartitioning u WHERE u.pair_id = $1",
+            id,
+        )
+    })?;
+    let table = table.ok_or_else(|| Error::Sync {
         relation: "a table".into(),
         reason: format!("its pair {id} is not known to partition_router"),
         hint: "Drop the table's partition_router triggers, or restore the rows of partition_router.pair."
             .into(),
-    }
-            })?;
+    })?;
     Ok(Rc::new(SyncPair {
         id,
+        is_waiting: true,
+        twin: table.into(),
+        ..SyncPair::default()
+    }))
+}
+
+fn read(id: i32) -> Result<Rc<SyncPair>> {
+    let row: Option<Row> =
+        session::with_own_tables(|| spi::latest_row(include_str!("../../sql/catalog/sync_pair.sql"), id))?;
+    let Some(row) = row else {
+        return waiting(id);
+    };
+    Ok(Rc::new(SyncPair {
+        id,
+        is_waiting: false,
         legacy: row.legacy.into(),
         legacy_owner: row.owner.into(),
         twin: row.twin.into(),

@@ -3,11 +3,12 @@
 use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
-use crate::ident::RelName;
+use crate::ident::{Ident, RelName};
 use crate::locks::{self, LockMode};
 use crate::pair::Pair;
 use crate::plan::Plan;
-use crate::plan::sync_triggers::{self as plan, Part, Place, Purpose};
+pub use crate::plan::sync_triggers::Place;
+use crate::plan::sync_triggers::{self as plan, Part, Purpose};
 use crate::session::{self, PinnedSettings};
 use crate::spi;
 use pgrx::pg_sys::Oid;
@@ -105,6 +106,40 @@ pub fn bare_partitions(pair: &Pair) -> Result<Vec<Oid>> {
         &[pair.twin.into(), trigger.as_str().into()],
     )?;
     Ok(bare.into_iter().map(Oid::from).collect())
+}
+
+/// The tables of a partitioned one, itself last, that lack the triggers of a pair by its number.
+pub fn not_laid(table: Oid, base: &Ident, pair: i32) -> Result<Vec<Oid>> {
+    let trigger = plan::name_on_twin(base).with_suffix("_i");
+    let bare: Vec<u32> = spi::rows(
+        "SELECT pg_catalog.to_jsonb(p.relid::oid::bigint)
+         FROM pg_catalog.pg_partition_tree($1) p
+         WHERE NOT EXISTS (
+             SELECT FROM pg_catalog.pg_trigger t
+             WHERE t.tgrelid = p.relid AND t.tgname = $2::pg_catalog.name AND t.tgenabled = 'A'
+               AND pg_catalog.starts_with(pg_catalog.encode(t.tgargs, 'escape'), $3::text || E'\\\\000'))
+         ORDER BY p.level = 0, p.relid",
+        &[table.into(), trigger.as_str().into(), pair.to_string().into()],
+    )?;
+    Ok(bare.into_iter().map(Oid::from).collect())
+}
+
+/// Lays the live triggers of a pair that is not there yet. Until it is they do nothing.
+pub fn lay(table: &RelName, base: &Ident, pair: i32, place: Place) -> Result<()> {
+    let name = plan::name_on_twin(base);
+    run(&plan::install(
+        pair,
+        table,
+        &name,
+        Purpose::Live,
+        place,
+        Part::All,
+    ))
+}
+
+/// Takes triggers away that were laid.
+pub fn take_up(table: &RelName, base: &Ident, place: Place) -> Result<()> {
+    run(&plan::uninstall(table, &plan::name_on_twin(base), place))
 }
 
 /// Gives them their triggers.

@@ -154,6 +154,109 @@ fn writers_go_on_while_a_build_waits_and_a_cancelled_call_is_resumed() {
     assert_eq!(indexes(&mut s), "6 6");
 }
 
+/// The valid indexes of both sides of a pair whose keys are these: on the legacy, on the twin's root, and on all of its leaves.
+fn on_both(s: &mut Session, keys: &str) -> String {
+    s.one(&format!(
+        "SELECT concat_ws(' ', count(*) FILTER (WHERE t.relid = 'p'::regclass), count(*) FILTER (WHERE t.relid = 'p_partitioned'::regclass),
+             bool_and(i.indisvalid), count(*) = 2 + (SELECT count(*) FROM pg_partition_tree('p_partitioned') WHERE isleaf))
+         FROM (SELECT relid FROM pg_partition_tree('p_partitioned') UNION SELECT 'p'::regclass) t
+         JOIN pg_index i ON i.indrelid = t.relid AND pg_get_indexdef(i.indexrelid) LIKE '% USING btree ({keys})%'"
+    ))
+}
+
+#[test]
+fn an_index_of_a_pair_comes_on_both_sides_and_a_cancelled_call_is_resumed() {
+    let mut s = Session::new("index_pair");
+    s.run(
+        "CREATE TABLE p (id int PRIMARY KEY, at date NOT NULL, note text);
+         INSERT INTO p SELECT g, date '2026-01-01' + g % 80, 'note ' || g FROM generate_series(1, 2000) g;
+         CALL partition_router.migrate('p', 'at')",
+    );
+    // The legacy is the last: a writer of it stops the build there, when the twin has its index already.
+    let mut writer = s.another();
+    writer.run("BEGIN; LOCK TABLE p IN ROW EXCLUSIVE MODE");
+    let mut builder = s.another();
+    let pid = builder.one("SELECT pg_backend_pid()::text");
+    let call =
+        thread::spawn(move || builder.sqlstate("CALL partition_router.create_index('p', '(lower(note))')"));
+    until(
+        &mut s,
+        "the build waits for the writer of the legacy",
+        "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE relid = 'p'::regclass AND phase LIKE 'waiting for %')",
+    );
+    assert_eq!(
+        s.one("SELECT count(*)::text FROM pg_index WHERE indrelid = 'p_partitioned'::regclass AND indisvalid AND indexprs IS NOT NULL"),
+        "1"
+    );
+    s.run("SET lock_timeout = '2s'; UPDATE p SET note = note || '!' WHERE id > 1000; INSERT INTO p VALUES (9999, '2026-01-02', 'x')");
+    s.run(&format!("SELECT pg_cancel_backend({pid})"));
+    assert_eq!(call.join().expect("the call ends"), "57014");
+    until(
+        &mut s,
+        "the worker ends with its leader",
+        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'partition_router index' AND datname = current_database())",
+    );
+    writer.run("COMMIT");
+    for _ in 0..2 {
+        s.run("CALL partition_router.create_index('p', '(lower(note))')");
+        assert_eq!(on_both(&mut s, "lower(note)"), "1 1 t t");
+    }
+    assert_eq!(s.one("SELECT to_regclass('p_lower_idx')::text"), "p_lower_idx");
+    s.notices();
+    s.run("CALL partition_router.create_index('p', '(lower(note))', dry_run => true)");
+    let notices = s.notices();
+    assert_eq!(
+        notices
+            .iter()
+            .filter(|notice| notice.contains("has the index already"))
+            .count(),
+        2,
+        "{notices:?}"
+    );
+    // A name is given to the side that is named.
+    s.run("CALL partition_router.create_index('p', 'CREATE INDEX mine ON p (note, id)')");
+    s.run("CALL partition_router.create_index('p_partitioned', 'CREATE UNIQUE INDEX theirs ON p_partitioned (note, at)')");
+    assert_eq!(
+        s.one("SELECT indrelid::regclass::text FROM pg_index WHERE indexrelid = 'mine'::regclass"),
+        "p"
+    );
+    assert_eq!(
+        s.one("SELECT indrelid::regclass::text FROM pg_index WHERE indexrelid = 'theirs'::regclass"),
+        "p_partitioned"
+    );
+    for keys in ["note, id", "note, at"] {
+        assert_eq!(on_both(&mut s, keys), "1 1 t t", "{keys}");
+    }
+    // What cannot be unique on the twin is refused before anything is made.
+    assert_eq!(
+        s.sqlstate("CALL partition_router.create_index('p', 'CREATE UNIQUE INDEX ON p (note)')"),
+        "0A000"
+    );
+    assert_eq!(
+        s.one("SELECT bool_and(matches)::text FROM partition_router.verify('p', 'rows')"),
+        "true"
+    );
+    // After the switchover as before it.
+    s.run(
+        "CALL partition_router.switchover('p'); CALL partition_router.create_index('p', '(at DESC, note)')",
+    );
+    assert_eq!(
+        s.one("SELECT string_agg(indrelid::regclass::text, ' ' ORDER BY indrelid::regclass::text) FROM pg_index WHERE indisvalid
+                   AND pg_get_indexdef(indexrelid) LIKE '%(at DESC, note)' AND indrelid IN ('p'::regclass, 'p_legacy'::regclass)"),
+        "p p_legacy"
+    );
+    s.run(
+        "CREATE TABLE q (id int PRIMARY KEY, at date NOT NULL);
+         INSERT INTO q VALUES (1, '2026-01-01');
+         SELECT partition_router.create_twin('q', 'at');
+         SELECT partition_router.start_sync('q')",
+    );
+    assert_eq!(
+        s.sqlstate("CALL partition_router.create_index('q', '(at)')"),
+        "0A000"
+    );
+}
+
 #[test]
 fn a_build_waits_for_no_snapshot_of_its_own_call() {
     let mut s = Session::new("index_snapshot");

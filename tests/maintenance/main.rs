@@ -6,13 +6,16 @@ mod archives;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod deep;
 mod default;
 mod indexes;
+mod keys;
 mod killed;
 mod pairs;
 mod partman;
 mod retention;
 mod session;
+mod templates;
 
 use session::Session;
 
@@ -260,6 +263,90 @@ fn a_failing_table_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_failure_that_cannot_be_recorded_ends_no_call_and_is_recorded_as_soon_as_there_is_room() {
+    let mut s = Session::new("unrecorded");
+    for table in ["a", "b", "c"] {
+        managed(&mut s, table, 1);
+    }
+    let next = month(&mut s, 1);
+    // As on a full disk: the log takes nothing, for the first three times.
+    s.run(&format!(
+        "CREATE VIEW a{next} AS SELECT 1;
+         CREATE SEQUENCE times;
+         CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN IF nextval('public.times') <= 3 THEN RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'no space left'; END IF; RETURN NEW; END$$;
+         CREATE TRIGGER no_room BEFORE INSERT ON partition_router.maintenance_event FOR EACH ROW EXECUTE FUNCTION no_room();
+         CALL partition_router.run_maintenance()"
+    ));
+    // The first: that a partition of a was made. The second: that this failed. The third: the same once more, when the view was in
+    // the way, which is written then; and the other at the end of the call.
+    assert_eq!(partitions(&mut s, "b").len(), 3);
+    assert_eq!(partitions(&mut s, "c").len(), 3);
+    let failed = events(&mut s, "status = 'failed'");
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    assert_eq!(failed[0], format!("create a{next} failed 42P07"));
+    assert!(failed[1].ends_with("failed 53100"), "{failed:?}");
+    s.run("DROP TRIGGER no_room ON partition_router.maintenance_event");
+    s.run(&format!(
+        "DROP VIEW a{next}; CALL partition_router.run_maintenance()"
+    ));
+    assert_eq!(partitions(&mut s, "a").len(), 3);
+    assert_eq!(events(&mut s, "status = 'failed'").len(), 2);
+}
+
+#[test]
+fn two_calls_at_once_make_every_partition_once_and_lose_no_row() {
+    let mut s = Session::new("two_calls");
+    for table in ["a", "b", "c", "d"] {
+        managed(&mut s, table, 2);
+        s.run(&format!(
+            "INSERT INTO {table} SELECT n, timezone('UTC', now()) - n % 3 * interval '1 month', 'old' FROM generate_series(1, 600) n;
+             SELECT partition_router.set_policy('{table}', retention_count => 2)"
+        ));
+    }
+    let calls: Vec<_> = (0..2)
+        .map(|_| {
+            let mut caller = s.another();
+            std::thread::spawn(move || {
+                for _ in 0..4 {
+                    caller.run("CALL partition_router.run_maintenance()");
+                }
+            })
+        })
+        .collect();
+    let mut written = 0;
+    while calls.iter().any(|call| !call.is_finished()) {
+        written += 1;
+        s.run(&format!(
+            "INSERT INTO a VALUES ({written} + 1000, timezone('UTC', now()), 'new')"
+        ));
+    }
+    for call in calls {
+        call.join().unwrap();
+    }
+    s.run("CALL partition_router.run_maintenance()");
+    let failed = events(&mut s, "status = 'failed' AND sqlstate <> '55P03'");
+    assert_eq!(failed, [""; 0]);
+    assert_eq!(
+        s.one("SELECT count(*)::text FROM a WHERE note = 'new'"),
+        written.to_string()
+    );
+    for table in ["a", "b", "c", "d"] {
+        // Two months with rows are kept, and made once each: with two ahead, and the default.
+        assert_eq!(partitions(&mut s, table).len(), 5, "{table}");
+        assert_eq!(
+            s.one(&format!("SELECT count(*)::text FROM {table} WHERE note = 'old'")),
+            "400"
+        );
+        let twice = s.one(&format!(
+            "SELECT count(*)::text FROM (SELECT FROM partition_router.maintenance_event WHERE parent LIKE '%{table}' AND status = 'done'
+             AND action IN ('create', 'drop') GROUP BY partition, action HAVING count(*) > 1) x"
+        ));
+        assert_eq!(twice, "0", "{table}");
+    }
+}
+
+#[test]
 fn a_reader_is_not_waited_for_beyond_the_budget_and_nobody_queues_behind() {
     let mut s = Session::new("locks");
     managed(&mut s, "t", 0);
@@ -283,6 +370,61 @@ fn a_reader_is_not_waited_for_beyond_the_budget_and_nobody_queues_behind() {
     reader.run("COMMIT");
     s.run("CALL partition_router.run_maintenance('t')");
     assert_eq!(s.one("SELECT count(*)::text FROM t_default"), "0");
+}
+
+#[test]
+fn a_strong_request_gives_way_again_and_again_while_a_reader_stays() {
+    let mut s = Session::new("gives_way");
+    for (table, rules) in [
+        ("moving", "premake => 0"),
+        ("dropping", "retention_count => 1, retention_action => 'drop'"),
+        ("detaching", "retention_count => 1, retention_action => 'detach'"),
+    ] {
+        managed(&mut s, table, 0);
+        let last = "timezone('UTC', now()) - interval '1 month'";
+        s.run(&format!(
+            "INSERT INTO {table} SELECT n, {last} FROM generate_series(1, 200) n"
+        ));
+        if table != "moving" {
+            s.run("CALL partition_router.run_maintenance()");
+        }
+        s.run(&format!("SELECT partition_router.set_policy('{table}', {rules})"));
+        let mut reader = s.another();
+        reader.run(&format!("BEGIN; SELECT count(*) FROM {table}"));
+        let mut caller = s.another();
+        let pid = caller.one("SELECT pg_backend_pid()::text");
+        let call = format!(
+            "SET partition_router.lock_timeout = '20ms'; CALL partition_router.run_maintenance('{table}')"
+        );
+        let call = std::thread::spawn(move || caller.run(&call));
+        // Each of its requests begins at an instant of its own: another one means that the one before was let go of.
+        let mut requests = std::collections::BTreeSet::new();
+        let mut written = 0;
+        while !call.is_finished() {
+            requests.extend(s.column(&format!(
+                "SELECT waitstart::text FROM pg_locks WHERE pid = {pid} AND NOT granted AND waitstart IS NOT NULL"
+            )));
+            // Whoever queues behind one goes on while the reader is still there.
+            written += 1;
+            s.run(&format!(
+                "INSERT INTO {table} VALUES ({written} + 1000, timezone('UTC', now()))"
+            ));
+        }
+        call.join().unwrap();
+        assert!(requests.len() > 1, "{table}: {requests:?}");
+        assert!(written > 1);
+        let failed = events(&mut s, &format!("status = 'failed' AND parent LIKE '%{table}'"));
+        assert!(
+            !failed.is_empty() && failed.iter().all(|event| event.ends_with("failed 55P03")),
+            "{failed:?}"
+        );
+        reader.run("COMMIT");
+        s.run(&format!("CALL partition_router.run_maintenance('{table}')"));
+        assert_eq!(
+            s.one(&format!("SELECT count(*)::text FROM {table} WHERE id > 1000")),
+            written.to_string()
+        );
+    }
 }
 
 #[test]

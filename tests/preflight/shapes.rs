@@ -128,11 +128,30 @@ pub const SHAPES: &[Shape] = &[
     },
     Shape {
         name: "a key of another type",
-        make: &["CREATE TABLE s.t (id int PRIMARY KEY, at text NOT NULL)"],
+        make: &["CREATE TABLE s.t (id int PRIMARY KEY, at bytea NOT NULL)"],
         arguments: "",
         severity: "error",
         code: "unsuitable_key",
-        says: "of type text cannot be a range partition key",
+        says: "of type bytea cannot be a range partition key",
+    },
+    Shape {
+        name: "text that is no ULID",
+        make: &[
+            "CREATE TABLE s.t (id int PRIMARY KEY, at text COLLATE \"C\" NOT NULL)",
+            "INSERT INTO s.t VALUES (1, 'x')",
+        ],
+        arguments: "",
+        severity: "error",
+        code: "unsuitable_key",
+        says: "invalid value for \"partition_key\"",
+    },
+    Shape {
+        name: "text that is not compared by its bytes",
+        make: &["CREATE TABLE s.t (id int PRIMARY KEY, at text COLLATE \"und-x-icu\" NOT NULL)"],
+        arguments: "",
+        severity: "error",
+        code: "unsuitable_key",
+        says: "of collation \"und-x-icu\" cannot be a range partition key",
     },
     Shape {
         name: "a name that is taken",

@@ -131,3 +131,34 @@ fn a_name_that_is_taken_is_not_given_again() {
         r#"CREATE INDEX CONCURRENTLY "t_1_a_idx1" ON "s"."t_1" USING btree (a)"#
     );
 }
+
+#[test]
+fn a_table_that_is_not_partitioned_gets_its_index_at_once_and_what_a_build_left_is_made_anew() {
+    let plain = |indexes| [node(1, None, "t", "r", indexes)];
+    let taken = HashSet::from([(Ident::new("s"), Ident::new("t_a_idx"))]);
+    assert_eq!(
+        statements(left(&wanted(), &plain(vec![]), &taken)),
+        [r#"CREATE INDEX CONCURRENTLY "t_a_idx1" ON "s"."t" USING btree (a)"#]
+    );
+    assert_eq!(
+        statements(left(
+            &wanted(),
+            &plain(vec![have(7, "t_a_idx", false, None)]),
+            &taken
+        )),
+        [
+            r#"DROP INDEX CONCURRENTLY "s"."t_a_idx""#,
+            r#"CREATE INDEX CONCURRENTLY "t_a_idx" ON "s"."t" USING btree (a)"#,
+        ]
+    );
+    let whole = plain(vec![have(7, "other", true, None)]);
+    assert_eq!(left(&wanted(), &whole, &taken), Left::Nothing);
+    let named = Wanted {
+        is_named: true,
+        ..wanted()
+    };
+    assert_eq!(
+        statements(left(&named, &whole, &taken)),
+        [r#"CREATE INDEX CONCURRENTLY "t_a_idx" ON "s"."t" USING btree (a)"#]
+    );
+}
