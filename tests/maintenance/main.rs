@@ -11,6 +11,7 @@ mod indexes;
 mod killed;
 mod pairs;
 mod partman;
+mod rest;
 mod retention;
 mod session;
 
