@@ -29,8 +29,9 @@ sql() {
   local schema=$1
   shift
   PGOPTIONS="-c search_path=$schema,public -c client_min_messages=warning" \
-    "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 "$@"
+    "${ALONE[@]}" "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 "$@"
 }
+ALONE=()
 
 # has_setting NAME: whether the installed extension knows it.
 has_setting() {
@@ -105,9 +106,11 @@ equal() {
 # keep GROUP WORK VARIANT VALUE: a line of the part's results. The n-th value of each variant is of the same round.
 keep() { printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$BENCH/$PART.tsv"; }
 
-# timed SCHEMA STATEMENT…: milliseconds of the last statement, as psql's \timing has them.
+# timed SCHEMA STATEMENT…: milliseconds of the last statement, as psql's \timing has them. BENCH_ALONE may name a command that gives
+# the machine to the command behind it.
 timed() {
-  local schema=$1 arguments=() statement
+  local schema=$1 arguments=() statement ALONE=()
+  [[ -z ${BENCH_ALONE:-} ]] || ALONE=("$BENCH_ALONE")
   shift
   for statement in "$@"; do arguments+=(-c "$statement"); done
   sql "$schema" -c '\timing on' "${arguments[@]}" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1

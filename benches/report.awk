@@ -30,6 +30,8 @@ BEGIN {
     title["call"] = "a call of route()"
     title["month"] = "a report of a month, of 24"
     title["idle"] = "run_maintenance with nothing to do"
+    title["idle_of_4"] = "run_maintenance with nothing to do, a quarter of the tables"
+    title["idle_of_2"] = "run_maintenance with nothing to do, half of the tables"
     title["create3"] = "creating 3 partitions on each table"
     title["drain"] = "draining a default partition"
     title["archive"] = "archiving a partition, until the file is on disk"
@@ -275,6 +277,9 @@ function print_requirements(    w, ways, i, j, works, n, m, calls) {
     w = "maintenance" SUBSEP "idle" SUBSEP
     requirement("run_maintenance with nothing to do, 1,000 tables of 36 partitions, s", "≤", 2, ((w "ours") in seen) ? median(w "ours") / 1000 : 0, "%.2f", (w "ours") in seen)
     times("run_maintenance with nothing to do: times faster than pg_partman", 5, "≥", w "partman", w "ours")
+    m = "maintenance" SUBSEP "idle_of_4" SUBSEP "ours"
+    requirement("run_maintenance with nothing to do: a table of all, to one of a quarter of them", "≤", 1.25,
+        (m in seen) ? median(w "ours") / 4 / median(m) : 0, "%.2f×", m in seen)
     w = "maintenance" SUBSEP "create3" SUBSEP
     times("creating 3 partitions on each table: times faster than pg_partman", 2, "≥", w "partman", w "ours")
     w = "maintenance" SUBSEP "drain" SUBSEP

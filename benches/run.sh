@@ -37,6 +37,7 @@
 #   BENCH_CALLS        calls of route() a round (default 300,000)
 #   BENCH_PAIRS        pairs beside the one that is read (default 1,000)
 #   BENCH_TABLES       tables that maintenance goes through (default 1,000)
+#   BENCH_ALONE        a command to run what is timed by, such as one that stops what else runs (default none)
 #   BENCH_GROWTH       millions of rows to grow to (default "1 3 10 30")
 #   BENCH_SWITCHOVER   millions of rows at which names swap (default "1 3 10")
 #   BENCH_TRIPS        switchovers, and rollbacks, at each size (default 10)

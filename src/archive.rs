@@ -7,6 +7,8 @@ pub mod parquet;
 pub mod pipe;
 pub mod place;
 pub mod read;
+mod render;
+mod time;
 pub mod write;
 
 use crate::parity::digest::Tally;

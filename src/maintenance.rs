@@ -19,6 +19,7 @@ mod retire;
 pub mod rules;
 pub mod schedule;
 mod state;
+mod survey;
 mod table;
 mod template;
 pub mod worker;
@@ -41,6 +42,7 @@ use log::{Event, Status};
 use pgrx::pg_sys::Oid;
 use retire::Progress;
 use serde::{Deserialize, Serialize};
+use std::time::Instant;
 use table::{Managed, Target};
 
 /// Hears of aborts, and registers the launcher. Called once, when the library is loaded.
@@ -58,6 +60,9 @@ enum Task {
         lower: Option<String>,
         upper: Option<String>,
         reason: String,
+        /// Rows of the default are known to wait for it. Not for the way through the procedure.
+        #[serde(skip)]
+        moves_rows: bool,
     },
     Retire {
         name: RelName,
@@ -91,8 +96,8 @@ impl Task {
     }
 }
 
-/// The tables that a call of `run_maintenance` goes through: the one that is named, or all that the caller owns.
-/// None while maintenance is off.
+/// The tables that a call of `run_maintenance` goes through: the one that is named, or all that the caller owns, without those that
+/// plainly have nothing to do. None while maintenance is off.
 ///
 /// # Errors
 /// For a named table: `NotManaged`, `NotOwner`, and `MaintenanceRunning` while another session maintains it.
@@ -109,7 +114,10 @@ pub fn targets(relation: Option<Oid>) -> Result<Vec<Oid>> {
     }
     let Some(relation) = relation else {
         log::forget_gone()?;
-        return owned();
+        let mut parents = owned()?;
+        let resting = survey::at_rest(&parents)?;
+        parents.retain(|parent| !resting.contains(&parent.to_u32()));
+        return Ok(parents);
     };
     let below = table::managed_below(relation)?;
     if !below.is_empty() {
@@ -205,8 +213,17 @@ pub struct Tasks {
     pub cleanup: Vec<String>,
 }
 
-/// What is due for a table, whose lease is held from now on. What is left alone goes to the log.
-pub fn tasks(parent: Oid, part: Part) -> Result<Tasks> {
+/// When partitions are made that are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Those that can be, together with the look at the table.
+    AtOnce,
+    /// Each by a task of its own.
+    Later,
+}
+
+/// What is due for a table, whose lease is held from now on; without what is made at once. What is left alone goes to the log.
+pub fn tasks(parent: Oid, part: Part, when: When) -> Result<Tasks> {
     let target = table::resolve(parent)?;
     pair::store::require_owner(target.parent)?;
     if !lease::hold(parent)? {
@@ -238,10 +255,68 @@ pub fn tasks(parent: Oid, part: Part) -> Result<Tasks> {
         if known != decisions.skipped {
             log::set_left_alone(parent, &decisions.skipped)?;
         }
-        due(managed, &decisions, part)
+        let (mut create, cleanup) = due(managed, &decisions, part)?;
+        if when == When::AtOnce {
+            create = make_at_once(managed, create)?;
+        }
+        let text = |tasks: Vec<Task>| {
+            tasks
+                .iter()
+                .map(serde_json::to_string)
+                .collect::<serde_json::Result<_>>()
+        };
+        Ok(Tasks {
+            create: text(create)?,
+            cleanup: text(cleanup)?,
+        })
     })?;
     log::ran(parent)?;
     Ok(tasks.unwrap_or_default())
+}
+
+/// Makes partitions that no rows are known to wait for, one after the other in this transaction, until half of what others may wait for
+/// them is over. Gives what is left to do: all, if anything fails; then each is tried by itself, and waited for.
+fn make_at_once(managed: &Managed, tasks: Vec<Task>) -> Result<Vec<Task>> {
+    let is_ahead = |task: &Task| {
+        matches!(
+            task,
+            Task::Create {
+                moves_rows: false,
+                ..
+            }
+        )
+    };
+    let has_drain = tasks.iter().any(|task| matches!(task, Task::Drain { .. }));
+    if has_drain || !tasks.iter().any(is_ahead) {
+        return Ok(tasks);
+    }
+    let (mut ahead, others): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(is_ahead);
+    let (parent, started) = (managed.table.as_parent()?, Instant::now());
+    let made = budget::at_once(|| {
+        let mut made = 0;
+        for task in &ahead {
+            if let Task::Create {
+                name,
+                lower,
+                upper,
+                reason,
+                ..
+            } = task
+            {
+                let parts = create::plan(&parent, managed.pair.as_ref(), name, &range_of(lower, upper));
+                let moved = create::make(managed.table.oid(), managed.table.owner(), &parts)?;
+                note_created(managed, name, reason, moved)?;
+            }
+            made += 1;
+            if started.elapsed() > settings::lock_timeout() / 2 {
+                break;
+            }
+        }
+        Ok(made)
+    });
+    ahead.drain(..made.unwrap_or(0));
+    ahead.extend(others);
+    Ok(ahead)
 }
 
 /// While rows are copied the twin has no indexes yet and takes writes from the backfill only: it is left alone.
@@ -253,44 +328,40 @@ fn copying(target: &Target) -> Option<pair::Phase> {
         .filter(|phase| *phase == pair::Phase::Copying)
 }
 
-fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<Tasks> {
-    let mut tasks = Tasks::default();
+/// What is to be created and drained, and what is to be retired.
+fn due(managed: &Managed, decisions: &Decisions, part: Part) -> Result<(Vec<Task>, Vec<Task>)> {
+    let (mut creating, mut cleaning) = (Vec::new(), Vec::new());
     if part.creates() {
         let slots = to_drain(managed, decisions)?;
         if !slots.is_empty() || drain::is_under_way(managed.table.oid())? {
-            tasks.create.push(serde_json::to_string(&Task::Drain { slots })?);
+            creating.push(Task::Drain { slots });
         }
     }
     for create in decisions.create.iter().filter(|_| part.creates()) {
         if let Some(range) = create::resolve(&create.partition)? {
-            tasks.create.push(serde_json::to_string(&Task::Create {
+            creating.push(Task::Create {
                 name: managed.name_of(&create.partition)?,
                 lower: text_of(&range.lower),
                 upper: text_of(&range.upper),
                 reason: create.reason.to_string(),
-            })?);
+                moves_rows: matches!(create.reason, policy::Reason::RowsInDefault(_)),
+            });
         }
     }
     if part.cleans_up() {
-        for name in &managed.table.half_detached {
-            tasks
-                .cleanup
-                .push(serde_json::to_string(&Task::Finalize { name: name.clone() })?);
-        }
+        let half = managed.table.half_detached.iter();
+        cleaning.extend(half.map(|name| Task::Finalize { name: name.clone() }));
+        let due = decisions
+            .retire
+            .iter()
+            .filter_map(|name| managed.table.find(name));
+        cleaning.extend(due.map(|partition| Task::Retire {
+            name: partition.name.clone(),
+        }));
+        let unfinished = archive::unfinished(managed.table.oid())?;
+        cleaning.extend(unfinished.into_iter().map(|name| Task::Retire { name }));
     }
-    for partition in decisions.retire.iter().filter(|_| part.cleans_up()) {
-        if let Some(partition) = managed.table.find(partition) {
-            tasks.cleanup.push(serde_json::to_string(&Task::Retire {
-                name: partition.name.clone(),
-            })?);
-        }
-    }
-    if part.cleans_up() {
-        for name in archive::unfinished(managed.table.oid())? {
-            tasks.cleanup.push(serde_json::to_string(&Task::Retire { name })?);
-        }
-    }
-    Ok(tasks)
+    Ok((creating, cleaning))
 }
 
 /// The partitions that rows of the default wait for, when they are many: those move in batches. None when they are few, or have to
@@ -315,6 +386,14 @@ fn to_drain(managed: &Managed, decisions: &Decisions) -> Result<Vec<Slot>> {
         }
     }
     Ok(slots)
+}
+
+fn range_of(lower: &Option<String>, upper: &Option<String>) -> Range {
+    let bound = |text: &Option<String>, open| text.clone().map_or(open, RawBound::Value);
+    Range {
+        lower: bound(lower, RawBound::MinValue),
+        upper: bound(upper, RawBound::MaxValue),
+    }
 }
 
 fn text_of(bound: &RawBound) -> Option<String> {
@@ -345,13 +424,8 @@ pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
             lower,
             upper,
             reason,
-        } => {
-            let range = Range {
-                lower: lower.map_or(RawBound::MinValue, RawBound::Value),
-                upper: upper.map_or(RawBound::MaxValue, RawBound::Value),
-            };
-            create_one(managed, &name, &range, &reason).map(|()| false)
-        }
+            ..
+        } => create_one(managed, &name, &range_of(&lower, &upper), &reason).map(|()| false),
         Task::Retire { name } => retire_one(managed, &name),
         Task::Finalize { name } => retire::finalize(managed, &name).map(|()| false),
         Task::Drain { slots } => drain::step(managed, &slots),
@@ -365,6 +439,10 @@ fn create_one(managed: &Managed, name: &RelName, range: &Range, reason: &str) ->
     }
     let parts = create::plan(&managed.table.as_parent()?, managed.pair.as_ref(), name, range);
     let moved = create::run(managed.table.oid(), managed.table.owner(), &parts)?;
+    note_created(managed, name, reason, moved)
+}
+
+fn note_created(managed: &Managed, name: &RelName, reason: &str, moved: u64) -> Result<()> {
     let mut event = Event::done(&managed.table.display, "create", reason);
     (event.partition, event.row_count) = (Some(name.name.as_str().into()), Some(moved as i64));
     log::write(&event)

@@ -155,6 +155,13 @@ pub struct Decisions {
     pub skipped: Vec<Skip>,
 }
 
+impl Decisions {
+    /// Whether there is nothing to do and nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.create.is_empty() && self.retire.is_empty() && self.skipped.is_empty()
+    }
+}
+
 /// What to do for one table.
 ///
 /// # Errors

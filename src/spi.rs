@@ -161,8 +161,22 @@ pub fn explained(statement: &str) -> Result<serde_json::Value> {
 
 /// The first row that a statement which changes something returns, as one `jsonb` column.
 pub fn returning<T: DeserializeOwned>(statement: &str, args: &[Arg]) -> Result<Option<T>> {
+    Ok(returning_rows(statement, args)?.pop())
+}
+
+/// All rows that a statement which changes something returns, as one `jsonb` column.
+pub fn returning_rows<T: DeserializeOwned>(statement: &str, args: &[Arg]) -> Result<Vec<T>> {
     let _unrouted = Unrouted::new();
-    Spi::connect_mut(|client| Ok(parse(client.update(statement, None, args)?)?.pop()))
+    Spi::connect_mut(|client| parse(client.update(statement, None, args)?))
+}
+
+/// As [`execute`], with a plan that the session keeps.
+pub fn kept_execute(statement: &'static str, args: &[Arg]) -> Result<u64> {
+    let _unrouted = Unrouted::new();
+    Spi::connect_mut(|client| {
+        let kept = kept(client, statement, args)?;
+        Ok(client.update(&*kept, None, args)?.len() as u64)
+    })
 }
 
 /// Runs a statement that changes something; gives the number of rows that it processed.

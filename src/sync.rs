@@ -9,6 +9,7 @@
 pub mod actions;
 pub mod apply;
 pub mod batch;
+pub mod bulk;
 pub mod capture;
 mod elsewhere;
 pub mod frames;

@@ -25,8 +25,9 @@ bench_procedure() {
     END \$\$"
 }
 
+# ours_manages SCHEMA PREMAKE FROM TO: these tables.
 ours_manages() {
-  sql public -c "DO \$\$ BEGIN FOR i IN 1 .. $BENCH_TABLES LOOP
+  sql public -c "DO \$\$ BEGIN FOR i IN $3 .. $4 LOOP
     INSERT INTO partition_router.policy (parent, base_name, partition_interval, premake)
     VALUES (format('$1.t%s', i)::regclass, 't' || i || '_p', '1 month', $2); END LOOP; END \$\$"
 }
@@ -43,11 +44,12 @@ part_maintenance() {
   bench_procedure
   progress "$(thousands "$BENCH_TABLES") tables of 36 partitions"
   many_tables many 36
-  ours_manages many 3
   partman_manages many 3
   # Each has its own idea of what "3 ahead" is: what is missing is made before anything is timed.
+  ours_manages many 3 1 "$BENCH_TABLES"
   sql public -c 'CALL partition_router.run_maintenance()' -c 'SELECT partman.run_maintenance(p_analyze => false, p_jobmon => false)' >/dev/null
   sql public -c 'VACUUM ANALYZE'
+  idle_of_some
   for ((round = 1; round <= BENCH_ROUNDS; round++)); do
     keep maintenance idle ours "$(timed public 'CALL partition_router.run_maintenance()')"
     keep maintenance idle partman "$(timed public 'SELECT partman.run_maintenance(p_analyze => false, p_jobmon => false)')"
@@ -66,6 +68,18 @@ part_maintenance() {
   drop_many
   maintenance_drain
   maintenance_archive
+}
+
+# How the time grows with the number of tables: a quarter of them, half, and in the rounds that follow all.
+idle_of_some() {
+  local part round had=0
+  sql public -c 'DELETE FROM partition_router.policy'
+  for part in 4 2 1; do
+    ours_manages many 3 $((had + 1)) $((had = BENCH_TABLES / part))
+    for ((round = 1; round <= BENCH_ROUNDS && part > 1; round++)); do
+      keep maintenance "idle_of_$part" ours "$(timed public 'CALL partition_router.run_maintenance()')"
+    done
+  done
 }
 
 partitions_of_many() {

@@ -115,9 +115,9 @@ CREATE FUNCTION partition_router.maintenance_targets(relation regclass, part tex
 COMMENT ON FUNCTION partition_router.maintenance_targets IS 'internal to run_maintenance: the tables to go through';
 REVOKE ALL ON FUNCTION partition_router.maintenance_targets FROM PUBLIC;
 
-CREATE FUNCTION partition_router.maintenance_tasks(parent regclass, part text DEFAULT 'all')
+CREATE FUNCTION partition_router.maintenance_tasks(parent regclass, part text DEFAULT 'all', at_once boolean DEFAULT false)
     RETURNS TABLE(creating text[], cleaning text[]) STRICT LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'maintenance_tasks_wrapper';
-COMMENT ON FUNCTION partition_router.maintenance_tasks IS 'internal to run_maintenance: what is due for one table, whose lease is held from now on';
+COMMENT ON FUNCTION partition_router.maintenance_tasks IS 'internal to run_maintenance: what is due for one table, whose lease is held from now on; with at_once, partitions are made that can be without waiting, and what is left is given';
 REVOKE ALL ON FUNCTION partition_router.maintenance_tasks FROM PUBLIC;
 
 CREATE FUNCTION partition_router.maintenance_let_go()

@@ -29,7 +29,7 @@ BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     FOREACH target IN ARRAY targets LOOP
         BEGIN
-            SELECT t.creating, t.cleaning INTO tasks, cleaning FROM partition_router.maintenance_tasks(target, part) t;
+            SELECT t.creating, t.cleaning INTO tasks, cleaning FROM partition_router.maintenance_tasks(target, part, true) t;
         EXCEPTION WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS failure_state = RETURNED_SQLSTATE, failure = MESSAGE_TEXT;
             tasks := '{}';

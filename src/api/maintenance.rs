@@ -6,7 +6,7 @@ use crate::execute::Mode;
 use crate::ident::Ident;
 use crate::maintenance::rules::Change;
 use crate::maintenance::schedule::Job;
-use crate::maintenance::{self, Part, by_hand, hold, import, schedule};
+use crate::maintenance::{self, Part, When, by_hand, hold, import, schedule};
 use crate::spi;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
@@ -192,8 +192,13 @@ fn maintenance_targets(relation: Option<Oid>, part: Option<&str>) -> Vec<Oid> {
 fn maintenance_tasks(
     parent: Oid,
     part: &str,
+    at_once: bool,
 ) -> TableIterator<'static, (name!(creating, Vec<String>), name!(cleaning, Vec<String>))> {
-    let tasks = report(|| maintenance::tasks(parent, Part::parse(part)?));
+    let when = match at_once {
+        true => When::AtOnce,
+        false => When::Later,
+    };
+    let tasks = report(|| maintenance::tasks(parent, Part::parse(part)?, when));
     TableIterator::once((tasks.create, tasks.cleanup))
 }
 

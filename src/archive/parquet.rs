@@ -4,7 +4,7 @@
 
 use super::csv;
 use super::pipe::Sink;
-use super::write::Render;
+use super::render::Render;
 use crate::error::{Error, Result};
 use crate::ident::Ident;
 use bytes::Bytes;

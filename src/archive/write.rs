@@ -4,6 +4,7 @@
 
 use super::parquet::{self, Columns};
 use super::pipe::{Pipe, Sink};
+use super::render::Render;
 use super::{Format, Written, csv, place};
 use crate::compat;
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::session::PinnedSettings;
 use flate2::write::GzEncoder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, Oid};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
@@ -171,66 +172,6 @@ unsafe fn scan<S>(
         pg_sys::SPI_finish();
     }
     Ok(())
-}
-
-/// How a value becomes text.
-pub enum Render {
-    Int2,
-    Int4,
-    Int8,
-    Bool,
-    /// Its bytes are its text.
-    Bytes,
-    Call(Box<pg_sys::FmgrInfo>),
-}
-
-impl Render {
-    /// # Safety
-    /// Within a transaction; what the server remembers of the function is kept in the current memory context.
-    pub unsafe fn of(type_oid: Oid) -> Render {
-        match type_oid {
-            pg_sys::INT2OID => Render::Int2,
-            pg_sys::INT4OID => Render::Int4,
-            pg_sys::INT8OID => Render::Int8,
-            pg_sys::BOOLOID => Render::Bool,
-            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Render::Bytes,
-            // SAFETY: look-ups in the catalog caches.
-            _ => unsafe {
-                let (mut function, mut is_variable) = (Oid::INVALID, false);
-                pg_sys::getTypeOutputInfo(type_oid, &mut function, &mut is_variable);
-                let mut info = Box::new(std::mem::zeroed::<pg_sys::FmgrInfo>());
-                pg_sys::fmgr_info(function, &mut *info);
-                Render::Call(info)
-            },
-        }
-    }
-
-    /// Calls `take` with the text.
-    ///
-    /// # Safety
-    /// `value` is one of the type, and not NULL.
-    pub unsafe fn render(&mut self, value: Datum, take: impl FnOnce(&[u8])) {
-        // SAFETY: the caller's.
-        unsafe {
-            match self {
-                Render::Int2 => take((value.value() as i16).to_string().as_bytes()),
-                Render::Int4 => take((value.value() as i32).to_string().as_bytes()),
-                Render::Int8 => take((value.value() as i64).to_string().as_bytes()),
-                Render::Bool => take(if value.value() as u8 != 0 { b"t" } else { b"f" }),
-                Render::Bytes => {
-                    let plain = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
-                    let length = pgrx::varsize_any_exhdr(plain);
-                    take(std::slice::from_raw_parts(
-                        pgrx::vardata_any(plain).cast(),
-                        length,
-                    ));
-                }
-                Render::Call(info) => {
-                    take(CStr::from_ptr(pg_sys::OutputFunctionCall(&mut **info, value)).to_bytes());
-                }
-            }
-        }
-    }
 }
 
 /// One file under way.

@@ -12,12 +12,10 @@ use super::state::CopyState;
 use super::tasks::Task;
 use crate::catalog::load;
 use crate::error::Result;
-use crate::sync::batch::Filling;
+use crate::sync::bulk::Writer;
 use crate::sync::capture::KeyLog;
-use crate::sync::leaf::Leaf;
 use crate::sync::pair_cache::SyncPair;
-use crate::sync::rows::convert;
-use crate::sync::side::{ForeignKeys, Side, Slot};
+use crate::sync::side::Slot;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::ptr::null_mut;
@@ -121,7 +119,7 @@ pub fn batch(
             return Ok(copied);
         }
         let mut log = KeyLog::open(pair, legacy)?;
-        let mut writer = Writer::open(pair, legacy)?;
+        let mut writer = Writer::open(pair.twin, legacy)?;
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let row = pg_sys::table_slot_create(legacy, null_mut());
         let length = pg_sys::RelationGetNumberOfBlocksInFork(legacy, pg_sys::ForkNumber::MAIN_FORKNUM);
@@ -179,75 +177,5 @@ unsafe fn is_older(slot: Slot, horizon: u32) -> bool {
         let xmin = (*(*tuple).t_data).t_choice.t_heap.t_xmin.into_inner();
         // Special ids (bootstrap, frozen) are older than all; others compare modulo 2^32, as TransactionIdPrecedes.
         xmin < pg_sys::FirstNormalTransactionId.into_inner() || (xmin.wrapping_sub(horizon) as i32) < 0
-    }
-}
-
-/// Puts rows of the legacy into the twin, many at a time.
-struct Writer {
-    twin: Side,
-    from_legacy: *mut pg_sys::TupleConversionMap,
-    as_twin: Slot,
-    /// Columns of the legacy.
-    columns: u16,
-}
-
-impl Writer {
-    /// # Safety
-    /// `legacy` is open until the writer is finished.
-    unsafe fn open(pair: &SyncPair, legacy: pg_sys::Relation) -> Result<Writer> {
-        let mut twin = Side::open(pair.twin, ForeignKeys::ActionsOnly)?;
-        twin.gather(Filling::AtTheEnd);
-        // SAFETY: the caller's promise.
-        unsafe {
-            Ok(Writer {
-                from_legacy: pg_sys::convert_tuples_by_name((*legacy).rd_att, twin.tuple_desc()),
-                as_twin: twin.new_slot(),
-                columns: (*(*legacy).rd_att).natts as u16,
-                twin,
-            })
-        }
-    }
-
-    fn add(&mut self, row: Slot) -> Result<()> {
-        let origin = row;
-        let row = if self.from_legacy.is_null() {
-            row
-        } else {
-            convert(self.from_legacy, row, self.as_twin)
-        };
-        let leaf = self.twin.locate(row)?;
-        // SAFETY: `origin` holds a tuple of the legacy; the leaf belongs to the twin, which this writer holds open.
-        let as_it_lies = unsafe { self.tuple_as_it_lies(&leaf, origin) };
-        self.twin.copy(&leaf, |slot| match as_it_lies {
-            // SAFETY: the slot is one of the leaf, and takes a copy.
-            Some(tuple) => unsafe { pg_sys::ExecForceStoreHeapTuple(tuple, slot, false) },
-            None => {
-                Side::to_leaf(&leaf, row, slot);
-            }
-        });
-        Ok(())
-    }
-
-    /// The legacy's tuple, when the leaf can take its bytes: the formats are the same, and no column is missing that was
-    /// added with a default later. What lies outside it is fetched when it is written.
-    ///
-    /// # Safety
-    /// `row` holds a heap tuple of the legacy.
-    unsafe fn tuple_as_it_lies(&self, leaf: &Leaf, row: Slot) -> Option<pg_sys::HeapTuple> {
-        if !self.from_legacy.is_null() || !leaf.has_format_of_side() {
-            return None;
-        }
-        // SAFETY: the caller's.
-        unsafe {
-            let tuple = (*row.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
-            let stored = (*(*tuple).t_data).t_infomask2 & pg_sys::HEAP_NATTS_MASK as u16;
-            (stored == self.columns).then_some(tuple)
-        }
-    }
-
-    fn finish(self) {
-        // SAFETY: made in `open`; nothing of the writer is used after this.
-        unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.as_twin) };
-        self.twin.close();
     }
 }

@@ -45,6 +45,21 @@ pub fn within_budget<T>(relation: Oid, mut body: impl FnMut() -> Result<T>) -> R
     })
 }
 
+/// Runs `body` once; gives nothing, and undoes what it did, when a lock does not come within the budget or anything else fails. For
+/// many things together, each of which is then done by itself, and fails by itself.
+pub fn at_once<T>(body: impl FnOnce() -> Result<T>) -> Option<T> {
+    let limit = format!("{}ms", settings::lock_timeout().as_millis());
+    let result = subtransaction(|| {
+        let _timeout = PinnedSettings::new(&[(c"lock_timeout", &limit)]);
+        body()
+    });
+    match result {
+        Ok(result) => result.ok(),
+        Err(caught) if is_cancel(&caught) => caught.rethrow(),
+        Err(_) => None,
+    }
+}
+
 /// Runs `body` in a subtransaction. When it fails, in either way, what it did is undone.
 pub fn subtransaction<T>(
     body: impl FnOnce() -> Result<T>,

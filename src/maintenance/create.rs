@@ -78,18 +78,21 @@ pub fn plan_of(managed: &Managed, partition: &RangePartition) -> Result<Option<(
 
 /// Makes a partition as the table's owner, within the lock budget; gives the number of rows that moved into it.
 pub fn run(parent: Oid, owner: Oid, parts: &NewPartition) -> Result<u64> {
-    budget::within_budget(parent, || {
-        store::change_layout(parent)?;
-        as_user(owner, || {
-            execute::run(&parts.create, Mode::Run)?;
-            execute::run(&parts.dress, Mode::Run)
-        })?;
-        complete(owner, &parts.complete)?;
-        let moved = move_rows(owner, parts)?;
-        as_user(owner, || execute::run(&parts.attach, Mode::Run))?;
-        with_own_tables(|| execute::run(&parts.sync, Mode::Run))?;
-        Ok(moved)
-    })
+    budget::within_budget(parent, || make(parent, owner, parts))
+}
+
+/// As [`run`], with whatever lock timeout there is.
+pub fn make(parent: Oid, owner: Oid, parts: &NewPartition) -> Result<u64> {
+    store::change_layout(parent)?;
+    as_user(owner, || {
+        execute::run(&parts.create, Mode::Run)?;
+        execute::run(&parts.dress, Mode::Run)
+    })?;
+    complete(owner, &parts.complete)?;
+    let moved = move_rows(owner, parts)?;
+    as_user(owner, || execute::run(&parts.attach, Mode::Run))?;
+    with_own_tables(|| execute::run(&parts.sync, Mode::Run))?;
+    Ok(moved)
 }
 
 /// Gives new tables what the server had to name first: the index that is the replica identity, statistics objects and targets.

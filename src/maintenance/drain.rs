@@ -1,14 +1,16 @@
 //! Empties a large default partition while applications write: [`crate::plan::drain`] has the statements, this when each is run.
 //! Every step is a transaction with its state in `partition_router.drain`, so that the next call goes on where one ended.
 
+mod fill;
+
 use super::log::{self, Event};
 use super::state::has_rows;
 use super::table::{Managed, display};
 use crate::bounds::RawBound;
-use crate::catalog::load;
+use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
-use crate::ident::{Ident, RelName};
+use crate::ident::{Ident, RelName, list};
 use crate::locks::budget;
 use crate::plan::drain::{Drain, LOG_ROWS, Part};
 use crate::plan::maintain::{self, Range};
@@ -16,13 +18,17 @@ use crate::plan::{Plan, access, foreign_keys, indexes};
 use crate::session::{PinnedSettings, as_user, with_own_tables};
 use crate::spi;
 use crate::sync::frames::Suppressed;
+use fill::Trust;
 use pgrx::pg_sys::Oid;
 use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 
 /// From so many rows on a default is drained in batches; fewer move at once, in some tens of milliseconds.
 pub const MANY_ROWS: i64 = 5_000;
 /// Blocks that one transaction copies: 16 MB.
 const BLOCKS: i64 = 2048;
+/// How long one transaction goes on to build indexes.
+const INDEXING: Duration = Duration::from_millis(500);
 /// Keys that may be left in the log for the moment in which everybody waits.
 const LAST_KEYS: i64 = 500;
 
@@ -46,6 +52,7 @@ struct State {
     /// The file of the default now.
     file_now: Option<u32>,
     blocks: i64,
+    /// While partitions get their indexes, the number of those that have them.
     next_block: i64,
     row_count: i64,
 }
@@ -111,15 +118,11 @@ fn state(parent: Oid) -> Result<Option<State>> {
 }
 
 fn parts(slots: &[Slot]) -> Vec<Part> {
-    let bound = |text: &Option<String>, open| text.clone().map_or(open, RawBound::Value);
     slots
         .iter()
         .map(|slot| Part {
             name: slot.name.clone(),
-            range: Range {
-                lower: bound(&slot.lower, RawBound::MinValue),
-                upper: bound(&slot.upper, RawBound::MaxValue),
-            },
+            range: super::range_of(&slot.lower, &slot.upper),
         })
         .collect()
 }
@@ -200,15 +203,29 @@ fn can_swap_still(managed: &Managed) -> Result<bool> {
     Ok(!managed.table.referenced && managed.pair.is_none())
 }
 
-/// Runs statements as the owner, unseen by triggers: rows move, they do not change.
-fn quietly(owner: Oid, plan: &Plan) -> Result<Vec<u64>> {
+/// Runs as the owner, unseen by triggers: rows move, they do not change.
+fn quietly<T>(owner: Oid, body: impl FnOnce() -> T) -> T {
     let _sync = Suppressed::new();
     let _triggers = PinnedSettings::new(&[(c"session_replication_role", "replica")]);
-    as_user(owner, || {
-        plan.steps
-            .iter()
-            .map(|step| spi::execute(&step.statement, &[]))
-            .collect()
+    as_user(owner, body)
+}
+
+/// Carries logged keys over. Once there are indexes each key is looked up by them, whatever the planner would think of tables
+/// that nobody has analysed: it may take no more than the keys take, while everybody waits.
+fn follow(owner: Oid, drain: &Drain, most: Option<usize>) -> Result<()> {
+    let _by_key = most.map(|_| {
+        PinnedSettings::new(&[
+            (c"enable_seqscan", "off"),
+            (c"enable_hashjoin", "off"),
+            (c"enable_mergejoin", "off"),
+            (c"jit", "off"),
+        ])
+    });
+    quietly(owner, || {
+        for step in drain.follow(most).steps {
+            spi::execute(&step.statement, &[])?;
+        }
+        Ok(())
     })
 }
 
@@ -284,13 +301,25 @@ fn copy(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
     let owner = managed.table.owner();
     if state.next_block >= state.blocks {
         // A row that changed meanwhile may have been copied twice: before there is an index the log is drained whole.
-        quietly(owner, &drain.follow(None))?;
-        return set(state, "stage = 'index'", &[]);
+        if as_user(owner, || has_rows(&drain.log(), "true"))? {
+            follow(owner, drain, None)?;
+        }
+        return set(state, "stage = 'index', next_block = 0", &[]);
     }
     let end = (state.next_block + BLOCKS).min(state.blocks);
-    let rows: u64 = quietly(owner, &drain.copy(state.next_block, end))?
-        .into_iter()
-        .sum();
+    let (Some(default), Some(staging)) = (managed.table.default_oid, load::oid_of(&drain.staging())?) else {
+        return Err(Error::Internal(format!("{} is gone", drain.staging())));
+    };
+    let (trust, block) = (trust(managed, default.into())?, |n: i64| n as u32);
+    let rows = quietly(owner, || {
+        fill::copy(
+            default.into(),
+            staging,
+            block(state.next_block),
+            block(end),
+            trust,
+        )
+    })?;
     set(
         state,
         "next_block = $1, row_count = row_count + $2",
@@ -298,12 +327,42 @@ fn copy(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
     )
 }
 
-/// Makes what one of the tables lacks: indexes, then foreign keys, not valid and then proven.
+/// Rows of the default have passed the constraints of the parent, unless these are NOT VALID there; and what a partition generates
+/// is what the default has, unless that has an expression of its own.
+fn trust(managed: &Managed, default: Oid) -> Result<Trust> {
+    let is_odd: Option<bool> = spi::kept_row(
+        "SELECT pg_catalog.to_jsonb(
+             EXISTS (SELECT FROM pg_catalog.pg_constraint c
+                     WHERE c.conrelid = $1 AND c.contype IN ('c', 'n') AND NOT c.convalidated)
+             OR EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                        JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+                        JOIN pg_catalog.pg_attribute b ON b.attrelid = $2 AND b.attname = a.attname
+                        JOIN pg_catalog.pg_attrdef e ON e.adrelid = b.attrelid AND e.adnum = b.attnum
+                        WHERE a.attrelid = $1 AND a.attgenerated <> ''
+                          AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) <> pg_catalog.pg_get_expr(e.adbin, e.adrelid)))",
+        &[default.into(), managed.table.oid().into()],
+    )?;
+    Ok(match is_odd {
+        Some(false) => Trust::AsTheyLie,
+        _ => Trust::Check,
+    })
+}
+
+/// Makes what the tables lack, one after the other: indexes, then foreign keys, not valid and then proven.
 fn index(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
-    let owner = managed.table.owner();
+    let (owner, started) = (managed.table.owner(), Instant::now());
     let parent = load::table_def(managed.table.oid())?;
     let new_default = drain.new_default();
-    for name in drain.parts.iter().map(|part| &part.name).chain([&new_default]) {
+    let tables: Vec<&RelName> = drain
+        .parts
+        .iter()
+        .map(|part| &part.name)
+        .chain([&new_default])
+        .collect();
+    let mut done = state.next_block as usize;
+    while let Some(name) = tables.get(done)
+        && started.elapsed() < INDEXING
+    {
         let oid = load::oid_of(name)?.ok_or_else(|| Error::Internal(format!("{name} is gone")))?;
         let leaf = load::table_def(oid)?;
         let missing: Vec<_> = indexes::missing(&parent.indexes, &leaf.indexes)
@@ -311,13 +370,22 @@ fn index(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
             .cloned()
             .collect();
         if !missing.is_empty() {
-            let mut plan = indexes::create(&missing, name);
-            plan.push("analyze", format!("ANALYZE {name}"));
-            return as_user(owner, || execute::run(&plan, Mode::Run));
+            as_user(owner, || {
+                execute::run(&indexes::create(&missing, name), Mode::Run)?;
+                first_statistics(&leaf)
+            })?;
+            // Nothing else is to come: no second look.
+            done += usize::from(parent.foreign_keys.is_empty());
+        } else if let Some(next) = foreign_keys::next_on_leaf(&parent, &leaf) {
+            // For a moment it locks what it points at: in a transaction of its own.
+            budget::within_budget(oid, || as_user(owner, || execute::run(&next.plan, Mode::Run)))?;
+            break;
+        } else {
+            done += 1;
         }
-        if let Some(next) = foreign_keys::next_on_leaf(&parent, &leaf) {
-            return budget::within_budget(oid, || as_user(owner, || execute::run(&next.plan, Mode::Run)));
-        }
+    }
+    if done < tables.len() {
+        return set(state, "next_block = $1", &[(done as i64).into()]);
     }
     let likes = &drain.parent.completed_like;
     let parts = drain.parts.iter();
@@ -330,6 +398,15 @@ fn index(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
         as_user(owner, || execute::run(&publish, Mode::Run))?;
     }
     set(state, "stage = 'flip'", &[])
+}
+
+/// Statistics from a small sample, for the plans of the first minutes. ANALYZE of columns by name leaves the count of changes as it
+/// is, so autovacuum comes and does the rest: for as long as everything takes to be copied and indexed, or longer.
+fn first_statistics(leaf: &TableDef) -> Result<()> {
+    let _small = PinnedSettings::new(&[(c"default_statistics_target", "10")]);
+    let columns = list(leaf.columns.iter().map(|column| &column.name));
+    spi::execute(&format!("ANALYZE {} ({columns})", leaf.name), &[])?;
+    Ok(())
 }
 
 fn flip(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
@@ -345,13 +422,12 @@ fn flip(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
         )
     })?;
     if left.unwrap_or(0) >= most {
-        quietly(owner, &drain.follow(Some(LOG_ROWS)))?;
-        return Ok(());
+        return follow(owner, drain, Some(LOG_ROWS));
     }
     budget::within_budget(managed.table.oid(), || {
         as_user(owner, || execute::run(&drain.lock(), Mode::Run))?;
         while as_user(owner, || has_rows(&drain.log(), "true"))? {
-            quietly(owner, &drain.follow(Some(LOG_ROWS)))?;
+            follow(owner, drain, Some(LOG_ROWS))?;
         }
         as_user(owner, || execute::run(&drain.swap(), Mode::Run))?;
         set(state, "stage = 'drop'", &[])
@@ -363,9 +439,11 @@ fn finish(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
     let owner = managed.table.owner();
     let old = load::oid_of(&drain.old_default())?;
     budget::within_budget(old.unwrap_or(managed.table.oid()), || {
-        if old.is_some() {
-            as_user(owner, || execute::run(&drain.finish(), Mode::Run))?;
-        }
+        let left = match old {
+            Some(_) => drain.finish(),
+            None => drain.forget_proofs(),
+        };
+        as_user(owner, || execute::run(&left, Mode::Run))?;
         name_indexes(managed, drain)?;
         forget(managed, state)
     })?;

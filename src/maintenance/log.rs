@@ -102,7 +102,7 @@ pub fn set_left_alone(parent: Oid, skips: &[Skip]) -> Result<()> {
 
 pub fn write(event: &Event) -> Result<()> {
     with_own_tables(|| {
-        spi::execute(
+        spi::kept_execute(
             "INSERT INTO partition_router.maintenance_event
                  (parent, partition, action, status, row_count, sqlstate, message)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -123,7 +123,7 @@ pub fn write(event: &Event) -> Result<()> {
 /// A run has begun: what was wrong before is no longer the last word.
 pub fn ran(parent: Oid) -> Result<()> {
     with_own_tables(|| {
-        spi::execute(
+        spi::kept_execute(
             "UPDATE partition_router.policy SET last_run_at = pg_catalog.clock_timestamp(), last_error = NULL
              WHERE parent::oid = $1",
             &[parent.into()],

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 
 /// The rules and the state of a table, read under [`super::table::pin`].
 pub fn read(managed: &Managed) -> Result<(Policy, State)> {
-    let (now, cutoff) = clock(managed)?;
+    let Clock { now, cutoff } = clock_of(managed)?;
     let partitions = existing(managed)?;
     let (newest, (strays, unplaceable)) = as_user(managed.table.owner(), || {
         Ok::<_, Error>((newest(managed, &partitions, now)?, strays(managed)?))
@@ -45,7 +45,7 @@ pub fn read(managed: &Managed) -> Result<(Policy, State)> {
 
 /// Whether the policy wants a partition retired now. Reads no rows, but of integer keys the newest.
 pub fn is_due(managed: &Managed, partition: &str) -> Result<bool> {
-    let (now, cutoff) = clock(managed)?;
+    let Clock { now, cutoff } = clock_of(managed)?;
     let policy = Policy {
         scheme: managed.scheme,
         premake: 0,
@@ -88,30 +88,41 @@ fn frozen(managed: &Managed) -> Option<String> {
         .then(|| format!("the pair is in phase \"{}\"", pair.phase))
 }
 
-/// Now and the end of retention, in the zone that partitions are cut in.
-fn clock(managed: &Managed) -> Result<(Option<Point>, Option<Point>)> {
+/// Now and the end of retention, in the zone that partitions are cut in; nothing where keys are no times.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock {
+    pub now: Option<Point>,
+    pub cutoff: Option<Point>,
+}
+
+fn clock_of(managed: &Managed) -> Result<Clock> {
+    match managed.scheme.key().is_time() {
+        true => clock(managed.clock_zone(), managed.policy.retention.as_deref()),
+        false => Ok(Clock::default()),
+    }
+}
+
+/// The time in a zone.
+pub fn clock(zone: &str, retention: Option<&str>) -> Result<Clock> {
     #[derive(Deserialize)]
-    struct Clock {
+    struct Text {
         now: String,
         cutoff: Option<String>,
     }
-    if !managed.scheme.key().is_time() {
-        return Ok((None, None));
-    }
-    let clock: Option<Clock> = spi::kept_row(
+    let clock: Option<Text> = spi::kept_row(
         "SELECT pg_catalog.jsonb_build_object('now', t::text, 'cutoff', (t - $2::interval)::text)
          FROM (SELECT pg_catalog.timezone($1, pg_catalog.now()) AS t) x",
-        &[
-            managed.clock_zone().into(),
-            managed.policy.retention.as_deref().into(),
-        ],
+        &[zone.into(), retention.into()],
     )?;
     let point = |text: &str| match civil(text) {
         Some(Edge::At(point)) => Some(point),
         _ => None,
     };
     let clock = clock.ok_or_else(|| Error::Internal("the server has no time".into()))?;
-    Ok((point(&clock.now), clock.cutoff.as_deref().and_then(point)))
+    Ok(Clock {
+        now: point(&clock.now),
+        cutoff: clock.cutoff.as_deref().and_then(point),
+    })
 }
 
 fn existing(managed: &Managed) -> Result<Vec<Existing>> {
@@ -152,8 +163,9 @@ fn local_midnights(ranges: &mut [(RawBound, RawBound)]) -> Result<()> {
     let mut odd: Vec<&mut String> = ranges
         .iter_mut()
         .flat_map(|(lower, upper)| [lower, upper])
+        .filter(|bound| is_odd(bound))
         .filter_map(|bound| match bound {
-            RawBound::Value(text) if !text.contains(" 00:00:00") && text.contains(':') => Some(text),
+            RawBound::Value(text) => Some(text),
             _ => None,
         })
         .collect();
@@ -172,6 +184,13 @@ fn local_midnights(ranges: &mut [(RawBound, RawBound)]) -> Result<()> {
         **text = day;
     }
     Ok(())
+}
+
+/// Whether a local time is none of midnight.
+pub fn is_odd(bound: &RawBound) -> bool {
+    bound
+        .value()
+        .is_some_and(|text| !text.contains(" 00:00:00") && text.contains(':'))
 }
 
 /// A value in the newest partition that has rows: its start will do when it is one slot long. Partitions before now are
@@ -230,7 +249,7 @@ fn newest_value(managed: &Managed, partition: &RelName) -> Result<Option<Point>>
 }
 
 /// Those of the tables that have pages: others have no rows. A table that is partitioned itself has none of its own.
-fn filled(tables: impl Iterator<Item = u32>) -> Result<Vec<u32>> {
+pub fn filled(tables: impl Iterator<Item = u32>) -> Result<Vec<u32>> {
     let tables: Vec<Oid> = tables.map(Oid::from).collect();
     if tables.is_empty() {
         return Ok(Vec::new());

@@ -439,12 +439,39 @@ impl Managed {
 
     /// The zone of times that are not `timestamptz` in the policy's zone.
     pub fn clock_zone(&self) -> &str {
-        match self.scheme.key() {
-            KeyKind::Epoch(..) | KeyKind::UuidV7 | KeyKind::Ulid(_) => "UTC",
-            _ => match self.scheme.interval() {
-                Interval::Hours(_) => "UTC",
-                _ => &self.policy.timezone,
-            },
-        }
+        clock_zone(&self.scheme, &self.policy)
     }
+}
+
+/// As [`Managed::clock_zone`].
+pub fn clock_zone<'a>(scheme: &Scheme, policy: &'a PolicyRow) -> &'a str {
+    match scheme.key() {
+        KeyKind::Epoch(..) | KeyKind::UuidV7 | KeyKind::Ulid(_) => "UTC",
+        _ => match scheme.interval() {
+            Interval::Hours(_) => "UTC",
+            _ => &policy.timezone,
+        },
+    }
+}
+
+/// How a table is cut whose key is a time as the server has it; none for other keys, and where the policy is no good.
+pub fn time_scheme(key: &Ident, key_type: &str, policy: &PolicyRow) -> Option<Scheme> {
+    let column = Column {
+        name: key.clone(),
+        type_name: key_type.to_owned(),
+        base_type: key_type.to_owned(),
+        ..Column::default()
+    };
+    let scheme = twin::scheme(
+        &column,
+        &policy.partition_interval,
+        policy.origin.as_deref(),
+        None,
+    )
+    .ok()?;
+    matches!(
+        scheme.key(),
+        KeyKind::Date | KeyKind::Timestamp | KeyKind::TimestampTz
+    )
+    .then_some(scheme)
 }

@@ -4,7 +4,7 @@
 //! On a standby there is no launcher until it is promoted.
 #![allow(unsafe_code)]
 
-use super::{Part, lease};
+use super::{Part, When, lease};
 use crate::error::{Error, Result};
 use crate::locks::{self, budget};
 use crate::session::with_own_tables;
@@ -220,7 +220,7 @@ fn run() {
     let part = Part::All;
     let mut cleanup = Vec::new();
     for parent in transaction(ACTIVITY, || super::targets(None)) {
-        let Some(tasks) = attempt(parent, None, || super::tasks(parent, part)) else {
+        let Some(tasks) = attempt(parent, None, || super::tasks(parent, part, When::AtOnce)) else {
             continue;
         };
         for task in &tasks.create {

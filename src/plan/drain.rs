@@ -221,14 +221,6 @@ impl Drain<'_> {
                     part.name, part.range
                 ),
             );
-            plan.push(
-                "drop the proof of its bounds",
-                format!(
-                    "ALTER TABLE {} DROP CONSTRAINT {}",
-                    part.name,
-                    Ident::new(IN_BOUNDS)
-                ),
-            );
         }
         plan.push(
             "put the old default aside",
@@ -253,9 +245,27 @@ impl Drain<'_> {
         plan
     }
 
+    /// What nobody needs any more.
     pub fn finish(&self) -> Plan {
         let mut plan = Plan::default();
         plan.push("drop old default", format!("DROP TABLE {}", self.old_default()));
+        plan.extend(self.forget_proofs());
+        plan
+    }
+
+    /// Partitions have bounds of their own by now. Not in the transaction of the swap, in which everybody waits.
+    pub fn forget_proofs(&self) -> Plan {
+        let mut plan = Plan::default();
+        for part in self.parts {
+            plan.push(
+                "drop the proof of its bounds",
+                format!(
+                    "ALTER TABLE IF EXISTS {} DROP CONSTRAINT IF EXISTS {}",
+                    part.name,
+                    Ident::new(IN_BOUNDS)
+                ),
+            );
+        }
         plan
     }
 

@@ -1,7 +1,9 @@
 //! The default partition: rows in it are seen, and leave it while applications write.
 
+use crate::common::{Cluster, Database};
 use crate::session::Session;
 use crate::{events, partitions};
+use std::sync::Arc;
 
 /// A table with so many rows of 2025 in its default, of which three lie where no partition is made for them.
 fn waiting(s: &mut Session, table: &str, rows: i64) {
@@ -191,6 +193,70 @@ fn a_drain_that_was_left_goes_on_and_one_that_is_overtaken_begins_anew() {
             if change.starts_with("TRUNCATE") { "0" } else { "3" },
             "{change}"
         );
+    }
+}
+
+#[test]
+fn a_row_that_breaks_a_constraint_not_valid_is_not_put_under_a_valid_one() {
+    let mut s = Session::new("drain_not_valid");
+    waiting(&mut s, "t", 6_000);
+    s.run(
+        "ALTER TABLE t DROP CONSTRAINT t_note_check;
+         UPDATE t SET note = '' WHERE id = 3000;
+         ALTER TABLE t ADD CONSTRAINT t_note_check CHECK (note <> '') NOT VALID",
+    );
+    let before = all(&mut s, "t");
+    s.run("CALL partition_router.run_maintenance('t')");
+    let failed = events(&mut s, "status = 'failed'");
+    assert!(failed[0].starts_with("drain failed 23514"), "{failed:?}");
+    assert_eq!(all(&mut s, "t"), before);
+    s.run("UPDATE t SET note = 'mended' WHERE id = 3000; CALL partition_router.run_maintenance('t')");
+    assert_eq!(s.one("SELECT count(*)::text FROM t_default"), "3");
+    assert_eq!(s.one("SELECT note FROM t WHERE id = 3000"), "mended");
+    assert_eq!(leftovers(&mut s), "0 0 0 0");
+}
+
+#[test]
+fn rows_of_before_a_column_was_added_or_dropped_are_drained_as_they_are() {
+    let mut s = Session::new("drain_columns");
+    waiting(&mut s, "t", 6_000);
+    s.run(
+        "ALTER TABLE t ADD more text DEFAULT 'for all', DROP COLUMN twice;
+         INSERT INTO t (at, note, more) SELECT timestamp '2025-02-02', 'large', string_agg(md5(n::text), '') FROM generate_series(1, 9000) n;
+         ALTER TABLE t ADD last int DEFAULT 5",
+    );
+    let before = all(&mut s, "t");
+    s.run("CALL partition_router.run_maintenance('t')");
+    assert_eq!(events(&mut s, "status = 'failed'"), [""; 0]);
+    assert_eq!(all(&mut s, "t"), before);
+    assert_eq!(s.one("SELECT count(*)::text FROM t_default"), "3");
+    assert_eq!(
+        s.one("SELECT count(*)::text FROM t WHERE more = 'for all' AND last = 5"),
+        "6003"
+    );
+    assert_eq!(leftovers(&mut s), "0 0 0 0");
+}
+
+#[test]
+fn new_partitions_have_statistics_and_autovacuum_still_has_to_come() {
+    let cluster = Arc::new(Cluster::start(&["autovacuum=off"]));
+    let mut s = Session::on(Arc::new(Database::on(cluster, "drain_statistics")));
+    waiting(&mut s, "t", 20_000);
+    s.run("CALL partition_router.run_maintenance('t')");
+    let made = "SELECT relid FROM pg_partition_tree('t') WHERE isleaf AND relid <> 't_default'::regclass";
+    assert_eq!(
+        s.one(&format!(
+            "SELECT count(DISTINCT s.starelid)::text FROM pg_statistic s WHERE s.starelid IN ({made} AND relid::text LIKE 't_2025%')"
+        )),
+        "12"
+    );
+    let due = format!(
+        "SELECT count(*)::text FROM pg_stat_user_tables WHERE relid IN ({made}) AND n_mod_since_analyze > 1000"
+    );
+    let started = std::time::Instant::now();
+    while s.one(&due) != "12" {
+        assert!(started.elapsed().as_secs() < 60, "autovacuum would not come");
+        std::thread::yield_now();
     }
 }
 

@@ -13,6 +13,7 @@ mod keys;
 mod killed;
 mod pairs;
 mod partman;
+mod rest;
 mod retention;
 mod session;
 mod templates;
