@@ -18,7 +18,7 @@ mod retire;
 pub mod rules;
 pub mod schedule;
 mod state;
-mod table;
+pub mod table;
 pub mod worker;
 
 use crate::bounds::RawBound;
