@@ -35,6 +35,13 @@ BEGIN {
     title["create3"] = "creating 3 partitions on each table"
     title["drain"] = "draining a default partition"
     title["archive"] = "archiving a partition, until the file is on disk"
+    title["look"] = "looking at many pairs"
+    title["page"] = "the page of report()"
+    way["observe"] = ""
+    label["health"] = "the view health"
+    label["metrics"] = "metrics()"
+    label["openmetrics"] = "openmetrics()"
+    label["report"] = "report()"
     way["maintenance"] = ""
     label["partman"] = "pg_partman"
     label["copy"] = "COPY to a file"
@@ -122,7 +129,7 @@ function added(group, variant,    i, n, key, base) {
     return n ? middle(n) : 0
 }
 function unit_of(work) {
-    return work == "call" ? "ns" : work ~ /_one/ ? "us" : work == "memory" ? "kB" : work == "partman" ? "rows" : "ms"
+    return work == "call" ? "ns" : work ~ /_one/ ? "us" : work ~ /^(memory|page)$/ ? "kB" : work == "partman" ? "rows" : "ms"
 }
 function shown(x, unit) {
     if (unit == "ns") return sprintf("%.0f ns", x)
@@ -287,6 +294,13 @@ function print_requirements(    w, ways, i, j, works, n, m, calls) {
     w = "maintenance" SUBSEP "archive" SUBSEP
     times("archive to CSV: times as fast as COPY to a file", 0.8, "≥", w "copy", w "csv")
     times("archive to Parquet: times as fast as COPY to a file", 0.8, "≥", w "copy", w "parquet")
+    n = split("health metrics report", works, " ")
+    for (j = 1; j <= n; j++) {
+        w = "observe" SUBSEP "look" SUBSEP works[j]
+        requirement(works[j] " of 1,000 pairs of 36 partitions, s", "≤", works[j] == "report" ? 3 : 1, (w in seen) ? median(w) / 1000 : 0, "%.2f", w in seen)
+    }
+    w = "observe" SUBSEP "page" SUBSEP "report"
+    requirement("the page of 1,000 pairs of 36 partitions, MB", "≤", 5, (w in seen) ? median(w) / 1024 : 0, "%.2f", w in seen)
     printf "\n  %d met, %d missed\n", counted["met"], counted["missed"]
 }
 END {

@@ -36,7 +36,7 @@
 #   BENCH_ROUTE_SCALE  of pgbench -i for the table that has no pair (default 5)
 #   BENCH_CALLS        calls of route() a round (default 300,000)
 #   BENCH_PAIRS        pairs beside the one that is read (default 1,000)
-#   BENCH_TABLES       tables that maintenance goes through (default 1,000)
+#   BENCH_TABLES       tables that maintenance goes through, and pairs that are looked at (default 1,000)
 #   BENCH_ALONE        a command to run what is timed by, such as one that stops what else runs (default none)
 #   BENCH_GROWTH       millions of rows to grow to (default "1 3 10 30")
 #   BENCH_SWITCHOVER   millions of rows at which names swap (default "1 3 10")
@@ -49,7 +49,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/../scripts/lib.sh"
 # shellcheck source=benches/lib.sh
 source "$HERE/lib.sh"
-for file in one bulk copy load memory parity route maintenance growth switchover unique bystanders; do
+for file in one bulk copy load memory parity route maintenance observe growth switchover unique bystanders; do
   # shellcheck disable=SC1090 # each is checked by itself
   source "$HERE/parts/$file.sh"
 done
@@ -66,7 +66,7 @@ fi
   "${BENCH_PARITY_ROUNDS:=5}" "${BENCH_WIDE_ROWS:=500000}" "${BENCH_FEW_ROWS:=10000000}" \
   "${BENCH_GROWTH:=1 3 10 30}" "${BENCH_PARTITIONS:=24 240 1000}" "${BENCH_SWITCHOVER:=1 3 10}" "${BENCH_TRIPS:=10}" "${BENCH_READER:=60}"
 : "${BENCH_ROUTE_ROUNDS:=15}" "${BENCH_ROUTE_ONE:=10000}" "${BENCH_ROUTE_SCALE:=5}" "${BENCH_CALLS:=300000}" "${BENCH_PAIRS:=1000}" "${BENCH_TABLES:=1000}"
-MEASURES='one bulk change copy load memory parity_plain parity_wide parity_few parity_memory route pairs maintenance'
+MEASURES='one bulk change copy load memory parity_plain parity_wide parity_few parity_memory route pairs maintenance observe'
 : "${BENCH_PARTS:=$MEASURES}"
 : "${BENCH_DIR:=$ROOT/target/bench}"
 BENCH=$(realpath -m -- "$BENCH_DIR")

@@ -185,6 +185,9 @@ check_neighbours() {
   have sqlsmith || missing sqlsmith sqlsmith
   have runuser || missing util-linux runuser
   have faketime || missing faketime faketime
+  have chromium || missing chromium chromium
+  have prometheus || missing prometheus Prometheus
+  have prometheus-postgres-exporter || missing prometheus-postgres-exporter postgres_exporter
   found=$(find_pg_config)
   [[ -n $found && -r $("$found" --sharedir)/extension/pg_cron.control ]] ||
     missing "postgresql-$(wanted_major)-cron" 'pg_cron'

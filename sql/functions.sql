@@ -131,18 +131,6 @@ CREATE FUNCTION partition_router.plan(operation text, relation regclass) RETURNS
 COMMENT ON FUNCTION partition_router.plan(text, regclass) IS 'the plan of an operation as rows; changes nothing';
 REVOKE ALL ON FUNCTION partition_router.plan(text, regclass) FROM PUBLIC;
 
-CREATE FUNCTION partition_router.metrics() RETURNS jsonb
-     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
-     AS 'MODULE_PATHNAME', 'metrics_wrapper';
-COMMENT ON FUNCTION partition_router.metrics() IS 'counts, deltas and triggers of every pair, for machines';
-REVOKE ALL ON FUNCTION partition_router.metrics() FROM PUBLIC;
-
-CREATE FUNCTION partition_router.verify_partitions() RETURNS jsonb
-     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
-     AS 'MODULE_PATHNAME', 'verify_partitions_wrapper';
-COMMENT ON FUNCTION partition_router.verify_partitions() IS 'the checks of the view health, for machines';
-REVOKE ALL ON FUNCTION partition_router.verify_partitions() FROM PUBLIC;
-
 CREATE FUNCTION partition_router.migrate_check(legacy regclass) RETURNS void
      LANGUAGE c SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'migrate_check_wrapper';
@@ -182,9 +170,3 @@ CREATE FUNCTION partition_router.dismiss_workers() RETURNS void
      AS 'MODULE_PATHNAME', 'dismiss_workers_wrapper';
 COMMENT ON FUNCTION partition_router.dismiss_workers() IS 'internal: ends the background workers that this session has started';
 REVOKE ALL ON FUNCTION partition_router.dismiss_workers() FROM PUBLIC;
-
-CREATE FUNCTION partition_router.health_checks() RETURNS TABLE (relation text, "check" text, status text, message text, mend text)
-     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
-     AS 'MODULE_PATHNAME', 'health_checks_wrapper';
-COMMENT ON FUNCTION partition_router.health_checks() IS 'internal: the rows of the view health';
-REVOKE ALL ON FUNCTION partition_router.health_checks() FROM PUBLIC;

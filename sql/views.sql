@@ -1,5 +1,30 @@
 -- What people and exporters read. The views show names, numbers and states, no rows of a user's table.
 
+-- The tree is read from pg_inherits: pg_partition_tree() would lock every partition until the transaction ends, which is more than
+-- the lock table holds where there are many.
+CREATE VIEW partition_router.partitions AS
+WITH RECURSIVE tree AS (
+    SELECT m.parent, i.inhrelid AS oid
+    FROM (SELECT p.twin AS parent FROM partition_router.pair p
+          UNION
+          SELECT y.parent FROM partition_router.policy y) m
+    JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) m.parent::oid
+    UNION ALL
+    SELECT t.parent, i.inhrelid
+    FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) t.oid)
+SELECT t.parent,
+       c.oid::pg_catalog.regclass AS partition,
+       pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bounds,
+       pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) 'DEFAULT' AS is_default,
+       GREATEST(c.reltuples, 0)::bigint AS estimated_rows,
+       pg_catalog.pg_total_relation_size(c.oid) AS total_bytes,
+       pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size(c.oid)) AS total_size,
+       EXISTS (SELECT FROM partition_router.hold h WHERE h.partition OPERATOR(pg_catalog.=) c.oid::pg_catalog.regclass) AS is_held
+FROM tree t
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.oid
+WHERE c.relkind OPERATOR(pg_catalog.<>) 'p';
+COMMENT ON VIEW partition_router.partitions IS 'each partition of a twin or of a table under maintenance, with bounds and size, and whether it is held';
+
 CREATE VIEW partition_router.status AS
 SELECT p.legacy,
        p.twin,
@@ -7,7 +32,12 @@ SELECT p.legacy,
        p.strategy,
        p.partition_key,
        p.partition_interval,
-       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(p.twin) t WHERE t.isleaf) AS partitions,
+       (WITH RECURSIVE tree AS (
+            SELECT i.inhrelid AS oid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) p.twin::oid
+            UNION ALL
+            SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) t.oid)
+        SELECT pg_catalog.count(*) FROM tree t
+        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_partitioned_table k WHERE k.partrelid OPERATOR(pg_catalog.=) t.oid)) AS partitions,
        p.created_at,
        p.live_at,
        p.verified_at,
@@ -23,23 +53,6 @@ FROM partition_router.pair p
 LEFT JOIN partition_router.rollout r ON r.pair_id OPERATOR(pg_catalog.=) p.id
 LEFT JOIN partition_router.policy y ON y.parent OPERATOR(pg_catalog.=) p.twin;
 COMMENT ON VIEW partition_router.status IS 'each pair: phase, proof, rollout and policy';
-
-CREATE VIEW partition_router.partitions AS
-SELECT m.parent,
-       c.oid::pg_catalog.regclass AS partition,
-       pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bounds,
-       pg_catalog.pg_get_expr(c.relpartbound, c.oid) OPERATOR(pg_catalog.=) 'DEFAULT' AS is_default,
-       GREATEST(c.reltuples, 0)::bigint AS estimated_rows,
-       pg_catalog.pg_total_relation_size(c.oid) AS total_bytes,
-       pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size(c.oid)) AS total_size,
-       EXISTS (SELECT FROM partition_router.hold h WHERE h.partition OPERATOR(pg_catalog.=) c.oid::pg_catalog.regclass) AS is_held
-FROM (SELECT p.twin AS parent FROM partition_router.pair p
-      UNION
-      SELECT y.parent FROM partition_router.policy y) m
-CROSS JOIN LATERAL pg_catalog.pg_partition_tree(m.parent) t
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relid::oid
-WHERE t.isleaf AND t.level OPERATOR(pg_catalog.>) 0;
-COMMENT ON VIEW partition_router.partitions IS 'each partition of a twin or of a table under maintenance, with bounds and size, and whether it is held';
 
 CREATE VIEW partition_router.progress AS
 SELECT p.legacy,
@@ -87,6 +100,28 @@ CREATE VIEW partition_router.health AS
 SELECT relation, "check", status, message, mend FROM partition_router.health_checks();
 COMMENT ON VIEW partition_router.health IS 'one row a check: ok, warn or fail, with the call that mends it';
 
+CREATE VIEW partition_router.table_metrics AS
+SELECT relation, partitions, partitions_ahead, premake, bytes, bytes_source, estimated_rows, default_rows, maintenance_failed,
+       maintenance_last_run, archives_unfinished, archive_lag
+FROM partition_router.table_figures();
+COMMENT ON VIEW partition_router.table_metrics IS 'figures of each twin and table under maintenance, for exporters; times are seconds';
+COMMENT ON COLUMN partition_router.table_metrics.partitions_ahead IS 'partitions that begin after now; of a plain number, above the last one with rows; NULL where there is no such order';
+COMMENT ON COLUMN partition_router.table_metrics.bytes_source IS 'measured, or estimated: of more than 2,000 partitions, what the last VACUUM or ANALYZE saw';
+COMMENT ON COLUMN partition_router.table_metrics.default_rows IS 'rows in the default partition, counted up to 100001';
+COMMENT ON COLUMN partition_router.table_metrics.maintenance_last_run IS 'seconds since 1970';
+COMMENT ON COLUMN partition_router.table_metrics.archive_lag IS 'seconds since the oldest unfinished archive last changed';
+
+CREATE VIEW partition_router.pair_metrics AS
+SELECT relation, twin, phase, strategy, estimated_legacy_rows, estimated_twin_rows, proven_rows, proven_at, is_proven, rollout_percent,
+       backfill_ratio, backfill_rows, backfill_rows_total, backfill_seconds_left, sync_errors
+FROM partition_router.pair_figures();
+COMMENT ON VIEW partition_router.pair_metrics IS 'figures of each pair, for exporters; times are seconds';
+COMMENT ON COLUMN partition_router.pair_metrics.proven_rows IS 'of the last verify that passed, which both sides had';
+COMMENT ON COLUMN partition_router.pair_metrics.proven_at IS 'when that was, in seconds since 1970';
+COMMENT ON COLUMN partition_router.pair_metrics.is_proven IS 'whether the pair counts as proven equal now';
+COMMENT ON COLUMN partition_router.pair_metrics.backfill_ratio IS 'how much of the copy is done, from 0 to 1';
+COMMENT ON COLUMN partition_router.pair_metrics.sync_errors IS 'statements that failed because a change could not reach the other side, since the server keeps count';
+
 CREATE VIEW partition_router.routing_stats AS
 SELECT r.legacy, r.target, r.reason, r.decisions
 FROM partition_router.routing_counts() r
@@ -107,6 +142,8 @@ COMMENT ON VIEW partition_router.maintenance_log IS 'what maintenance did to whi
 
 GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,
-    partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives TO pg_monitor;
+    partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives,
+    partition_router.table_metrics, partition_router.pair_metrics TO pg_monitor;
 GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
-    partition_router.health_checks(), partition_router.routing_counts() TO pg_monitor;
+    partition_router.health_checks(), partition_router.routing_counts(), partition_router.openmetrics(), partition_router.report(),
+    partition_router.chart(regclass), partition_router.table_figures(), partition_router.pair_figures() TO pg_monitor;

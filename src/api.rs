@@ -3,15 +3,14 @@
 
 mod index_build;
 mod maintenance;
+mod observe;
 
 use crate::error::{Error, Result, report};
 use crate::execute::{self, Mode};
 use crate::maintenance::Part;
 use crate::plan::Plan;
 use crate::twin::Request;
-use crate::{
-    backfill, catalog::load, compat, ident::Ident, migrate, observe, parity, preflight, route, switchover,
-};
+use crate::{backfill, catalog::load, compat, ident::Ident, migrate, parity, preflight, route, switchover};
 use backfill::Progress;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
@@ -496,40 +495,5 @@ fn plan(
             _ => migrate::plan(operation, relation)?,
         };
         Ok(plan_rows(&plan))
-    })
-}
-
-#[pg_extern(sql = false)]
-fn metrics() -> JsonB {
-    report(|| Ok(JsonB(observe::metrics()?)))
-}
-
-#[pg_extern(sql = false)]
-fn verify_partitions() -> JsonB {
-    report(|| Ok(JsonB(observe::verify_partitions()?)))
-}
-
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
-fn health_checks() -> TableIterator<
-    'static,
-    (
-        name!(relation, String),
-        name!(check, String),
-        name!(status, String),
-        name!(message, String),
-        name!(mend, Option<String>),
-    ),
-> {
-    report(|| {
-        Ok(TableIterator::new(observe::checks()?.into_iter().map(|c| {
-            (
-                c.relation,
-                c.check.to_string(),
-                c.status.to_string(),
-                c.message,
-                c.mend,
-            )
-        })))
     })
 }

@@ -21,7 +21,8 @@
 //! | [`archive`] | partitions as files, and back |
 //! | [`index_build`] | a new index on every partition, with nobody kept out |
 //! | [`advise`] | what to do about sizes, pruning and planning |
-//! | [`observe`] | metrics and health |
+//! | [`observe`] | metrics, health, the page and the chart |
+//! | [`shared_file`] | memory that all backends share |
 //! | [`compat`] | what differs between PostgreSQL versions |
 
 mod advise;
@@ -48,6 +49,7 @@ mod preflight;
 mod route;
 mod session;
 mod settings;
+mod shared_file;
 mod spi;
 mod switchover;
 mod sync;
@@ -97,10 +99,16 @@ pgrx::extension_sql_file!(
     requires = ["functions"]
 );
 pgrx::extension_sql_file!(
+    "../sql/functions/observe.sql",
+    name = "observe",
+    requires = ["schema"]
+);
+pgrx::extension_sql_file!(
     "../sql/views.sql",
     name = "views",
     requires = [
         "procedures",
+        "observe",
         "run_maintenance",
         "switchover",
         "create_index",

@@ -20,7 +20,7 @@ pub mod rules;
 pub mod schedule;
 mod state;
 mod survey;
-mod table;
+pub mod table;
 mod template;
 pub mod worker;
 

@@ -216,21 +216,6 @@ fn is_large(pair: &Pair) -> Result<bool> {
     Ok(blocks.is_some_and(|blocks| blocks > SMALL))
 }
 
-/// What the last verify said, if it failed.
-pub fn last_failure(pair: &Pair) -> Result<Option<String>> {
-    Ok(session::with_own_tables(|| {
-        spi::row::<Option<String>>(
-            "SELECT pg_catalog.to_jsonb(CASE WHEN stage = 'FAILED' THEN
-                        pg_catalog.to_char(at, 'YYYY-MM-DD HH24:MI') || ' both sides differed in '
-                        || (detail ->> 'partitions_that_differ') || ' partitions' END)
-             FROM partition_router.run_event
-             WHERE operation = 'verify' AND legacy = $1 ORDER BY id DESC LIMIT 1",
-            &[store::display_name(pair.legacy)?.into()],
-        )
-    })?
-    .flatten())
-}
-
 /// What send and output functions of types that are not known could depend on.
 pub fn pinned_output() -> session::PinnedSettings {
     // SAFETY: the name of an encoding is a static string of the server.
@@ -430,6 +415,26 @@ fn snapshot_text(xmin: u64) -> String {
     }
 }
 
+/// Partitions that a line of `run_log` tells one by one; of more, those that differ.
+const TOLD_PARTITIONS: usize = 1_000;
+
+/// Each partition by its name, the rows of both sides, and whether they match.
+fn by_partition(verdicts: &[Verdict]) -> Result<Vec<(String, i64, i64, bool)>> {
+    let are_few = verdicts.len() <= TOLD_PARTITIONS;
+    verdicts
+        .iter()
+        .filter(|verdict| are_few || !verdict.matches())
+        .take(TOLD_PARTITIONS)
+        .map(|verdict| {
+            let name = load::rel_name(verdict.partition)?;
+            let name = name
+                .map(|name| name.name.as_str().to_string())
+                .unwrap_or_default();
+            Ok((name, verdict.legacy.rows, verdict.twin.rows, verdict.matches()))
+        })
+        .collect()
+}
+
 /// Notes what a proof found. What one refuted, equal counts do not take back: they see no value.
 fn record(
     pair: &Pair,
@@ -480,6 +485,7 @@ fn record(
             "chunks": look.job.chunks(), "chunks_unchanged": unchanged,
             "partitions_that_differ": verdicts.iter().filter(|v| !v.matches()).count(),
             "different_keys": different_keys,
+            "by_partition": by_partition(verdicts)?,
             "compared_by_type_functions": look.fallbacks,
         }),
     )

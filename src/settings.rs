@@ -16,6 +16,7 @@ static LOCK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 static BACKFILL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static VERIFY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static VERIFY_INTERVAL_MINUTES: GucSetting<i32> = GucSetting::<i32>::new(1440);
+static MAX_REPLICA_LAG_MS: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static MAINTENANCE_INTERVAL_SECONDS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAINTENANCE_ROLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static ARCHIVE_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -123,6 +124,16 @@ pub fn init() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
+        c"partition_router.max_replica_lag",
+        c"How far a replica may be behind before the view health warns.",
+        c"",
+        &MAX_REPLICA_LAG_MS,
+        0,
+        86_400_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
         c"partition_router.verify_interval",
         c"Maintenance verifies a pair whose last verify is older than this.",
         c"-1: maintenance verifies nothing. 0: it verifies at every run.",
@@ -223,6 +234,11 @@ pub fn verify_workers() -> usize {
 pub fn verify_interval() -> Option<Duration> {
     let minutes = u64::try_from(VERIFY_INTERVAL_MINUTES.get()).ok()?;
     Some(Duration::from_secs(60 * minutes))
+}
+
+/// How far a replica may be behind before `health` warns.
+pub fn max_replica_lag() -> Duration {
+    Duration::from_millis(u64::try_from(MAX_REPLICA_LAG_MS.get()).unwrap_or(0))
 }
 
 /// How often a background worker runs maintenance; zero is never.

@@ -30,6 +30,7 @@ mod twin_ready;
 mod write;
 
 use crate::error::{self, Constraint, Error, Result, Said};
+use crate::observe::sync_errors;
 use crate::pair::store;
 use crate::session::{self, PinnedSettings};
 use frames::Event;
@@ -191,10 +192,12 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
     if relation_oid != pair.legacy {
         twin_ready::require(&pair, relation, event)?;
     }
-    as_owner(&pair, || match mode {
+    let from_legacy = relation_oid == pair.legacy;
+    as_owner(&pair, from_legacy, || match mode {
         TriggerMode::Capture => capture::log_keys(&pair, &firing),
         _ => apply::carry(&pair, &firing),
     })
+    .inspect_err(|error| sync_errors::count(pair.legacy, error.sqlstate()))
 }
 
 /// The pair, if `relation` is one of its tables.
@@ -236,9 +239,12 @@ unsafe fn arguments(data: &pg_sys::TriggerData) -> Result<(i32, TriggerMode)> {
     Ok((i32::from_str(text(0)?).map_err(|_| wrong())?, mode))
 }
 
+/// Classes of SQLSTATEs that say nothing of the sync: constraints, serialization, locks, resources, cancels.
+const NOT_OURS: [&str; 5] = ["23", "40", "53", "55", "57"];
+
 /// Runs `body` as the table's owner in a security-restricted operation, with a pinned `search_path` where the pair's
 /// tables have expressions that could look up a name.
-fn as_owner(pair: &SyncPair, body: impl FnOnce() -> Result<()>) -> Result<()> {
+fn as_owner(pair: &SyncPair, from_legacy: bool, body: impl FnOnce() -> Result<()>) -> Result<()> {
     error::explaining(
         || {
             session::as_user(pair.legacy_owner, || {
@@ -254,8 +260,15 @@ fn as_owner(pair: &SyncPair, body: impl FnOnce() -> Result<()>) -> Result<()> {
                 PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
                 PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION,
             ];
+            let is_refused = refused.contains(&code) && shown.is_none();
+            let sqlstate = error::decode(code as i32);
+            // What the legacy has refused before, or refuses whoever writes to the twin, is the writer's affair; so is whoever
+            // cancels or stands in his way.
+            if is_refused && from_legacy || !NOT_OURS.iter().any(|class| sqlstate.starts_with(class)) {
+                sync_errors::count(pair.legacy, &sqlstate);
+            }
             Said {
-                hint: (refused.contains(&code) && shown.is_none()).then_some(
+                hint: is_refused.then_some(
                     "The other side of a partition_router pair refused the change: see \
                      partition_router.mismatches() and partition_router.health.",
                 ),

@@ -10,7 +10,7 @@ const TABLES: &[&str] = &[
     "INSERT INTO revenues (at) SELECT date '2026-08-01' + g FROM generate_series(1, 90) g",
 ];
 
-const VIEWS: [&str; 8] = [
+const VIEWS: [&str; 10] = [
     "status",
     "partitions",
     "progress",
@@ -19,6 +19,8 @@ const VIEWS: [&str; 8] = [
     "maintenance_log",
     "routing_stats",
     "shadow_reads",
+    "table_metrics",
+    "pair_metrics",
 ];
 
 fn live(name: &str) -> (Database, Client) {
@@ -261,6 +263,9 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
         ("unschedule_maintenance", ""),
         ("metrics", ""),
         ("verify_partitions", ""),
+        ("openmetrics", ""),
+        ("report", ""),
+        ("chart", "relation regclass"),
         ("plan", "operation text, relation regclass"),
     ] {
         let query = format!(
@@ -321,6 +326,12 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
         ("explain_route", "TABLE(target regclass, reason text)"),
         ("metrics", "jsonb"),
         ("verify_partitions", "jsonb"),
+        ("openmetrics", "text"),
+        ("report", "text"),
+        (
+            "chart",
+            "TABLE(partition text, bounds text, estimated_rows bigint, size text, bar text)",
+        ),
     ] {
         let query = format!("SELECT pg_get_function_result('partition_router.{name}'::regproc)");
         assert_eq!(

@@ -125,17 +125,6 @@ fn require_whole(pair: &Pair) -> Result<()> {
     }
 }
 
-/// Every pair, in the order of creation.
-pub fn all() -> Result<Vec<Pair>> {
-    let rows: Vec<Row> = session::with_own_tables(|| {
-        spi::rows(
-            &format!("SELECT {COLUMNS} FROM partition_router.pair ORDER BY id"),
-            &[],
-        )
-    })?;
-    rows.into_iter().map(Pair::try_from).collect()
-}
-
 /// The pair of this number, under the latest snapshot; `None` when it was let go of.
 pub fn by_id(id: i32) -> Result<Option<Pair>> {
     let row: Option<Row> = session::with_own_tables(|| {

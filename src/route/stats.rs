@@ -8,14 +8,11 @@
 
 use super::decide::Reason;
 use crate::error::{Error, Result};
-use memmap2::{MmapOptions, MmapRaw};
+use crate::shared_file::{self, Shared};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Relative to the data directory, where backends stand. The number is that of the layout.
@@ -40,6 +37,9 @@ struct Slot {
     reason_length: AtomicU32,
     reason: [AtomicU32; REASON_BYTES / 4],
 }
+
+// SAFETY: every field is an atomic.
+unsafe impl Shared for Slot {}
 
 /// One line of `routing_stats`.
 pub struct Count {
@@ -70,7 +70,7 @@ thread_local! {
 
 fn with_counters<T>(body: impl FnOnce(&Counters) -> T) -> Option<T> {
     COUNTERS.with(|cell| {
-        cell.get_or_init(|| match open() {
+        cell.get_or_init(|| match shared_file::map(PATH, SLOTS) {
             Ok(slots) => Some(Counters {
                 slots,
                 mine: RefCell::default(),
@@ -84,43 +84,6 @@ fn with_counters<T>(body: impl FnOnce(&Counters) -> T) -> Option<T> {
         .as_ref()
         .map(body)
     })
-}
-
-fn open() -> std::io::Result<&'static [Slot]> {
-    let size = SLOTS * std::mem::size_of::<Slot>();
-    let open = || OpenOptions::new().read(true).write(true).open(PATH);
-    let is_whole = |file: &File| file.metadata().map(|found| found.len() == size as u64);
-    let file = match open() {
-        Ok(file) if is_whole(&file)? => file,
-        Ok(_) => {
-            fs::remove_file(PATH)?;
-            make(size)?;
-            open()?
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            make(size)?;
-            open()?
-        }
-        Err(error) => return Err(error),
-    };
-    let map: &'static MmapRaw = Box::leak(Box::new(MmapOptions::new().len(size).map_raw(&file)?));
-    // SAFETY: the mapping has this length, is never unmapped, and every field is atomic; any bytes are valid.
-    Ok(unsafe { std::slice::from_raw_parts(map.as_mut_ptr().cast(), SLOTS) })
-}
-
-/// Makes the file with all its blocks, so that a full disk is met here and not when a page is touched; whoever is first
-/// wins.
-fn make(size: usize) -> std::io::Result<()> {
-    let own = format!("{PATH}.{}", std::process::id());
-    let own = Path::new(&own);
-    let made = File::create(own)
-        .and_then(|mut file| file.write_all(&vec![0; size]))
-        .and_then(|()| match fs::hard_link(own, PATH) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
-        });
-    fs::remove_file(own)?;
-    made
 }
 
 /// Counts a decision of this database.

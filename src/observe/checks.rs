@@ -1,0 +1,338 @@
+//! The checks behind the view `health`: one row each, with the call that mends what is wrong.
+
+mod pair;
+mod settings;
+
+use super::facts::{self, PairFacts, TableFacts};
+use super::server::{self, Server};
+use crate::catalog::load;
+use crate::error::Result;
+use crate::ident::Literal;
+use crate::{session, spi};
+use pgrx::pg_sys::Oid;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Rows of a default partition are counted up to here: whoever looks at `health` every few seconds must not scan them all.
+pub const COUNTED_ROWS: i64 = 100_000;
+
+/// A run may be this many times later than `partition_router.maintenance_interval`.
+const LATE_RUN: f64 = 3.0;
+/// An archive that was begun is finished by the next run: a day, in seconds.
+const LATE_ARCHIVE: f64 = 86_400.0;
+/// The share of an integer column's numbers that a sequence may have used up.
+const SEQUENCE_WARNS: f64 = 0.75;
+const SEQUENCE_FAILS: f64 = 0.90;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl Status {
+    pub const ALL: [Status; 3] = [Status::Ok, Status::Warn, Status::Fail];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Warn => "warn",
+            Status::Fail => "fail",
+        }
+    }
+}
+
+/// One row of `health`.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// The legacy, or the table under maintenance; the database for what is about no table.
+    pub relation: String,
+    pub check: &'static str,
+    pub status: Status,
+    pub message: String,
+    /// SQL that can be run as it is.
+    pub mend: Option<String>,
+}
+
+/// The checks of one relation, as they are made.
+struct Checks<'a> {
+    relation: &'a str,
+    found: &'a mut Vec<Check>,
+}
+
+impl Checks<'_> {
+    fn add(&mut self, check: &'static str, status: Status, message: impl Into<String>, mend: Option<String>) {
+        self.found.push(Check {
+            relation: self.relation.to_string(),
+            check,
+            status,
+            message: message.into(),
+            mend,
+        });
+    }
+
+    fn ok(&mut self, check: &'static str, message: impl Into<String>) {
+        self.add(check, Status::Ok, message, None);
+    }
+
+    /// A call of the extension that takes the relation.
+    fn call(&self, what: &str) -> Option<String> {
+        Some(format!("{what}({})", Literal(self.relation)))
+    }
+}
+
+/// Every check of every pair, of every table under maintenance, and of the server.
+pub fn checks() -> Result<Vec<Check>> {
+    let mut found = vec![];
+    let pairs = facts::pairs()?;
+    pair::checks(&pairs, &mut found)?;
+    let server = server::server()?;
+    let mut tables = facts::tables(false)?;
+    with_all_bounds(&mut tables)?;
+    table_checks(&tables, &pairs, &server, &mut found)?;
+    sequence_checks(&mut found)?;
+    unpartitioning_checks(&mut found)?;
+    settings::checks(&tables, &pairs, &server, &mut found);
+    server_checks(&server, &mut found);
+    Ok(found)
+}
+
+/// Triggers that were laid for an unpartition which nobody went on with.
+fn unpartitioning_checks(found: &mut Vec<Check>) -> Result<()> {
+    let begun: Vec<(String, String)> = session::with_own_tables(|| {
+        spi::rows(
+            "SELECT pg_catalog.jsonb_build_array(u.parent::text, pg_catalog.date_trunc('second', u.begun_at)::text)
+             FROM partition_router.unpartitioning u
+             JOIN pg_catalog.pg_class c ON c.oid = u.parent::oid ORDER BY 1",
+            &[],
+        )
+    })?;
+    for (relation, at) in begun {
+        let mut checks = Checks {
+            relation: &relation,
+            found,
+        };
+        let mend = checks.call("CALL partition_router.unpartition");
+        let message = format!("it was begun at {at}: its triggers are being laid, and do nothing yet");
+        checks.add("unpartition", Status::Warn, message, mend);
+    }
+    Ok(())
+}
+
+/// The number of rows of a default partition; one more than [`COUNTED_ROWS`] stands for any more. The file of an empty one has no
+/// page, so that it is not even opened.
+pub fn default_rows(tables: &[TableFacts]) -> Result<HashMap<u32, i64>> {
+    let defaults: Vec<Oid> = tables.iter().filter_map(|t| t.default).map(Oid::from).collect();
+    let filled: Vec<u32> = session::with_own_tables(|| {
+        spi::rows(
+            "SELECT to_jsonb(c.oid::bigint) FROM pg_class c
+             WHERE c.oid = ANY ($1) AND (c.relkind <> 'r' OR pg_relation_size(c.oid) > 0)",
+            &[defaults.into()],
+        )
+    })?;
+    let mut rows = HashMap::new();
+    for default in filled {
+        let Some(name) = load::rel_name(default.into())? else {
+            continue;
+        };
+        // Reads no column, so it runs nothing that a user can define.
+        let query = format!(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM (SELECT FROM {name} LIMIT {}) x",
+            COUNTED_ROWS + 1
+        );
+        let number = session::with_own_tables(|| spi::row(&query, &[]))?.unwrap_or(0);
+        rows.insert(default, number);
+    }
+    Ok(rows)
+}
+
+fn table_checks(
+    tables: &[TableFacts],
+    pairs: &[PairFacts],
+    server: &Server,
+    found: &mut Vec<Check>,
+) -> Result<()> {
+    let defaults = default_rows(tables)?;
+    for table in tables {
+        let Some(policy) = &table.policy else {
+            continue;
+        };
+        let mut checks = Checks {
+            relation: &table.name,
+            found,
+        };
+        let mend = checks.call("CALL partition_router.run_maintenance");
+        let late = LATE_RUN * crate::settings::maintenance_interval().as_secs_f64();
+        match (&policy.last_error, policy.last_run_age) {
+            (Some(error), _) => checks.add("maintenance", Status::Fail, error, mend.clone()),
+            (None, Some(age)) if late > 0.0 && age > late => checks.add(
+                "maintenance",
+                Status::Warn,
+                format!("the last run was {} ago", duration(age)),
+                mend.clone(),
+            ),
+            (None, _) => checks.ok("maintenance", "the last run had no error"),
+        }
+        let is_copied = pairs
+            .iter()
+            .any(|pair| pair.twin == table.root && pair.phase == "copying");
+        if !is_copied {
+            ahead_check(table, policy.premake, mend.clone(), &mut checks);
+        }
+        if let Some(default) = table.default {
+            let rows = defaults.get(&default).copied().unwrap_or(0);
+            if rows == 0 {
+                checks.ok("default_partition", "the default partition is empty");
+            } else {
+                let rows = match rows > COUNTED_ROWS {
+                    true => format!("more than {COUNTED_ROWS}"),
+                    false => rows.to_string(),
+                };
+                let message = format!("{rows} rows are in the default partition");
+                checks.add("default_partition", Status::Warn, message, mend.clone());
+            }
+        }
+        archive_check(server, mend, &mut checks);
+    }
+    Ok(())
+}
+
+fn ahead_check(table: &TableFacts, premake: i64, mend: Option<String>, checks: &mut Checks<'_>) {
+    match table.ahead() {
+        None => {}
+        Some(0) if premake > 0 => checks.add(
+            "partitions_ahead",
+            Status::Fail,
+            "no partition is ahead of now",
+            mend,
+        ),
+        Some(_) => checks.ok("partitions_ahead", "there are partitions ahead"),
+    }
+}
+
+/// Tables with none ahead among their newest get the bounds of all: somebody may have filled gaps last.
+fn with_all_bounds(tables: &mut [TableFacts]) -> Result<()> {
+    let unsure = |table: &&mut TableFacts| table.ahead() == Some(0) && !table.is_whole();
+    let roots: Vec<u32> = tables.iter_mut().filter(unsure).map(|table| table.root).collect();
+    if roots.is_empty() {
+        return Ok(());
+    }
+    let mut parts = facts::parts(&roots, facts::Source::Estimated)?;
+    for table in tables {
+        if let Some(parts) = parts.remove(&table.root) {
+            table.bounds = parts.into_iter().map(|part| part.bounds).collect();
+        }
+    }
+    Ok(())
+}
+
+fn archive_check(server: &Server, mend: Option<String>, checks: &mut Checks<'_>) {
+    let relation = checks.relation;
+    let of_table = || server.archives.iter().filter(|a| a.relation == relation);
+    if of_table().next().is_none() {
+        return;
+    }
+    let late: Vec<_> = of_table()
+        .filter(|a| a.is_unfinished() && a.age > LATE_ARCHIVE)
+        .collect();
+    if late.is_empty() {
+        return checks.ok("archives", "no archive is left unfinished");
+    }
+    let number: i64 = late.iter().map(|a| a.number).sum();
+    let oldest = late.iter().map(|a| a.age).fold(0.0, f64::max);
+    checks.add(
+        "archives",
+        Status::Warn,
+        format!(
+            "archives that were begun and not finished: {number}, the oldest {} ago",
+            duration(oldest)
+        ),
+        mend,
+    );
+}
+
+fn sequence_checks(found: &mut Vec<Check>) -> Result<()> {
+    for sequence in server::sequences()? {
+        let status = match sequence.used {
+            used if used >= SEQUENCE_FAILS => Status::Fail,
+            used if used >= SEQUENCE_WARNS => Status::Warn,
+            _ => Status::Ok,
+        };
+        let message = format!(
+            "{} has used {:.0} % of what column {} can hold",
+            sequence.sequence,
+            (sequence.used * 100.0).floor(),
+            sequence.column
+        );
+        let mut checks = Checks {
+            relation: &sequence.relation,
+            found,
+        };
+        let mend = (status != Status::Ok).then(|| sequence.mend.clone());
+        checks.add("sequence", status, message, mend);
+    }
+    Ok(())
+}
+
+/// Replicas that are behind; none at all is fine.
+fn server_checks(server: &Server, found: &mut Vec<Check>) {
+    let most = crate::settings::max_replica_lag().as_secs_f64();
+    let mut checks = Checks {
+        relation: &server.database,
+        found,
+    };
+    let resume = || Some("SELECT pg_catalog.pg_wal_replay_resume()".to_string());
+    if let Some(lag) = server.standby_lag.filter(|lag| *lag > most) {
+        let message = format!("this standby is {} behind", duration(lag));
+        return checks.add("replica_lag", Status::Warn, message, resume());
+    }
+    match server
+        .replicas
+        .iter()
+        .max_by(|a, b| a.seconds.total_cmp(&b.seconds))
+    {
+        None => checks.ok("replica_lag", "no replica is connected"),
+        Some(last) if last.seconds > most => checks.add(
+            "replica_lag",
+            Status::Warn,
+            format!(
+                "replica {} is {} behind: if its replay is paused, the call is for there",
+                last.name,
+                duration(last.seconds)
+            ),
+            resume(),
+        ),
+        Some(last) => checks.ok(
+            "replica_lag",
+            format!(
+                "replicas: {}, at most {} behind",
+                server.replicas.len(),
+                duration(last.seconds)
+            ),
+        ),
+    }
+}
+
+/// A length of time in the largest unit that leaves a whole number.
+pub fn duration(seconds: f64) -> String {
+    let units = [("d", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0)];
+    match units.into_iter().find(|(_, length)| seconds >= *length) {
+        Some((unit, length)) => format!("{:.0} {unit}", (seconds / length).floor()),
+        None => format!("{:.0} ms", seconds * 1000.0),
+    }
+}
+
+/// `verify_partitions()`: the checks for machines.
+pub fn verify_partitions() -> Result<Value> {
+    let checks = checks()?;
+    let worst = checks.iter().map(|c| c.status).max().unwrap_or(Status::Ok);
+    Ok(json!({
+        "status": worst.as_str(),
+        "valid": worst != Status::Fail,
+        "checks": checks.iter().map(|c| json!({
+            "relation": c.relation, "check": c.check, "status": c.status.as_str(),
+            "message": c.message, "mend": c.mend,
+        })).collect::<Vec<_>>(),
+    }))
+}

@@ -1,0 +1,270 @@
+//! `metrics()`, and the figures of tables and pairs that exporters read as rows. Cheap however large the tables are: rows are counted
+//! where that is soon done, else estimated, and the last proof says what they were then.
+
+use super::checks::default_rows;
+use super::facts::{self, PairFacts, Part, Source, TableFacts};
+use super::sync_errors;
+use super::{server, timeline};
+use crate::error::Result;
+use crate::session::with_own_tables;
+use crate::{parity, spi};
+use pgrx::pg_sys::Oid;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Pairs are counted, the smallest first, while all that is counted has at most so many bytes, …
+const COUNTED_BYTES: i64 = 1 << 30;
+/// … and so many tables: each is opened and locked.
+const COUNTED_TABLES: i64 = 500;
+
+/// The figures of one partitioned table.
+#[derive(Debug, Clone)]
+pub struct TableMetrics {
+    pub relation: String,
+    pub partitions: i64,
+    /// None where that cannot be said: hash, list, plain numbers.
+    pub partitions_ahead: Option<i64>,
+    pub premake: Option<i64>,
+    /// With indexes and TOAST.
+    pub bytes: i64,
+    pub bytes_source: Source,
+    pub estimated_rows: i64,
+    pub default_rows: i64,
+    pub maintenance_failed: Option<bool>,
+    /// Seconds since 1970.
+    pub maintenance_last_run: Option<f64>,
+    pub archives_unfinished: i64,
+    /// Seconds since the oldest of them changed.
+    pub archive_lag: f64,
+}
+
+/// The figures of one pair.
+#[derive(Debug, Clone)]
+pub struct PairMetrics {
+    pub relation: String,
+    pub twin: Option<String>,
+    pub phase: String,
+    pub strategy: String,
+    pub estimated_legacy_rows: i64,
+    pub estimated_twin_rows: i64,
+    /// Of the last verify that passed, which both sides had.
+    pub proven_rows: Option<i64>,
+    pub proven_at: Option<f64>,
+    /// Whether the pair counts as proven equal now.
+    pub is_proven: bool,
+    pub rollout_percent: i32,
+    /// 0 to 1, of the copy.
+    pub backfill_ratio: Option<f64>,
+    pub backfill_rows: Option<i64>,
+    pub backfill_rows_total: Option<i64>,
+    pub backfill_seconds_left: Option<f64>,
+    pub sync_errors: i64,
+}
+
+/// The figures of every partitioned table that is a twin or under maintenance, by name.
+pub fn tables() -> Result<Vec<TableMetrics>> {
+    let tables = facts::tables(true)?;
+    let defaults = default_rows(&tables)?;
+    let server = server::server()?;
+    let source = Source::of(tables.iter().map(|table| table.leaves).sum());
+    let roots: Vec<u32> = tables.iter().map(|table| table.root).collect();
+    let parts = facts::parts(&roots, source)?;
+    let metrics = |table: &TableFacts| {
+        let parts = parts.get(&table.root).map_or(&[][..], Vec::as_slice);
+        let policy = table.policy.as_ref();
+        let unfinished = || {
+            let of_table = server.archives.iter().filter(|a| a.relation == table.name);
+            of_table.filter(|a| a.is_unfinished())
+        };
+        TableMetrics {
+            relation: table.name.clone(),
+            partitions: table.leaves,
+            partitions_ahead: ahead(table, parts),
+            premake: policy.map(|policy| policy.premake),
+            bytes: parts.iter().map(|part| part.bytes).sum(),
+            bytes_source: source,
+            estimated_rows: table.estimate,
+            default_rows: table.default.and_then(|d| defaults.get(&d).copied()).unwrap_or(0),
+            maintenance_failed: policy.map(|policy| policy.last_error.is_some()),
+            maintenance_last_run: policy.and_then(|policy| policy.last_run_epoch),
+            archives_unfinished: unfinished().map(|a| a.number).sum(),
+            archive_lag: unfinished().map(|a| a.age).fold(0.0, f64::max),
+        }
+    };
+    Ok(tables.iter().map(metrics).collect())
+}
+
+/// Partitions ahead of the clock; of a plain number, those above the last one with rows.
+fn ahead(table: &TableFacts, parts: &[Part]) -> Option<i64> {
+    if let Some(ahead) = table.ahead() {
+        return i64::try_from(ahead).ok();
+    }
+    if table.strategy != "r" || table.policy.is_none() {
+        return None;
+    }
+    let placed: Vec<(f64, i64)> = parts
+        .iter()
+        .filter_map(|part| Some((timeline::range(&part.bounds)?.0, part.rows)))
+        .collect();
+    let newest = placed
+        .iter()
+        .filter(|(_, rows)| *rows > 0)
+        .map(|(start, _)| *start);
+    let newest = newest.fold(f64::NEG_INFINITY, f64::max);
+    i64::try_from(placed.iter().filter(|(start, _)| *start > newest).count()).ok()
+}
+
+/// The figures of every pair, in the order of creation.
+pub fn pairs() -> Result<Vec<PairMetrics>> {
+    let errors = sync_errors::by_relation()?;
+    let estimates: HashMap<u32, i64> = facts::tables(false)?
+        .into_iter()
+        .map(|table| (table.root, table.estimate))
+        .collect();
+    let metrics = |pair: PairFacts| PairMetrics {
+        relation: pair.name(),
+        estimated_legacy_rows: pair.legacy_estimate.unwrap_or(0),
+        estimated_twin_rows: estimates.get(&pair.twin).copied().unwrap_or(0),
+        proven_rows: pair.proven_rows,
+        proven_at: pair.proven_epoch,
+        is_proven: pair.verified_at.is_some(),
+        rollout_percent: pair.percent,
+        backfill_ratio: pair.copy.as_ref().map(|copy| copy.ratio),
+        backfill_rows: pair.copy.as_ref().map(|copy| copy.rows),
+        backfill_rows_total: pair.copy.as_ref().map(|copy| copy.total),
+        backfill_seconds_left: pair.copy.as_ref().and_then(|copy| copy.seconds_left),
+        sync_errors: errors.get(&pair.legacy).map_or(0, |errors| errors.number as i64),
+        twin: pair.twin_name,
+        phase: pair.phase,
+        strategy: pair.strategy,
+    };
+    Ok(facts::pairs()?.into_iter().map(metrics).collect())
+}
+
+/// Rows of both sides of a pair.
+#[derive(Clone, Copy)]
+struct Counts {
+    legacy: i64,
+    twin: i64,
+    exact: bool,
+}
+
+/// `metrics()`.
+pub fn metrics() -> Result<Value> {
+    let pairs = facts::pairs()?;
+    let triggers = facts::triggers(&pairs)?;
+    let tables: HashMap<u32, TableFacts> = facts::tables(false)?
+        .into_iter()
+        .map(|table| (table.root, table))
+        .collect();
+    let counts = counts(&pairs, &tables)?;
+    let one = |pair: &PairFacts| {
+        if !pair.is_whole() {
+            return json!({ "name": pair.base_name.as_str(), "error": "a table of the pair is gone" });
+        }
+        let counts = counts[&pair.id];
+        let is_done = pair.phase == "done";
+        let name = if is_done {
+            &pair.twin_relname
+        } else {
+            &pair.legacy_relname
+        };
+        let events = triggers.get(&pair.id).filter(|_| !is_done);
+        json!({
+            "name": name,
+            "schema": pair.schema,
+            "twin": pair.twin_relname,
+            "phase": pair.phase,
+            "strategy": pair.strategy,
+            "partitionCount": tables.get(&pair.twin).map_or(0, |table| table.leaves),
+            "legacyCount": if is_done { 0 } else { counts.legacy },
+            "partitionedCount": counts.twin,
+            "rowCountDelta": if is_done { 0 } else { counts.legacy - counts.twin },
+            "countsExact": counts.exact,
+            "verifiedAt": pair.verified_at,
+            "provenCount": pair.proven_rows,
+            "provenAt": pair.proven_at,
+            "triggers": events.map_or(&[][..], |triggers| triggers.events.as_slice()),
+        })
+    };
+    let now: Option<String> = spi::row(
+        "SELECT to_jsonb(to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'))",
+        &[],
+    )?;
+    Ok(json!({
+        "partitionedTablesEnabled": crate::settings::use_partitioned_tables() && crate::settings::enable_partition_routing(),
+        "tables": pairs.iter().map(one).collect::<Vec<_>>(),
+        "timestamp": now,
+    }))
+}
+
+/// The rows of each pair, by its number.
+fn counts(pairs: &[PairFacts], tables: &HashMap<u32, TableFacts>) -> Result<HashMap<i32, Counts>> {
+    let leaves = |pair: &PairFacts| tables.get(&pair.twin).map_or(0, |table| table.leaves);
+    let mut found: HashMap<i32, Counts> = HashMap::new();
+    for pair in pairs {
+        let twin = tables.get(&pair.twin).map_or(0, |table| table.estimate);
+        let estimate = Counts {
+            legacy: pair.legacy_estimate.unwrap_or(0),
+            twin,
+            exact: false,
+        };
+        found.insert(pair.id, estimate);
+    }
+    // Only what could be counted is measured.
+    let mut few: Vec<&PairFacts> = pairs.iter().filter(|pair| pair.is_whole()).collect();
+    few.sort_by_key(|pair| leaves(pair));
+    let mut opened = 0;
+    few.retain(|pair| {
+        opened += leaves(pair) + 1;
+        opened <= COUNTED_TABLES
+    });
+    let mut bytes = bytes_of(&few)?;
+    bytes.sort_by_key(|row| row.bytes);
+    let mut total = 0;
+    for row in bytes {
+        total += row.bytes;
+        if total > COUNTED_BYTES {
+            break;
+        }
+        let pair = few[row.place];
+        let legacy = match pair.legacy {
+            0 => 0,
+            legacy => parity::count_rows(legacy.into())?,
+        };
+        let counted = Counts {
+            legacy,
+            twin: parity::count_rows(pair.twin.into())?,
+            exact: true,
+        };
+        found.insert(pair.id, counted);
+    }
+    Ok(found)
+}
+
+#[derive(Deserialize)]
+struct Bytes {
+    place: usize,
+    bytes: i64,
+}
+
+/// The bytes of both sides of pairs, without indexes.
+fn bytes_of(pairs: &[&PairFacts]) -> Result<Vec<Bytes>> {
+    let legacies: Vec<Oid> = pairs.iter().map(|pair| pair.legacy.into()).collect();
+    let twins: Vec<Oid> = pairs.iter().map(|pair| pair.twin.into()).collect();
+    with_own_tables(|| {
+        spi::rows(
+            "WITH RECURSIVE wanted AS (
+                 SELECT * FROM unnest($1, $2) WITH ORDINALITY AS w(legacy, twin, place)
+             ), tree AS (
+                 SELECT w.place, s.oid FROM wanted w CROSS JOIN LATERAL (VALUES (w.legacy), (w.twin)) AS s(oid)
+                 UNION ALL
+                 SELECT t.place, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+             )
+             SELECT jsonb_build_object('place', t.place - 1, 'bytes', COALESCE(sum(pg_relation_size(t.oid)), 0)::bigint)
+             FROM tree t GROUP BY t.place",
+            &[legacies.into(), twins.into()],
+        )
+    })
+}

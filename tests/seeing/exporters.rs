@@ -1,0 +1,166 @@
+//! The files of docs/monitoring, in the programs that they are for.
+
+use super::common::{Cluster, Database, one, run};
+use super::openmetrics::{TYPE, busy};
+use super::processes::{Place, Program, Prometheus, free_port, get, serve};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs/monitoring")
+        .join(name)
+}
+
+fn text_of(name: &str) -> String {
+    std::fs::read_to_string(shipped(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The metrics that expressions name.
+fn named(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(|c| !is_part(c))
+        .filter(|word| word.starts_with("partition_router_"))
+        .map(str::to_string)
+        .collect()
+}
+
+/// The expressions of the rules and of the panels.
+fn wanted() -> BTreeSet<String> {
+    let rules = text_of("alerts.yml");
+    let rules: String = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("expr: "))
+        .map(|expression| format!("{expression}\n"))
+        .collect();
+    let dashboard: serde_json::Value = serde_json::from_str(&text_of("grafana.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let expressions = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().expect("targets"))
+        .map(|target| target["expr"].as_str().expect("an expression"));
+    let mut found = named(&rules);
+    assert!(found.len() > 10, "{found:?}");
+    found.extend(expressions.flat_map(named));
+    found
+}
+
+#[test]
+fn every_metric_that_a_rule_or_a_panel_names_is_there_by_exporter_and_by_call() {
+    let cluster = Arc::new(Cluster::start(&[]));
+    let _standby = cluster.standby(&[]);
+    let database = Database::on(Arc::clone(&cluster), "exported");
+    let mut client = database.connect();
+    let c = &mut client;
+    run(
+        c,
+        &[
+            "CREATE TABLE revenues (id serial PRIMARY KEY, at date NOT NULL, note text)",
+            "INSERT INTO revenues (at) SELECT current_date - g FROM generate_series(1, 5000) g",
+            "CALL partition_router.migrate('revenues', 'at')",
+        ],
+    );
+    busy(c);
+    // A backfill that is under way has the time that is left.
+    run(
+        c,
+        &[
+            "UPDATE partition_router.copy_state SET stage = 'copy', blocks = 4, next_block = 2, busy = '1 s'",
+            "SELECT pg_current_wal_lsn()",
+            "CREATE ROLE exporter LOGIN IN ROLE pg_monitor",
+        ],
+    );
+    let place = Place::new("exporters");
+    let exporter_port = free_port();
+    let _exporter = Program::start(
+        Command::new("prometheus-postgres-exporter")
+            .env(
+                "DATA_SOURCE_NAME",
+                format!(
+                    "host={} port=5432 user=exporter dbname={} sslmode=disable",
+                    cluster.socket(),
+                    database.name
+                ),
+            )
+            .arg(format!(
+                "--extend.query-path={}",
+                shipped("postgres_exporter.yml").display()
+            ))
+            .arg(format!("--web.listen-address=127.0.0.1:{exporter_port}"))
+            .args(["--disable-default-metrics", "--disable-settings-metrics"]),
+        &place.0.join("exporter.log"),
+    );
+    let started = Instant::now();
+    while get(exporter_port, "/metrics").is_none() {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "the exporter does not answer"
+        );
+        std::thread::yield_now();
+    }
+    let text: String = one(c, "SELECT partition_router.openmetrics()");
+    let jobs = [("exporter", exporter_port), ("call", serve(text, TYPE))];
+    let rules = shipped("alerts.yml");
+    let prometheus = Prometheus::start(&place, &jobs, Some(&rules));
+    for metric in wanted() {
+        let labels = |job: &str| {
+            // A column that is NULL is not a number to the exporter, and is not said by the call.
+            let result = prometheus.query(&format!(
+                "count by (relation, side, source, check, status, state, phase, target, reason, kind, replica, result) (
+                     {metric}{{job=\"{job}\"}} == {metric}{{job=\"{job}\"}})"
+            ));
+            let metrics = result.into_iter().map(|one| one["metric"].to_string());
+            metrics.collect::<BTreeSet<String>>()
+        };
+        assert_eq!(labels("exporter"), labels("call"), "{metric}");
+    }
+    // A rule fires on what is wrong here: rows in the default.
+    prometheus.query(
+        "ALERTS{alertname=\"PartitionRouterRowsInDefault\", relation=\"public.revenues_partitioned\"}",
+    );
+}
+
+#[test]
+fn prometheus_takes_the_rules() {
+    let output = Command::new("promtool")
+        .args(["check", "rules"])
+        .arg(shipped("alerts.yml"))
+        .output()
+        .expect("promtool: see scripts/setup.sh test");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn both_exporters_ask_the_same() {
+    let (ours, theirs) = (
+        text_of("postgres_exporter.yml"),
+        text_of("sql_exporter.collector.yml"),
+    );
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let theirs_words = words(&theirs);
+    let mut number = 0;
+    for part in ours.split("  query: ").skip(1) {
+        let query = part.split("  metrics:").next().expect("a query");
+        let query = words(query.strip_prefix(">-").unwrap_or(query));
+        assert!(theirs_words.contains(&query), "{query}");
+        number += 1;
+    }
+    assert_eq!(number, theirs.matches("query_name: ").count());
+    let metrics: BTreeSet<String> = theirs
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- metric_name: "))
+        .map(str::to_string)
+        .collect();
+    let missing: Vec<_> = wanted()
+        .into_iter()
+        .filter(|metric| !metrics.contains(metric))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
