@@ -51,7 +51,9 @@ pub fn drawn(parts: &[Part], now: Option<f64>) -> Drawn {
             Some(Span { start, end, part })
         })
         .collect();
-    if spans.is_empty() {
+    let has_end = |span: &Span<'_>| span.start.is_finite() || span.end.is_finite();
+    if !spans.iter().any(has_end) {
+        // One partition that takes all has no scale.
         side_by_side(parts)
     } else {
         on_a_scale(&spans, now)
