@@ -52,7 +52,7 @@ struct State {
     /// The file of the default now.
     file_now: Option<u32>,
     blocks: i64,
-    /// While partitions get their indexes, the number of those that have them.
+    /// While partitions get their indexes, and when the proofs of their bounds go, the number of those that are done.
     next_block: i64,
     row_count: i64,
 }
@@ -180,7 +180,7 @@ pub fn step(managed: &Managed, slots: &[Slot]) -> Result<bool> {
         parts: &parts,
     };
     if state.stage == "drop" {
-        return finish(managed, &state, &drain).map(|()| false);
+        return finish(managed, &state, &drain);
     }
     // TRUNCATE, a rewrite or other columns: what was copied is not what is there.
     let is_same = state.file_now == Some(state.file_node)
@@ -430,20 +430,22 @@ fn flip(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
             follow(owner, drain, Some(LOG_ROWS))?;
         }
         as_user(owner, || execute::run(&drain.swap(), Mode::Run))?;
-        set(state, "stage = 'drop'", &[])
+        set(state, "stage = 'drop', next_block = 0", &[])
     })
 }
 
-/// The old default is nobody's any more.
-fn finish(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
+/// The old default is nobody's any more. True while there is more to do.
+fn finish(managed: &Managed, state: &State, drain: &Drain) -> Result<bool> {
     let owner = managed.table.owner();
+    let run = |plan: &Plan| as_user(owner, || execute::run(plan, Mode::Run));
+    if let Some(part) = drain.parts.get(state.next_block as usize) {
+        let locked = load::oid_of(&part.name)?.unwrap_or(managed.table.oid());
+        budget::within_budget(locked, || run(&drain.forget_proof(part)))?;
+        return set(state, "next_block = next_block + 1", &[]).map(|()| true);
+    }
     let old = load::oid_of(&drain.old_default())?;
     budget::within_budget(old.unwrap_or(managed.table.oid()), || {
-        let left = match old {
-            Some(_) => drain.finish(),
-            None => drain.forget_proofs(),
-        };
-        as_user(owner, || execute::run(&left, Mode::Run))?;
+        run(&drain.drop_old_default())?;
         name_indexes(managed, drain)?;
         forget(managed, state)
     })?;
@@ -456,7 +458,7 @@ fn finish(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
         ),
     );
     event.row_count = Some(state.row_count);
-    log::write(&event)
+    log::write(&event).map(|()| false)
 }
 
 /// The server has named the indexes of the new default after the name that it had at first.

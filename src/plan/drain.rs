@@ -245,27 +245,37 @@ impl Drain<'_> {
         plan
     }
 
-    /// What nobody needs any more.
+    /// What nobody needs any more: statements that each are a transaction. Whoever held one partition and waited for the next would
+    /// keep writers waiting that come to them in another order.
     pub fn finish(&self) -> Plan {
         let mut plan = Plan::default();
-        plan.push("drop old default", format!("DROP TABLE {}", self.old_default()));
-        plan.extend(self.forget_proofs());
+        for part in self.parts {
+            plan.extend(self.forget_proof(part));
+        }
+        plan.extend(self.drop_old_default());
         plan
     }
 
-    /// Partitions have bounds of their own by now. Not in the transaction of the swap, in which everybody waits.
-    pub fn forget_proofs(&self) -> Plan {
+    /// A partition has bounds of its own by now. Not in the transaction of the swap, in which everybody waits.
+    pub fn forget_proof(&self, part: &Part) -> Plan {
         let mut plan = Plan::default();
-        for part in self.parts {
-            plan.push(
-                "drop the proof of its bounds",
-                format!(
-                    "ALTER TABLE IF EXISTS {} DROP CONSTRAINT IF EXISTS {}",
-                    part.name,
-                    Ident::new(IN_BOUNDS)
-                ),
-            );
-        }
+        plan.push(
+            "drop the proof of its bounds",
+            format!(
+                "ALTER TABLE IF EXISTS {} DROP CONSTRAINT IF EXISTS {}",
+                part.name,
+                Ident::new(IN_BOUNDS)
+            ),
+        );
+        plan
+    }
+
+    pub fn drop_old_default(&self) -> Plan {
+        let mut plan = Plan::default();
+        plan.push(
+            "drop old default",
+            format!("DROP TABLE IF EXISTS {}", self.old_default()),
+        );
         plan
     }
 

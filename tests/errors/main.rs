@@ -70,7 +70,7 @@ fn all_refused(client: &mut Client, expected: &[(&str, &str)]) {
 
 const TABLES: &[&str] = &[
     "CREATE SCHEMA s",
-    "CREATE TABLE s.t (id serial PRIMARY KEY, at timestamp NOT NULL, n int, empty timestamp, words text,
+    "CREATE TABLE s.t (id serial PRIMARY KEY, at timestamp NOT NULL, n int, empty timestamp, words text COLLATE \"und-x-icu\" NOT NULL DEFAULT 'x',
          twice int GENERATED ALWAYS AS (n * 2) STORED)",
     "INSERT INTO s.t (at, n) VALUES ('2025-01-05', 1), ('2025-01-06', 2)",
 ];

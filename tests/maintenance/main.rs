@@ -279,14 +279,20 @@ fn a_failure_that_cannot_be_recorded_ends_no_call_and_is_recorded_as_soon_as_the
          CREATE TRIGGER no_room BEFORE INSERT ON partition_router.maintenance_event FOR EACH ROW EXECUTE FUNCTION no_room();
          CALL partition_router.run_maintenance()"
     ));
-    // The first: that a partition of a was made. The second: that this failed. The third: the same once more, when the view was in
-    // the way, which is written then; and the other at the end of the call.
+    // What is written when there is room again, at the end of the call at the latest: that the log took nothing, and that the view
+    // is in the way.
     assert_eq!(partitions(&mut s, "b").len(), 3);
     assert_eq!(partitions(&mut s, "c").len(), 3);
     let failed = events(&mut s, "status = 'failed'");
     assert_eq!(failed.len(), 2, "{failed:?}");
-    assert_eq!(failed[0], format!("create a{next} failed 42P07"));
-    assert!(failed[1].ends_with("failed 53100"), "{failed:?}");
+    assert!(
+        failed.contains(&format!("create a{next} failed 42P07")),
+        "{failed:?}"
+    );
+    assert!(
+        failed.iter().any(|event| event.ends_with("failed 53100")),
+        "{failed:?}"
+    );
     s.run("DROP TRIGGER no_room ON partition_router.maintenance_event");
     s.run(&format!(
         "DROP VIEW a{next}; CALL partition_router.run_maintenance()"

@@ -69,7 +69,7 @@ fn every_metric_that_a_rule_or_a_panel_names_is_there_by_exporter_and_by_call() 
         c,
         &[
             "UPDATE partition_router.copy_state SET stage = 'copy', blocks = 4, next_block = 2, busy = '1 s'",
-            "SELECT pg_current_wal_lsn()",
+            "INSERT INTO revenues (at) VALUES (current_date + 4000)",
             "CREATE ROLE exporter LOGIN IN ROLE pg_monitor",
         ],
     );
