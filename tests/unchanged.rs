@@ -317,7 +317,7 @@ fn maintenance_renews_an_old_proof_and_health_shows_what_it_found() {
         FROM partition_router.health WHERE \"check\" = 'parity'";
     assert_eq!(
         one::<String>(c, parity),
-        "fail t SELECT * FROM partition_router.repair('\"public\".\"t\"')"
+        "fail t SELECT * FROM partition_router.repair('public.t'); SELECT * FROM partition_router.verify('public.t')"
     );
     run(
         c,
