@@ -408,9 +408,12 @@ fn a_strong_request_gives_way_again_and_again_while_a_reader_stays() {
         let mut requests = std::collections::BTreeSet::new();
         let mut written = 0;
         while !call.is_finished() {
-            requests.extend(s.column(&format!(
-                "SELECT waitstart::text FROM pg_locks WHERE pid = {pid} AND NOT granted AND waitstart IS NOT NULL"
-            )));
+            // Several looks for each write, which itself may have to stand behind a request until that has ended.
+            for _ in 0..20 {
+                requests.extend(s.column(&format!(
+                    "SELECT waitstart::text FROM pg_locks WHERE pid = {pid} AND NOT granted AND waitstart IS NOT NULL"
+                )));
+            }
             // Whoever queues behind one goes on while the reader is still there.
             written += 1;
             s.run(&format!(
