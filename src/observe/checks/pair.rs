@@ -2,7 +2,7 @@
 
 use super::{Check, Checks, Status, duration};
 use crate::error::Result;
-use crate::ident::{Literal, RelName};
+use crate::ident::RelName;
 use crate::observe::drift::{self, Drift};
 use crate::observe::facts::{self, PairFacts, TriggerFacts};
 use crate::observe::sync_errors::{self, SyncErrors};
@@ -14,6 +14,7 @@ use std::collections::HashMap;
 const LATE_PROOF: f64 = 2.0;
 /// A proof may be this old, in seconds, where maintenance renews none: a week.
 const OLD_PROOF: f64 = 604_800.0;
+
 /// What was read of all pairs at once.
 struct Known {
     triggers: HashMap<i32, TriggerFacts>,
@@ -108,6 +109,19 @@ fn guard_check(triggers: &TriggerFacts, checks: &mut Checks<'_>) {
     }
 }
 
+/// Statements for one side that are not carried to the other, and the repair of what was written without what they bring.
+fn on_one_side(statements: &[impl AsRef<str>], is_repaired: bool, checks: &Checks<'_>) -> String {
+    let statements: Vec<&str> = statements.iter().map(AsRef::as_ref).collect();
+    let mend = format!(
+        "SET partition_router.carry_ddl = off; {}; RESET partition_router.carry_ddl",
+        statements.join("; ")
+    );
+    match checks.call("SELECT * FROM partition_router.repair") {
+        Some(repair) if is_repaired => format!("{mend}; {repair}"),
+        _ => mend,
+    }
+}
+
 /// The triggers of the legacy, made anew: what was written without them is brought over by `repair`.
 fn sync_check(pair: &PairFacts, phase: Phase, triggers: &TriggerFacts, checks: &mut Checks<'_>) {
     if triggers.events.len() == 3 {
@@ -129,16 +143,7 @@ fn sync_check(pair: &PairFacts, phase: Phase, triggers: &TriggerFacts, checks: &
         .into_iter()
         .map(|(_, _, statement)| statement)
         .collect();
-    let mut mend = format!(
-        "SET partition_router.carry_ddl = off; {}; RESET partition_router.carry_ddl",
-        statements.join("; ")
-    );
-    if phase.is_in_step() {
-        mend.push_str(&format!(
-            "; SELECT * FROM partition_router.repair({})",
-            Literal(checks.relation)
-        ));
-    }
+    let mend = on_one_side(&statements, phase.is_in_step(), checks);
     checks.add(
         "sync",
         Status::Fail,
@@ -208,19 +213,12 @@ fn drift_check(check: &'static str, drifts: Option<&Vec<Drift>>, checks: &mut Ch
     };
     let names: Vec<&str> = drifts.iter().map(|drift| drift.what.as_str()).collect();
     let statements: Vec<&str> = drifts.iter().map(|drift| drift.mend.as_str()).collect();
-    let mut mend = format!(
-        "SET partition_router.carry_ddl = off; {}; RESET partition_router.carry_ddl",
-        statements.join("; ")
-    );
-    let status = if check == "columns" {
-        // What was written meanwhile has no value there.
-        mend.push_str("; SELECT * FROM partition_router.repair(");
-        mend.push_str(&Literal(checks.relation).to_string());
-        mend.push(')');
-        Status::Fail
-    } else {
-        Status::Warn
+    // What was written meanwhile has no value in a column that was missing.
+    let (status, is_repaired) = match check {
+        "columns" => (Status::Fail, true),
+        _ => (Status::Warn, false),
     };
+    let mend = on_one_side(&statements, is_repaired, checks);
     checks.add(
         check,
         status,
