@@ -66,6 +66,8 @@ pub fn start_sync(relation: Oid) -> Result<()> {
         execute::run(&foreign_keys::on_root(&legacy, &twin.name), Mode::Run)?;
         actions::leave_to_legacy(pair.twin)?;
         while leaves::settle_check(&pair, &legacy, &load::table_def(pair.twin)?)? {}
+        // A snapshot that still sees rows which are gone would not see them on the twin.
+        CopyState::insert(&pair, Stage::Done, &copy::Origin::now(pair.legacy), 0)?;
         store::log_run(&legacy_name, "start_sync", "LIVE", json!({ "rows": 0 }))?;
     }
     Ok(())
@@ -109,9 +111,7 @@ pub fn step(relation: Oid, batch_rows: i32, pause: Duration) -> Result<Progress>
         require_phase(&pair, Phase::Copying, "backfill")?;
     }
     let Some(mut state) = CopyState::load(&pair)? else {
-        if pair.phase == Phase::Live {
-            return Ok(Progress::Finished); // it was empty
-        }
+        require_phase(&pair, Phase::Copying, "backfill")?;
         begin(&pair)?;
         return Ok(Progress::More);
     };
@@ -244,7 +244,7 @@ fn begin(pair: &Pair) -> Result<()> {
     let wanted = indexes::of_twin(&legacy, &pair.partition_key);
     execute::run(&indexes::drop_remade(&wanted, &twin), Mode::Run)?;
     let origin = copy::Origin::now(pair.legacy);
-    CopyState::insert(pair, &origin, legacy.estimated_rows)?;
+    CopyState::insert(pair, Stage::Copy, &origin, legacy.estimated_rows)?;
     tasks::cut_ranges(pair, origin.blocks)?;
     store::log_run(
         &legacy.name.to_string(),

@@ -76,13 +76,15 @@ impl CopyState {
         })
     }
 
-    pub fn insert(pair: &Pair, origin: &Origin, rows_total: i64) -> Result<()> {
+    /// Of a pair that begins at a stage: the first one, or the last where there was nothing to copy.
+    pub fn insert(pair: &Pair, stage: Stage, origin: &Origin, rows_total: i64) -> Result<()> {
         session::with_own_tables(|| {
             spi::execute(
                 "INSERT INTO partition_router.copy_state (pair_id, stage, horizon, file_node, blocks, rows_total)
-                 VALUES ($1, 'copy', $2::pg_catalog.xid8, $3, $4, $5)",
+                 VALUES ($1, $2, $3::pg_catalog.xid8, $4, $5, $6)",
                 &[
                     pair.id.into(),
+                    stage.as_str().into(),
                     origin.horizon.to_string().into(),
                     origin.file_node.into(),
                     i64::from(origin.blocks).into(),

@@ -178,3 +178,14 @@ fn a_snapshot_older_than_a_repair_keeps_the_names_as_they_are() {
     );
     assert_eq!(one::<i64>(&mut old, "SELECT count(*) FROM s.t"), 1000);
 }
+
+#[test]
+fn a_snapshot_that_sees_rows_of_before_an_empty_beginning_keeps_the_names_as_they_are() {
+    let (database, mut client) = unmigrated("emptied");
+    let mut old = database.connect();
+    run(&mut old, OLD);
+    run(&mut client, &["DELETE FROM s.t", MIGRATE]);
+    is_in_the_way(&mut client, &mut old, THERE);
+    run(&mut old, &["COMMIT"]);
+    run(&mut client, &[THERE]);
+}
