@@ -89,6 +89,14 @@ fn design(relation: Oid) -> Result<Design> {
             relation: table.name.to_string(),
         });
     }
+    // The pair that is done has the guard in it, and would go.
+    if let Some(guard) = store::find(relation)?.and_then(|pair| pair.guard) {
+        let guard = store::display_name(guard)?;
+        return refuse(
+            format!("{guard} keeps columns of {} unique", table.name),
+            &format!("Drop {guard}, and make the columns of the plain table unique afterwards."),
+        );
+    }
     if let Some(reference) = table.referenced_by.first() {
         return refuse(
             format!(

@@ -1,7 +1,7 @@
 //! Who gets a guard, who is told that there can be none, and who may write to it.
 
 use super::common::{Database, one, run, texts};
-use super::{END, THERE, breaks, guarded, refused};
+use super::{END, THERE, breaks, guarded, in_step, refused};
 use postgres::Client;
 
 const PLAIN: &[&str] = &[
@@ -199,6 +199,38 @@ fn the_dry_run_of_the_end_says_what_becomes_of_the_legacy_and_changes_nothing() 
     assert!(!has_guard(&mut client));
     run(&mut client, &[END]);
     assert!(has_guard(&mut client));
+}
+
+#[test]
+fn a_table_with_a_guard_is_made_plain_after_the_guard_is_gone() {
+    let (_database, mut client) = guarded("plain_again");
+    let unpartition = "CALL partition_router.unpartition('s.t')";
+    let error = refused(&mut client, unpartition);
+    assert_eq!(error.code().code(), "0A000", "{error:?}");
+    assert!(
+        error.hint().is_some_and(|hint| hint.contains("Drop \"s\".\"t_unique\"")),
+        "{error:?}"
+    );
+    // What it keeps is still kept.
+    in_step(&mut client);
+    breaks(
+        &mut client,
+        "INSERT INTO s.t (at, org, code, note) VALUES ('2025-02-01', 1, 'c7', 'new')",
+        "t_code_key",
+    );
+    run(
+        &mut client,
+        &[
+            "DROP TABLE s.t_unique CASCADE",
+            unpartition,
+            "ALTER TABLE s.t ADD CONSTRAINT code_once UNIQUE (code)",
+        ],
+    );
+    breaks(
+        &mut client,
+        "INSERT INTO s.t (at, org, code, note) VALUES ('2025-02-01', 1, 'c7', 'new')",
+        "code_once",
+    );
 }
 
 #[test]
