@@ -3,7 +3,8 @@
 CREATE FUNCTION partition_router.sync() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sync_trigger';
 COMMENT ON FUNCTION partition_router.sync() IS 'trigger function of the dual write; installed by start_sync()';
-REVOKE ALL ON FUNCTION partition_router.sync() FROM PUBLIC;
+-- PUBLIC keeps EXECUTE: whoever adds a partition to a pair's twin gets the root's row trigger on it, and PostgreSQL asks them for the
+-- right to its function. It does nothing but as a trigger, and for no table but those of the pair that it names.
 
 CREATE FUNCTION partition_router.is_replication_worker() RETURNS boolean
      LANGUAGE c STRICT STABLE PARALLEL SAFE

@@ -39,7 +39,6 @@ use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::ffi::{CStr, CString};
-use std::rc::Rc;
 use std::str::FromStr;
 
 /// Registers what the sync needs to hear of. Called once, when the library is loaded.
@@ -126,17 +125,19 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
     let relation = data.tg_relation;
     // SAFETY: the caller's promise.
     let relation_oid = unsafe { (*relation).rd_id };
-    if mode == TriggerMode::Live && pair_cache::get(pair_id)?.is_waiting {
+    let pair = pair_cache::get(pair_id)?;
+    if mode == TriggerMode::Live && pair.is_waiting {
         return Ok(());
     }
+    require_owned(&pair, relation)?;
     if mode == TriggerMode::Reject {
-        return Err(twin_ready::refusal(&*pair_cache::get(pair_id)?, relation));
+        return Err(twin_ready::refusal(&pair, relation));
     }
     if mode == TriggerMode::Guard {
         return Err(Error::GuardWritten {
             // SAFETY: the relation that fired is open.
             guard: unsafe { relation::relation_name(relation) },
-            table: store::display_name(pair_cache::get(pair_id)?.twin)?,
+            table: store::display_name(pair.twin)?,
         });
     }
     let event = match bits & pg_sys::TRIGGER_EVENT_OPMASK {
@@ -144,7 +145,6 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
         pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
         pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
         _ => {
-            let pair = owning_pair(pair_id, relation)?;
             if relation_oid != pair.legacy && !pair.is_live {
                 return Err(twin_ready::refusal(&pair, relation));
             }
@@ -152,7 +152,6 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
         }
     };
     if is_before {
-        let pair = pair_cache::get(pair_id)?;
         if relation_oid != pair.legacy && !pair.is_live {
             return Err(twin_ready::refusal(&pair, relation)); // before any row is touched
         }
@@ -188,7 +187,6 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
             }
         },
     };
-    let pair = owning_pair(pair_id, relation)?;
     if relation_oid != pair.legacy {
         twin_ready::require(&pair, relation, event)?;
     }
@@ -200,17 +198,19 @@ unsafe fn fire(data: &mut pg_sys::TriggerData) -> Result<()> {
     .inspect_err(|error| sync_errors::count(pair.legacy, error.sqlstate()))
 }
 
-/// The pair, if `relation` is one of its tables.
-fn owning_pair(id: i32, relation: pg_sys::Relation) -> Result<Rc<SyncPair>> {
-    let pair = pair_cache::get(id)?;
+/// Anybody may put the trigger on a table of their own, with any pair's number.
+///
+/// # Errors
+/// `PR015` when `relation` is no table of the pair.
+fn require_owned(pair: &SyncPair, relation: pg_sys::Relation) -> Result<()> {
     // SAFETY: the relation that fired is open.
     if pair.owns(unsafe { (*relation).rd_id }) {
-        return Ok(pair);
+        return Ok(());
     }
     Err(Error::Sync {
         // SAFETY: as above.
         relation: unsafe { relation::relation_name(relation) },
-        reason: format!("it is no table of pair {id}"),
+        reason: format!("it is no table of pair {}", pair.id),
         hint: "Drop its partition_router triggers.".into(),
     })
 }

@@ -391,7 +391,8 @@ fn the_public_may_call_nothing_that_changes_state_and_read_no_table() {
             "explain_route",
             "explain_route_query",
             "is_replication_worker",
-            "route"
+            "route",
+            "sync"
         ]
     );
     let readable = texts(

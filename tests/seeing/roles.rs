@@ -66,7 +66,7 @@ fn an_operator_is_made_by_grants_and_is_no_superuser() {
             &format!("CREATE ROLE {operator} LOGIN IN ROLE {owner}"),
             &format!("GRANT CREATE ON SCHEMA public TO {owner}"),
             &format!("ALTER TABLE revenues OWNER TO {owner}"),
-            &format!("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA partition_router TO {owner}"),
+            &format!("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA partition_router TO {operator}"),
             &format!("GRANT SELECT ON partition_router.health TO {operator}"),
         ],
     );
