@@ -1,7 +1,7 @@
 //! The call itself: its arguments, when it is interrupted, and when it is called twice.
 
 use super::{ROWS, capture, finish, one, pid, run, stage, step, steps_until, two_sessions, until};
-use crate::common::sqlstate;
+use crate::common::{end_statement_timeout, sqlstate};
 
 #[test]
 fn a_cancelled_backfill_goes_on_where_it_was() {
@@ -71,7 +71,7 @@ fn a_statement_timeout_at_any_moment_only_pauses_it() {
         );
     }
     assert!(timeouts > 0);
-    run(&mut backfill, &["RESET statement_timeout"]);
+    end_statement_timeout(&mut backfill);
     assert_eq!(finish(&mut backfill, "a"), ROWS);
 }
 

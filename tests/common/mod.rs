@@ -261,6 +261,14 @@ pub fn run(client: &mut Client, statements: &[&str]) {
     }
 }
 
+/// Ends a `statement_timeout`, which holds for the statement that ends it as for any.
+pub fn end_statement_timeout(client: &mut Client) {
+    while let Err(error) = client.batch_execute("RESET statement_timeout") {
+        let code = error.as_db_error().map(|e| e.code().code());
+        assert_eq!(code, Some("57014"), "{error:?}");
+    }
+}
+
 /// Changes one side of a pair only: what a session could do that switches its triggers off.
 pub fn plant(client: &mut Client, table: &str, statements: &[&str]) {
     run(

@@ -210,7 +210,8 @@ impl<'a> Driver<'a> {
                 self.call(&format!("SET statement_timeout = '{length}ms'"), &[])?;
                 let call = format!("CALL partition_router.backfill('{table}', {batch}, '1 ms')");
                 self.call(&call, &["57014", "55P03", "40P01", "40001"])?;
-                self.call("RESET statement_timeout", &["57014"]).map(|_| ())
+                crate::common::end_statement_timeout(&mut self.client);
+                Ok(())
             }
             4..6 => {
                 pauses.count("pauses", "cancelled");
