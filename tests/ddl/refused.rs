@@ -67,6 +67,8 @@ fn sync_triggers_can_be_neither_disabled_nor_dropped() {
         ("a", "sync_to_partitioned_a_u"),
         ("a_partitioned", "sync_to_legacy_a_u"),
         ("a_2026_02", "sync_to_legacy_a_u"),
+        ("a", "sync_to_partitioned_a"),
+        ("a_partitioned", "sync_to_legacy_a"),
     ] {
         for statement in [
             format!("ALTER TABLE {table} DISABLE TRIGGER {trigger}"),

@@ -208,7 +208,9 @@ fn a_table_with_a_guard_is_made_plain_after_the_guard_is_gone() {
     let error = refused(&mut client, unpartition);
     assert_eq!(error.code().code(), "0A000", "{error:?}");
     assert!(
-        error.hint().is_some_and(|hint| hint.contains("Drop \"s\".\"t_unique\"")),
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("Drop \"s\".\"t_unique\"")),
         "{error:?}"
     );
     // What it keeps is still kept.

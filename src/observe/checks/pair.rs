@@ -87,11 +87,12 @@ fn phase_check(phase: Phase, checks: &mut Checks<'_>) {
     checks.add("phase", Status::Warn, message, mend);
 }
 
-/// Lets the triggers of the extension on a table, and on its partitions, fire always: statements are made for those that do not.
+/// Puts the triggers of the extension on a table, and on its partitions, in force again: statements are made for those that are not. What fires
+/// where changes are replicated alone has a condition.
 const ENABLE: &str = "DO $mend$ DECLARE s text; BEGIN SET LOCAL partition_router.carry_ddl = off; \
-     FOR s IN SELECT pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.tgrelid::regclass, t.tgname) \
-     FROM pg_catalog.pg_trigger t WHERE t.tgfoid = 'partition_router.sync()'::pg_catalog.regprocedure \
-     AND t.tgparentid = 0 AND t.tgenabled <> 'A' LOOP EXECUTE s; END LOOP; END $mend$";
+     FOR s IN SELECT pg_catalog.format('ALTER TABLE %s ENABLE %s TRIGGER %I', t.tgrelid::regclass, \
+     CASE WHEN t.tgqual IS NULL THEN 'ALWAYS' ELSE 'REPLICA' END, t.tgname) FROM pg_catalog.pg_trigger t WHERE t.tgfoid = 'partition_router.sync()'::pg_catalog.regprocedure \
+     AND t.tgparentid = 0 AND t.tgenabled <> CASE WHEN t.tgqual IS NULL THEN 'A' ELSE 'R' END LOOP EXECUTE s; END LOOP; END $mend$";
 
 /// A guard follows by the triggers of the table and of each partition.
 fn guard_check(triggers: &TriggerFacts, checks: &mut Checks<'_>) {

@@ -1,7 +1,7 @@
 //! CHECK constraints, foreign keys out, and what is said of a table as a whole.
 
 use super::{Carried, Change, Made, Other, Side, refuse};
-use crate::catalog::{Check, ForeignKey, TableDef};
+use crate::catalog::{Check, ForeignKey, TableDef, Trigger};
 use crate::ident::{Ident, RelName};
 use crate::plan::Plan;
 
@@ -343,16 +343,19 @@ pub fn partition(before: &TableDef, after: &TableDef, keys: &[ForeignKey]) -> Ca
 
 /// A sync trigger that was in force and is no more.
 fn disabled<'a>(before: &'a TableDef, after: &TableDef) -> Option<&'a Ident> {
-    let is_in_force = |name: &Ident| {
+    // Statement triggers fire always, and the row trigger where changes are replicated.
+    let is_in_force = |old: &Trigger| {
+        let stays = |new: &&Trigger| new.ours && (new.enabled == old.enabled || new.enabled == "A");
         after
             .triggers
             .iter()
-            .any(|t| &t.name == name && t.ours && t.enabled == "A")
+            .filter(stays)
+            .any(|new| new.name == old.name)
     };
     let old = before
         .triggers
         .iter()
-        .find(|old| old.ours && old.enabled == "A" && !is_in_force(&old.name));
+        .find(|old| old.ours && ["A", "R"].contains(&old.enabled.as_str()) && !is_in_force(old));
     old.map(|old| &old.name)
 }
 
