@@ -79,6 +79,7 @@ in_step() {
     *)
       sql "$1" -f "$SQL/twin.sql" -c 'INSERT INTO revenues_partitioned SELECT * FROM revenues' -f "$SQL/twin_indexes.sql"
       [[ $2 != row && $2 != statement ]] || filled "$2_trigger" | sql "$1"
+      [[ $2 != nothing ]] || filled nothing_trigger | sql "$1" -v library="$(compiled floor)"
       [[ $2 != floor ]] || sql "$1" -c "CREATE FUNCTION sync_floor() RETURNS trigger LANGUAGE c AS '$(compiled floor)', 'floor_write'" \
         -c "CREATE TRIGGER sync_floor AFTER INSERT OR UPDATE OR DELETE ON $FROM FOR EACH ROW EXECUTE FUNCTION sync_floor('$1.$TO')"
       ;;
@@ -88,13 +89,13 @@ in_step() {
 
 # compiled NAME: the shared library of benches/sql/NAME.c.
 compiled() {
-  [[ -s $PLACE/$1.so ]] || gcc -O2 -shared -fPIC -I"$("$PG_CONFIG" --includedir-server)" -o "$PLACE/$1.so" "$SQL/$1.c"
+  [[ $PLACE/$1.so -nt $SQL/$1.c ]] || gcc -O2 -shared -fPIC -I"$("$PG_CONFIG" --includedir-server)" -o "$PLACE/$1.so" "$SQL/$1.c"
   echo "$PLACE/$1.so"
 }
 
 # equal SCHEMA VARIANT: a fast dual write that loses rows is worth nothing.
 equal() {
-  [[ $2 != none && $2 != capture ]] || return 0
+  [[ $2 != none && $2 != nothing && $2 != capture ]] || return 0
   local differing
   differing=$(sql "$1" -Atc "SELECT count(*) FROM revenues l FULL JOIN revenues_partitioned t
     ON l.id = t.id AND l.occurred_at = t.occurred_at WHERE l.id IS NULL OR t.id IS NULL OR ROW(l.*) IS DISTINCT FROM ROW(t.*)")

@@ -68,6 +68,7 @@ BEGIN {
     label["cte"] = "one statement that writes both (CTE)"
     label["statement"] = "PL/pgSQL statement trigger"
     label["row"] = "PL/pgSQL row trigger"
+    label["nothing"] = "statement triggers that do nothing"
     label["floor"] = "C row trigger that only writes (a floor)"
     label["indexed"] = "INSERT … SELECT, indexes in place"
     label["bare"] = "INSERT … SELECT, then the indexes"

@@ -38,7 +38,7 @@ part_one() {
 
 # The twin takes no writes during the copy, so that there is no capture in reverse.
 one_variants() {
-  if [[ $1 == forward ]]; then echo none live capture cte statement row floor; else echo none live cte statement row floor; fi
+  if [[ $1 == forward ]]; then echo none nothing live capture cte statement row floor; else echo none nothing live cte statement row floor; fi
 }
 
 # one_slice WAY VARIANT WORK ROUND: deletes go through the first ids one by one, updates hit ids that no delete reaches.
