@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 /// How often a lock is asked for before the call gives up.
 const ATTEMPTS: usize = 50;
 
+/// The first attempts wait for a part of the budget only: beside short transactions the first or second of them gets its locks, and
+/// who queues behind one that does not is let go soon.
+const SHORT_ATTEMPTS: u32 = 4;
+
 /// After this many attempts, and again after as many more, autovacuum is asked to step aside.
 const ATTEMPTS_BEFORE_CANCEL: usize = 5;
 
@@ -64,7 +68,7 @@ impl LockMode {
 pub fn acquire(wanted: &[(Oid, LockMode)]) -> Result<()> {
     let mut pause = Duration::from_millis(10);
     for attempt in 1..=ATTEMPTS {
-        match try_all(wanted)? {
+        match try_all(wanted, patience(attempt, settings::lock_timeout()))? {
             None => return Ok(()),
             Some((blocked, mode)) if attempt == ATTEMPTS => {
                 return Err(Error::LockNotAvailable {
@@ -86,10 +90,17 @@ pub fn acquire(wanted: &[(Oid, LockMode)]) -> Result<()> {
     Ok(())
 }
 
-/// One attempt for all of them, in one subtransaction so that a failure leaves no lock behind. Gives the relation
+/// How long attempt number `attempt`, from 1 on, waits at most: the whole of `budget` from the first that is not short.
+fn patience(attempt: usize, budget: Duration) -> Duration {
+    let parts = SHORT_ATTEMPTS + 1;
+    let part = u32::try_from(attempt).map_or(parts, |attempt| attempt.min(parts));
+    (budget * part / parts).max(Duration::from_millis(1))
+}
+
+/// One attempt for all of them, for at most `limit`, in one subtransaction so that a failure leaves no lock behind. Gives the relation
 /// that was not to be had.
-fn try_all(wanted: &[(Oid, LockMode)]) -> Result<Option<(Oid, LockMode)>> {
-    let limit = settings::lock_timeout().as_millis() as c_int;
+fn try_all(wanted: &[(Oid, LockMode)], limit: Duration) -> Result<Option<(Oid, LockMode)>> {
+    let limit = limit.as_millis() as c_int;
     let asked = Cell::new(None);
     // SAFETY: LockTimeout is what the setting lock_timeout stores; it is put back before anything else runs, since the
     // subtransaction hands back every error instead of letting it pass.
@@ -193,5 +204,20 @@ pub fn sleep(duration: Duration) {
             );
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_grow_to_the_budget_and_never_beyond() {
+        let budget = Duration::from_millis(100);
+        let waits: Vec<u128> = (1..=7).map(|n| patience(n, budget).as_millis()).collect();
+        assert_eq!(waits, [20, 40, 60, 80, 100, 100, 100]);
+        assert_eq!(patience(ATTEMPTS, budget), budget);
+        // A lock_timeout of zero would wait for ever.
+        assert_eq!(patience(1, Duration::from_millis(1)), Duration::from_millis(1));
     }
 }

@@ -138,7 +138,7 @@ fn a_writer_that_waits_for_the_end_meets_the_guard() {
     // The end waits for the reader of the legacy, and the writer for the end.
     let (mut reader, mut watcher) = (database.connect(), database.connect());
     run(&mut reader, &["BEGIN", "SELECT count(*) FROM s.t_legacy"]);
-    run(&mut client, &["SET partition_router.lock_timeout = '20s'"]);
+    run(&mut client, &["SET partition_router.lock_timeout = '60s'"]);
     let pid: i32 = one(&mut client, "SELECT pg_backend_pid()");
     let end = std::thread::spawn(move || client.batch_execute(END));
     while !one::<bool>(
