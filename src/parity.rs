@@ -14,9 +14,11 @@ mod layout;
 mod locate;
 mod out;
 mod page;
+mod places;
 pub mod repair;
 mod router;
 mod scan;
+mod sorter;
 
 use crate::catalog::load;
 use crate::error::{Error, Result};

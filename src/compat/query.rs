@@ -291,3 +291,51 @@ pub unsafe fn sort_operator(aggregate: pg_sys::Oid) -> pg_sys::Oid {
         pg_sys::Oid::from(operator.value() as u32)
     }
 }
+
+/// Begins to sort values of a type by its operator `<`, to be read more than once.
+///
+/// # Safety
+/// The operator is one of the type, which has no collation; what is allocated here is the caller's.
+pub unsafe fn begin_sort(
+    of: pg_sys::Oid,
+    operator: pg_sys::Oid,
+    kilobytes: c_int,
+) -> *mut pg_sys::Tuplesortstate {
+    #[cfg(feature = "pg14")]
+    let rereads = true;
+    #[cfg(not(feature = "pg14"))]
+    let rereads = pg_sys::TUPLESORT_RANDOMACCESS as c_int;
+    let none = pg_sys::Oid::INVALID;
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::tuplesort_begin_datum(
+            of,
+            operator,
+            none,
+            false,
+            kilobytes,
+            std::ptr::null_mut(),
+            rereads,
+        )
+    }
+}
+
+/// The next value of a sort, as a copy in the current memory context; none after the last.
+///
+/// # Safety
+/// The sort is done, and of values that are passed by reference.
+pub unsafe fn next_sorted(state: *mut pg_sys::Tuplesortstate) -> Option<pg_sys::Datum> {
+    let (mut value, mut is_null) = (pg_sys::Datum::from(0), false);
+    // SAFETY: the caller's promise.
+    let found = unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            pg_sys::tuplesort_getdatum(state, true, &mut value, &mut is_null, std::ptr::null_mut())
+        }
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        {
+            pg_sys::tuplesort_getdatum(state, true, true, &mut value, &mut is_null, std::ptr::null_mut())
+        }
+    };
+    found.then_some(value)
+}

@@ -3,6 +3,7 @@
 //! sides hold the same; the second one gathers the rows of the others, and strikes out those that both sides have.
 #![allow(unsafe_code)]
 
+use super::places::Places;
 use super::scan::{HeapJob, Job, Reader};
 use super::{Level, Look, Verdict};
 use crate::catalog::load;
@@ -42,34 +43,56 @@ impl Row {
     }
 }
 
-/// The keys of the rows in which the sides of a look differ; none when they are equal, or only counted.
-pub fn keys(pair: &Pair, look: &Look, verdicts: &[Verdict]) -> Result<Option<Found>> {
-    let differs: Vec<bool> = (0..=look.job.partitions.len())
-        .map(|i| verdicts.get(i).is_some_and(|v| v.legacy != v.twin))
-        .collect();
-    if look.job.level == Level::Counts || !differs.contains(&true) {
-        return Ok(None);
+/// All that differs.
+pub enum Differences {
+    Keys(Vec<Value>),
+    Places(Places),
+}
+
+/// What of a look differs, and how it is read again.
+struct Narrowing {
+    job: Job,
+    /// By partition.
+    differs: Vec<bool>,
+    /// Of both sides.
+    rows: i64,
+}
+
+impl Narrowing {
+    /// None when the sides are equal, or only counted.
+    fn of(look: &Look, verdicts: &[Verdict]) -> Option<Narrowing> {
+        let differs: Vec<bool> = (0..=look.job.partitions.len())
+            .map(|i| verdicts.get(i).is_some_and(|v| v.legacy != v.twin))
+            .collect();
+        (look.job.level > Level::Counts && differs.contains(&true)).then(|| Narrowing {
+            job: whole_heaps(&look.job),
+            differs,
+            rows: verdicts
+                .iter()
+                .filter(|v| v.legacy != v.twin)
+                .map(|v| v.legacy.rows + v.twin.rows)
+                .sum(),
+        })
     }
-    let rows = verdicts
-        .iter()
-        .filter(|v| v.legacy != v.twin)
-        .map(|v| v.legacy.rows + v.twin.rows)
-        .sum();
-    session::as_user(load::owner(pair.legacy)?, || {
-        // For types that are not known, and for the text of the keys.
-        let _settings = super::pinned_output();
-        let job = whole_heaps(&look.job);
-        let (wanted, mut complete) = if rows <= FEW {
-            (None, true)
-        } else {
-            let (wanted, complete) = differing_buckets(&job, &differs, rows)?;
-            (Some(wanted), complete)
-        };
-        let (mut legacy, mut twin) = gather(&job, &differs, wanted.as_deref())?;
+
+    /// The buckets that are not zero; none where the rows are few.
+    fn buckets(&self) -> Result<Option<Vec<bool>>> {
+        if self.rows <= FEW {
+            return Ok(None);
+        }
+        Ok(Some(differing_buckets(&self.job, &self.differs)?))
+    }
+
+    /// The keys of the rows in these buckets that differ.
+    fn keys(&self, pair: &Pair, wanted: Option<&[bool]>) -> Result<Found> {
+        let (mut legacy, mut twin) = (Vec::new(), Vec::new());
+        each_in(&self.job, &self.differs, wanted, |row, sign| {
+            if sign > 0 { &mut legacy } else { &mut twin }.push(row);
+        })?;
         strike_out(&mut legacy, &mut twin);
         let mut names = KeyNames::of(pair)?;
         names.add(pair.legacy, &legacy)?;
-        for (i, partition) in job.partitions.iter().enumerate() {
+        for (i, partition) in self.job.partitions.iter().enumerate() {
             let rows: Vec<Row> = twin
                 .iter()
                 .filter(|row| row.column == i as u32)
@@ -77,11 +100,64 @@ pub fn keys(pair: &Pair, look: &Look, verdicts: &[Verdict]) -> Result<Option<Fou
                 .collect();
             names.add(Oid::from(*partition), &rows)?;
         }
-        complete &= names.complete;
-        Ok(Some(Found {
+        Ok(Found {
             keys: names.keys,
-            complete,
-        }))
+            complete: names.complete,
+        })
+    }
+}
+
+/// The keys of the rows in which the sides of a look differ, or of many of them; none when they are equal, or only counted.
+pub fn keys(pair: &Pair, look: &Look, verdicts: &[Verdict]) -> Result<Option<Found>> {
+    let Some(narrowing) = Narrowing::of(look, verdicts) else {
+        return Ok(None);
+    };
+    session::as_user(load::owner(pair.legacy)?, || {
+        // For types that are not known, and for the text of the keys.
+        let _settings = super::pinned_output();
+        let (wanted, are_all) = match narrowing.buckets()? {
+            None => (None, true),
+            Some(buckets) => {
+                let (wanted, are_all) = some_of(buckets, narrowing.rows);
+                (Some(wanted), are_all)
+            }
+        };
+        let mut found = narrowing.keys(pair, wanted.as_deref())?;
+        found.complete &= are_all;
+        Ok(Some(found))
+    })
+}
+
+/// All rows in which the sides of a look differ: their keys where these are few, or else their places. The look's snapshot is
+/// active.
+fn all(pair: &Pair, look: &Look, verdicts: &[Verdict]) -> Result<Differences> {
+    let Some(narrowing) = Narrowing::of(look, verdicts) else {
+        return Ok(Differences::Keys(Vec::new()));
+    };
+    session::as_user(load::owner(pair.legacy)?, || {
+        let _settings = super::pinned_output();
+        let buckets = narrowing.buckets()?;
+        let are_few = match &buckets {
+            None => true,
+            Some(buckets) => some_of(buckets.clone(), narrowing.rows).1,
+        };
+        if are_few {
+            let found = narrowing.keys(pair, buckets.as_deref())?;
+            if found.complete {
+                return Ok(Differences::Keys(found.keys));
+            }
+        }
+        let mut places = Places::new(pair, &narrowing.job);
+        each_in(
+            &narrowing.job,
+            &narrowing.differs,
+            buckets.as_deref(),
+            |row, sign| {
+                places.add(row.digest, row.column, sign < 0, row.place);
+            },
+        )?;
+        places.strike_out();
+        Ok(Differences::Places(places))
     })
 }
 
@@ -149,8 +225,22 @@ fn bucket(row: &Row) -> usize {
         % BUCKETS
 }
 
-/// The buckets that are not zero; as many as may be gathered, and whether these are all.
-fn differing_buckets(job: &Job, differs: &[bool], rows: i64) -> Result<(Vec<bool>, bool)> {
+/// Calls `body` as [`each`] does, with the rows in these buckets.
+fn each_in(
+    job: &Job,
+    differs: &[bool],
+    wanted: Option<&[bool]>,
+    mut body: impl FnMut(Row, i64),
+) -> Result<()> {
+    each(job, differs, |row, sign| {
+        if wanted.is_none_or(|wanted| wanted[bucket(&row)]) {
+            body(row, sign);
+        }
+    })
+}
+
+/// The buckets that are not zero.
+fn differing_buckets(job: &Job, differs: &[bool]) -> Result<Vec<bool>> {
     let mut sums = vec![(0i64, 0u128); BUCKETS];
     each(job, differs, |row, sign| {
         let sum = &mut sums[bucket(&row)];
@@ -161,29 +251,18 @@ fn differing_buckets(job: &Job, differs: &[bool], rows: i64) -> Result<(Vec<bool
             sum.1.wrapping_sub(row.digest)
         };
     })?;
-    let most = (FEW * BUCKETS as i64 / rows.max(1)).max(1) as usize;
-    let mut taken = 0;
-    let mut complete = true;
-    let wanted = sums
-        .into_iter()
-        .map(|sum| {
-            let differs = sum != (0, 0);
-            taken += usize::from(differs);
-            complete &= !differs || taken <= most;
-            differs && taken <= most
-        })
-        .collect();
-    Ok((wanted, complete))
+    Ok(sums.into_iter().map(|sum| sum != (0, 0)).collect())
 }
 
-fn gather(job: &Job, differs: &[bool], wanted: Option<&[bool]>) -> Result<(Vec<Row>, Vec<Row>)> {
-    let (mut legacy, mut twin) = (Vec::new(), Vec::new());
-    each(job, differs, |row, sign| {
-        if wanted.is_none_or(|wanted| wanted[bucket(&row)]) {
-            if sign > 0 { &mut legacy } else { &mut twin }.push(row);
-        }
-    })?;
-    Ok((legacy, twin))
+/// As many of these buckets as may be gathered, of so many rows in all; and whether these are all.
+fn some_of(mut buckets: Vec<bool>, rows: i64) -> (Vec<bool>, bool) {
+    let most = (FEW * BUCKETS as i64 / rows.max(1)).max(1) as usize;
+    let mut taken = 0;
+    for bucket in &mut buckets {
+        taken += usize::from(*bucket);
+        *bucket &= taken <= most;
+    }
+    (buckets, taken <= most)
 }
 
 /// Takes out what both have, one for one.
@@ -267,10 +346,7 @@ impl KeyNames {
 /// The keys of the rows that differ now: what the last verify found when it failed, or, where it found too many, passed, or
 /// the tables are small, what a look finds.
 pub fn keys_now(pair: &Pair) -> Result<Found> {
-    store::require_owner(pair.legacy)?;
-    if super::is_large(pair)?
-        && let Some(keys) = super::evidence::different_keys(pair)?
-    {
+    if let Some(keys) = kept(pair)? {
         return Ok(Found { keys, complete: true });
     }
     let look = super::look(pair, Level::Checksum, super::Extent::Changed, None)?;
@@ -279,6 +355,25 @@ pub fn keys_now(pair: &Pair) -> Result<Found> {
         keys: Vec::new(),
         complete: true,
     }))
+}
+
+/// As [`keys_now`], but all rows that differ, however many.
+pub fn all_now(pair: &Pair) -> Result<Differences> {
+    if let Some(keys) = kept(pair)? {
+        return Ok(Differences::Keys(keys));
+    }
+    let look = super::look(pair, Level::Checksum, super::Extent::Changed, None)?;
+    let verdicts = look.verdicts(pair);
+    all(pair, &look, &verdicts)
+}
+
+/// What the last verify found when it failed, where the tables are large.
+fn kept(pair: &Pair) -> Result<Option<Vec<Value>>> {
+    store::require_owner(pair.legacy)?;
+    if !super::is_large(pair)? {
+        return Ok(None);
+    }
+    super::evidence::different_keys(pair)
 }
 
 #[cfg(test)]

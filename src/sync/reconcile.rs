@@ -214,6 +214,17 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Whether `origin` has exactly this key in a snapshot that is registered.
+    pub fn is_in(&mut self, origin: &mut Side, key: Slot, snapshot: pg_sys::Snapshot) -> Result<bool> {
+        Ok(self.read(origin, key, snapshot)?.is_some())
+    }
+
+    /// As [`Reconciler::is_in`], under the latest snapshot.
+    pub fn is_in_now(&mut self, origin: &mut Side, key: Slot) -> Result<bool> {
+        let snapshot = Latest::new();
+        self.is_in(origin, key, snapshot.0)
+    }
+
     /// The origin's row with exactly this key. The legacy finds a row by its primary key alone: with another partition
     /// key it is another row of the twin, which has its own entry.
     fn read(&mut self, origin: &mut Side, key: Slot, snapshot: pg_sys::Snapshot) -> Result<Option<Slot>> {

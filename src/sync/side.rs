@@ -514,14 +514,13 @@ impl Side {
             }
             let key_index = primary_key_index(relation);
             let may_be_double = key_index != Oid::INVALID && is_deferrable(key_index);
-            let scan = (key_index != Oid::INVALID).then(|| KeyScan::new(key_index));
+            let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
             let mut state = Box::new(LeafState {
                 indexes: Indexes::Unknown,
-                scan,
+                scan: (key_index != Oid::INVALID).then(|| KeyScan::new(key_index)),
                 is_open: true,
                 is_routed,
             });
-            let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
             keep_triggers(info, self.foreign_keys);
             let desc = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
             let kind = pg_sys::table_slot_callbacks(relation);

@@ -6,6 +6,7 @@ mod common;
 mod crash;
 mod kept;
 mod load;
+mod many;
 mod memory;
 mod repair;
 mod snapshots;

@@ -11,6 +11,42 @@ fn peak_of(database: &Database, call: &str) -> u64 {
     peak_kb(backend, || run(&mut client, &["SET work_mem = '1MB'", call]))
 }
 
+#[test]
+fn no_call_takes_more_memory_for_more_differences() {
+    let database = Database::new("memory_differences");
+    let mut client = database.connect();
+    let few = if is_stress() { 100_000 } else { 30_000 };
+    for (table, rows) in [("few", few), ("many", few * 4)] {
+        run(
+            &mut client,
+            &[
+                &format!("CREATE TABLE {table} (id int PRIMARY KEY, at date NOT NULL, v text)"),
+                &format!(
+                    "INSERT INTO {table} SELECT g, date '2026-01-01' + g % 60, repeat('v', 40) FROM generate_series(1, {rows}) g"
+                ),
+                &format!("CALL partition_router.migrate('{table}', 'at', premake => 0)"),
+            ],
+        );
+        let twin = format!("{table}_partitioned");
+        plant(
+            &mut client,
+            &twin,
+            &[&format!("UPDATE {twin} SET v = 'other' WHERE id % 10 <> 0")],
+        );
+    }
+    compare(&database, "SELECT FROM partition_router.verify('{}')");
+    compare(&database, "SELECT FROM partition_router.mismatches('{}', 100)");
+    compare(
+        &database,
+        "SELECT FROM partition_router.repair('{}', dry_run => true)",
+    );
+    compare(&database, "SELECT FROM partition_router.repair('{}')");
+    for table in ["few", "many"] {
+        let equal = format!("SELECT bool_and(matches) FROM partition_router.verify('{table}', 'rows')");
+        assert!(one::<bool>(&mut client, &equal), "{table}");
+    }
+}
+
 /// What five times the rows may take more.
 const SLACK_KB: u64 = 4_000;
 
