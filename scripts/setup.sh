@@ -186,6 +186,8 @@ check_neighbours() {
   have runuser || missing util-linux runuser
   have faketime || missing faketime faketime
   have chromium || missing chromium chromium
+  have redis-server || missing redis-server Redis
+  /usr/bin/python3 -c 'import psycopg2, redis' 2>/dev/null || missing 'python3-psycopg2 python3-redis' "what examples/ uses"
   have prometheus || missing prometheus Prometheus
   have prometheus-postgres-exporter || missing prometheus-postgres-exporter postgres_exporter
   found=$(find_pg_config)

@@ -140,10 +140,39 @@ CREATE VIEW partition_router.maintenance_log AS
 SELECT id, at, parent, partition, action, status, row_count, sqlstate, message FROM partition_router.maintenance_event;
 COMMENT ON VIEW partition_router.maintenance_log IS 'what maintenance did to which partition, and what failed';
 
+CREATE VIEW partition_router.change_feed_trigger AS
+SELECT pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1)::int AS feed_id,
+       t.tgrelid::pg_catalog.regclass AS relation,
+       t.tgname AS trigger,
+       t.tgenabled OPERATOR(pg_catalog.=) 'A' AS is_always,
+       t.tgtype::int OPERATOR(pg_catalog.&) 1 OPERATOR(pg_catalog.=) 1 AS is_row,
+       t.tgparentid OPERATOR(pg_catalog.<>) 0::oid AS is_inherited
+FROM pg_catalog.pg_trigger t
+WHERE t.tgfoid OPERATOR(pg_catalog.=) 'partition_router.change_feed()'::pg_catalog.regprocedure::oid;
+COMMENT ON VIEW partition_router.change_feed_trigger IS 'internal: the triggers that tell of changes';
+
+CREATE VIEW partition_router.change_feeds AS
+SELECT f.name,
+       ARRAY(SELECT t.relation FROM partition_router.change_feed_trigger t
+             JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relation::oid
+             WHERE t.feed_id OPERATOR(pg_catalog.=) f.id AND t.is_row AND NOT t.is_inherited
+             ORDER BY c.relkind OPERATOR(pg_catalog.=) 'p', c.oid) AS relations,
+       f.key_columns,
+       f.notify,
+       f.retention,
+       f.max_lag,
+       COALESCE(e.waiting, 0) AS waiting,
+       e.oldest_at,
+       f.enabled_at
+FROM partition_router.change_feed f
+LEFT JOIN (SELECT feed_id, pg_catalog.count(*) AS waiting, pg_catalog.min(changed_at) AS oldest_at
+           FROM partition_router.change_event GROUP BY feed_id) e ON e.feed_id OPERATOR(pg_catalog.=) f.id;
+COMMENT ON VIEW partition_router.change_feeds IS 'each change feed: its tables, its keys, and how many changes wait, since when';
+
 GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,
     partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives,
-    partition_router.table_metrics, partition_router.pair_metrics TO pg_monitor;
+    partition_router.table_metrics, partition_router.pair_metrics, partition_router.change_feeds TO pg_monitor;
 GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
     partition_router.health_checks(), partition_router.routing_counts(), partition_router.openmetrics(), partition_router.report(),
     partition_router.chart(regclass), partition_router.table_figures(), partition_router.pair_figures() TO pg_monitor;

@@ -1,6 +1,7 @@
 //! Every SQL-callable function: takes the arguments apart, calls the module that does the work, and hands back rows.
 //! The SQL declarations, with defaults, comments and grants, are in `sql/functions/`.
 
+mod feed;
 mod index_build;
 mod maintenance;
 mod observe;

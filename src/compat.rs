@@ -129,5 +129,6 @@ server_functions! {
         mutator: TreeMutator,
         context: *mut std::ffi::c_void,
     ) -> *mut pg_sys::Node;
+    fn Async_Notify(channel: *const std::ffi::c_char, payload: *const std::ffi::c_char);
     fn datum_image_eq(value1: pg_sys::Datum, value2: pg_sys::Datum, by_value: bool, length: c_int) -> bool;
 }

@@ -11,10 +11,11 @@ mod guard;
 pub mod pairs;
 mod partitions;
 pub mod pending;
-mod statement;
+pub mod statement;
 pub mod trial;
 
 use crate::error::{self, Error, Result};
+use crate::feed;
 use crate::session::PinnedSettings;
 use crate::settings;
 use follow::{Following, refused};
@@ -56,6 +57,8 @@ pub unsafe extern "C-unwind" fn carry_ddl(fcinfo: pg_sys::FunctionCallInfo) -> p
             let data = &*context.cast::<pg_sys::EventTriggerData>();
             (CStr::from_ptr(data.event), data.parsetree)
         };
+        // SAFETY: the parse tree is that of the statement.
+        unsafe { tell_feeds(event, node) }?;
         if is_in_force() {
             match event.to_bytes() {
                 // SAFETY: the parse tree is that of the statement.
@@ -71,6 +74,24 @@ pub unsafe extern "C-unwind" fn carry_ddl(fcinfo: pg_sys::FunctionCallInfo) -> p
 fn is_in_force() -> bool {
     // SAFETY: plain reads of the backend's variables.
     unsafe { settings::carry_ddl() && !pending::is_own() && !pg_sys::IsBinaryUpgrade && !is_restore() }
+}
+
+/// Feeds hear of partitions that come and go, whoever takes them.
+///
+/// # Safety
+/// `node` is the parse tree of the statement.
+unsafe fn tell_feeds(event: &CStr, node: *mut pg_sys::Node) -> Result<()> {
+    // SAFETY: plain reads of the backend's variables, and the caller's promise.
+    unsafe {
+        if pg_sys::IsBinaryUpgrade || is_restore() {
+            return Ok(());
+        }
+        match event.to_bytes() {
+            b"ddl_command_start" => feed::ddl::begin(node, pending::is_own()),
+            b"ddl_command_end" => feed::ddl::end(node, pending::is_own()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What pg_dump writes at the head of a dump, and pg_restore sets in each session: there, both sides come as they were.

@@ -18,6 +18,7 @@
 //! | [`parity`] | digests, differences, repair |
 //! | [`route`] | which side a read uses, and why |
 //! | [`policy`], [`maintenance`] | what maintenance should do, and doing it |
+//! | [`feed`] | the outbox of changed keys, for caches |
 //! | [`archive`] | partitions as files, and back |
 //! | [`index_build`] | a new index on every partition, with nobody kept out |
 //! | [`advise`] | what to do about sizes, pruning and planning |
@@ -35,6 +36,7 @@ mod compat;
 mod ddl;
 mod error;
 mod execute;
+mod feed;
 mod ident;
 mod index_build;
 mod locks;
@@ -98,6 +100,7 @@ pgrx::extension_sql_file!(
     name = "unpartition",
     requires = ["functions"]
 );
+pgrx::extension_sql_file!("../sql/functions/feed.sql", name = "feed", requires = ["schema"]);
 pgrx::extension_sql_file!(
     "../sql/functions/observe.sql",
     name = "observe",
@@ -109,6 +112,7 @@ pgrx::extension_sql_file!(
     requires = [
         "procedures",
         "observe",
+        "feed",
         "run_maintenance",
         "switchover",
         "create_index",
@@ -126,6 +130,7 @@ pub extern "C-unwind" fn _PG_init() {
     maintenance::init();
     route::init();
     ddl::init();
+    feed::init();
 }
 
 /// What the test framework of pgrx asks for.

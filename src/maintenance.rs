@@ -28,6 +28,7 @@ use crate::bounds::RawBound;
 use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
+use crate::feed;
 use crate::ident::RelName;
 use crate::locks::budget;
 use crate::pair;
@@ -114,6 +115,7 @@ pub fn targets(relation: Option<Oid>) -> Result<Vec<Oid>> {
     }
     let Some(relation) = relation else {
         log::forget_gone()?;
+        feed::retain()?;
         let mut parents = owned()?;
         let resting = survey::at_rest(&parents)?;
         parents.retain(|parent| !resting.contains(&parent.to_u32()));

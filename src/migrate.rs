@@ -4,6 +4,7 @@ use crate::backfill::{self, Progress};
 use crate::catalog::{TableDef, dependents, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
+use crate::feed;
 use crate::ident::RelName;
 use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, Strategy, store};
@@ -46,6 +47,7 @@ pub fn create_twin(legacy_oid: Oid, request: &Request, mode: Mode) -> Result<Pla
     let twin = load::oid_of(&spec.twin)?.ok_or_else(|| Error::Internal("the twin was not made".into()))?;
     dress_twin(&legacy, twin, &spec)?;
     register(&legacy, twin, &spec, request)?;
+    feed::follow(legacy_oid, twin)?;
     store::announce(legacy_oid);
     // The twin has the legacy's grants: rows written to it before sync begins would be in the way of the copy.
     sync::triggers::install_on_new_twin(&store::get(legacy_oid)?)?;

@@ -7,6 +7,7 @@ pub mod create_index;
 pub mod create_twin;
 pub mod drain;
 pub mod dress;
+pub mod feed;
 pub mod foreign_keys;
 pub mod guard;
 pub mod indexes;

@@ -9,6 +9,7 @@ mod ahead;
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
+use crate::feed;
 use crate::ident::{Ident, Literal, RelName};
 use crate::locks::{self, budget};
 use crate::pair::{Pair, Phase, store};
@@ -227,6 +228,7 @@ fn begin_sync(relation: Oid, design: &Design, id: i32) -> Result<()> {
     locks::acquire(&ahead::everything(relation)?)?;
     let locked = Instant::now();
     let pair = register(relation, design, id)?;
+    feed::follow(relation, pair.legacy)?;
     // Those that came since the others were laid, if any.
     triggers::install_on_bare_partitions(&pair)?;
     triggers::flip_to_live(&pair)?;

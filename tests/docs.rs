@@ -170,6 +170,15 @@ fn the_rollout_runbook_works_when_pasted() {
 }
 
 #[test]
+fn the_page_about_caches_works_when_pasted() {
+    let (_database, mut client) = empty_database("caches");
+    run_page(&mut client, "docs/caches.md");
+    client
+        .batch_execute("DROP OWNED BY cache_consumer; DROP ROLE cache_consumer")
+        .expect("the role goes");
+}
+
+#[test]
 fn the_reference_names_every_call_setting_view_and_sqlstate() {
     let database = Database::new("reference_is_whole");
     let mut client = database.connect();

@@ -18,6 +18,16 @@ fn ident(name: &CStr) -> Ident {
     Ident::new(name.to_string_lossy())
 }
 
+/// A length of time, as text that every IntervalStyle reads.
+pub(super) fn interval_text(interval: Interval) -> String {
+    format!(
+        "{} mons {} days {} microseconds",
+        interval.months(),
+        interval.days(),
+        interval.micros()
+    )
+}
+
 fn rules(
     premake: Option<i32>,
     retention: Option<Interval>,
@@ -25,18 +35,9 @@ fn rules(
     archive_schema: Option<&CStr>,
     timezone: Option<String>,
 ) -> Change {
-    // As text that every IntervalStyle reads.
-    let text = |i: Interval| {
-        format!(
-            "{} mons {} days {} microseconds",
-            i.months(),
-            i.days(),
-            i.micros()
-        )
-    };
     Change {
         premake,
-        retention: retention.map(text),
+        retention: retention.map(interval_text),
         retention_action,
         archive_schema: archive_schema.map(ident),
         timezone,

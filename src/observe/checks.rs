@@ -1,5 +1,6 @@
 //! The checks behind the view `health`: one row each, with the call that mends what is wrong.
 
+mod feed;
 mod pair;
 mod settings;
 
@@ -93,6 +94,7 @@ pub fn checks() -> Result<Vec<Check>> {
     table_checks(&tables, &pairs, &server, &mut found)?;
     sequence_checks(&mut found)?;
     unpartitioning_checks(&mut found)?;
+    feed::checks(&mut found)?;
     settings::checks(&tables, &pairs, &server, &mut found);
     server_checks(&server, &mut found);
     Ok(found)

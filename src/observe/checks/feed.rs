@@ -1,0 +1,96 @@
+//! Change feeds: whether every table tells of its changes, and whether anybody takes them.
+
+use super::{Check, Checks, Status, duration};
+use crate::error::Result;
+use crate::ident::Literal;
+use crate::{session, spi};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Feed {
+    relation: String,
+    name: String,
+    key_columns: Vec<String>,
+    notify: bool,
+    retention: String,
+    max_lag: String,
+    /// Sides of a pair, and partitions, without triggers that fire always.
+    silent: Vec<String>,
+    /// Key columns that a table of the feed has no more.
+    gone: Vec<String>,
+    waiting: i64,
+    /// Seconds since the oldest change that waits.
+    lag: Option<f64>,
+    is_late: bool,
+    is_lost: bool,
+}
+
+/// The checks of every feed that has a table.
+pub fn checks(found: &mut Vec<Check>) -> Result<()> {
+    let feeds: Vec<Feed> =
+        session::with_own_tables(|| spi::rows(include_str!("../../../sql/observe/feeds.sql"), &[]))?;
+    for feed in &feeds {
+        let mut checks = Checks {
+            relation: &feed.relation,
+            found,
+        };
+        triggers(feed, &mut checks);
+        lag(feed, &mut checks);
+    }
+    Ok(())
+}
+
+fn triggers(feed: &Feed, checks: &mut Checks<'_>) {
+    if !feed.gone.is_empty() {
+        return checks.add(
+            "change_feed",
+            Status::Fail,
+            format!(
+                "feed {} has lost key columns, and tells of every key at each change: {}",
+                feed.name,
+                feed.gone.join(", ")
+            ),
+            checks.call("SELECT partition_router.disable_change_feed"),
+        );
+    }
+    if feed.silent.is_empty() {
+        return checks.ok("change_feed", "every table of the feed tells of its changes");
+    }
+    let columns: Vec<String> = feed.key_columns.iter().map(|c| Literal(c).to_string()).collect();
+    let mend = format!(
+        "SELECT partition_router.enable_change_feed({}, ARRAY[{}], name => {}, retention => {}, max_lag => {}, notify => {})",
+        Literal(&feed.relation),
+        columns.join(", "),
+        Literal(&feed.name),
+        Literal(&feed.retention),
+        Literal(&feed.max_lag),
+        feed.notify
+    );
+    let message = format!(
+        "triggers of feed {} are missing or disabled: {}",
+        feed.name,
+        feed.silent.join(", ")
+    );
+    checks.add("change_feed", Status::Fail, message, Some(mend));
+}
+
+fn lag(feed: &Feed, checks: &mut Checks<'_>) {
+    let Some(lag) = feed.lag.filter(|_| feed.is_late || feed.is_lost) else {
+        return checks.ok("change_feed_lag", "no change waits for longer than max_lag");
+    };
+    let status = match feed.is_lost {
+        true => Status::Fail,
+        false => Status::Warn,
+    };
+    let message = format!(
+        "nobody takes the changes of feed {}: {} wait, the oldest for {}; start its consumer",
+        feed.name,
+        feed.waiting,
+        duration(lag)
+    );
+    let look = format!(
+        "SELECT * FROM partition_router.change_feeds WHERE name = {}",
+        Literal(&feed.name)
+    );
+    checks.add("change_feed_lag", status, message, Some(look));
+}
