@@ -163,6 +163,25 @@ fn install(feed: &feed::Feed, relation: Oid) -> Result<Plan> {
     Ok(plan)
 }
 
+/// Lets the owners of these tables add partitions: the server asks them for EXECUTE on the function of a row trigger that comes along.
+/// Not everybody has it, since the trigger takes the number of its feed on trust.
+fn allow(tables: &[Oid]) -> Result<()> {
+    let grants: Vec<String> = with_own_tables(|| {
+        spi::latest_rows(
+            "SELECT DISTINCT pg_catalog.to_jsonb(pg_catalog.format(
+                 'GRANT EXECUTE ON FUNCTION partition_router.change_feed() TO %I', pg_catalog.pg_get_userbyid(c.relowner)))
+             FROM pg_catalog.pg_class c
+             WHERE c.oid = ANY ($1) AND c.relkind = 'p' AND NOT pg_catalog.has_function_privilege(
+                 c.relowner, 'partition_router.change_feed()'::pg_catalog.regprocedure, 'EXECUTE')",
+            &[tables.to_vec().into()],
+        )
+    })?;
+    for grant in &grants {
+        with_own_tables(|| spi::execute(grant, &[]))?;
+    }
+    Ok(())
+}
+
 /// Lets a table tell of its changes, or in another way than before. All that was cached before is to be forgotten.
 ///
 /// # Errors
@@ -210,6 +229,7 @@ pub fn enable(relation: Oid, request: &Request, mode: Mode) -> Result<()> {
         let plan = plan()?;
         with_own_tables(|| execute::run(&plan, mode))
     })?;
+    allow(&sides)?;
     remember(&row, request)?;
     trigger::tell_everything(row.id, row.notify)
 }
@@ -334,7 +354,8 @@ pub fn follow(from: Oid, to: Oid) -> Result<()> {
         return Ok(());
     };
     let plan = install(&row.triggers(), to)?;
-    with_own_tables(|| execute::run(&plan, Mode::Run))
+    with_own_tables(|| execute::run(&plan, Mode::Run))?;
+    allow(&[to])
 }
 
 /// `(feed, key, when)` of a change; without a key every key of the feed.

@@ -81,6 +81,10 @@ impl Command {
         [AT_AddInherit, AT_DropInherit].contains(&self.kind)
     }
 
+    pub fn is_owner(&self) -> bool {
+        self.kind == AT_ChangeOwner
+    }
+
     pub fn is_attach(&self) -> bool {
         self.kind == AT_AttachPartition
     }

@@ -1,4 +1,4 @@
-//! Partitions that come and go under a feed. A new one needs a trigger of its own for TRUNCATE; rows that come or go with one
+//! Partitions and owners that come and go under a feed. A new one needs a trigger of its own for TRUNCATE; rows that come or go with one
 //! make every key of the feed a changed one, since nobody has seen them.
 
 use super::trigger;
@@ -93,6 +93,12 @@ pub unsafe fn end(node: *mut pg_sys::Node, is_own: bool) -> Result<()> {
                 }
             }
             Ok(())
+        }
+        Statement::Alter(alter) if alter.commands.iter().any(|c| c.is_owner()) && is_any()? => {
+            match feeds(&[alter.table])?.as_slice() {
+                [] => Ok(()),
+                _ => super::allow(&[alter.table]),
+            }
         }
         _ => Ok(()),
     }

@@ -165,6 +165,46 @@ fn partitions_that_come_and_go_are_heard_of() {
 }
 
 #[test]
+fn an_owner_without_grants_adds_partitions_to_a_table_with_a_feed() {
+    let (database, mut client) = live("owner");
+    let roles = ["first", "second"].map(|role| format!("{}_{role}", database.name));
+    for (number, role) in roles.iter().enumerate() {
+        let year = 2040 + number;
+        run(
+            &mut client,
+            &[
+                &format!("CREATE ROLE {role} LOGIN"),
+                &format!("GRANT CREATE ON SCHEMA public TO {role}"),
+                &format!("ALTER TABLE revenues OWNER TO {role}"),
+                &format!("ALTER TABLE revenues_partitioned OWNER TO {role}"),
+            ],
+        );
+        run(
+            &mut database.connect_as(role),
+            &[&format!(
+                "CREATE TABLE r_{year} PARTITION OF revenues_partitioned FOR VALUES FROM ('{year}-01-01') TO ('{year}-02-01')"
+            )],
+        );
+        let told = told(
+            &mut client,
+            &[&format!("INSERT INTO revenues VALUES ({year}, '{year}-01-02')")],
+        );
+        assert_eq!(told, [format!("r {year}")]);
+    }
+    run(&mut client, &["ALTER TABLE revenues OWNER TO CURRENT_USER"]);
+    run(
+        &mut client,
+        &["ALTER TABLE revenues_partitioned OWNER TO CURRENT_USER"],
+    );
+    for role in &roles {
+        run(
+            &mut client,
+            &[&format!("DROP OWNED BY {role}"), &format!("DROP ROLE {role}")],
+        );
+    }
+}
+
+#[test]
 fn maintenance_tells_of_what_it_retires_and_not_of_what_it_makes() {
     let database = Database::new("maintained");
     let mut client = database.connect();
