@@ -11,8 +11,8 @@
 # Each part leaves its results in BENCH_DIR/PART.tsv, and the report takes all that are there: a part can be
 # measured again alone.
 #
-#   BENCH_PARTS        which parts to run (default all but "growth", "switchover", "reader", "unique" and
-#                      "bystanders"; see
+#   BENCH_PARTS        which parts to run (default all but "growth", "switchover", "reader", "unique",
+#                      "bystanders" and "feed"; see
 #                      MEASURES below)
 #   BENCH_DIR          where the server and the results lie (default target/bench)
 #   BENCH_QUICK        when set, small sizes: some minutes
@@ -49,7 +49,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/../scripts/lib.sh"
 # shellcheck source=benches/lib.sh
 source "$HERE/lib.sh"
-for file in one bulk copy load memory parity route maintenance observe growth switchover unique bystanders; do
+for file in one bulk copy load memory parity route maintenance observe growth switchover unique bystanders feed; do
   # shellcheck disable=SC1090 # each is checked by itself
   source "$HERE/parts/$file.sh"
 done
@@ -101,6 +101,10 @@ report() {
     bystanders_table
     echo
   fi
+  if [[ -s $BENCH/feed.tsv ]]; then
+    feed_table
+    echo
+  fi
   local part
   for part in $MEASURES; do
     [[ ! -s $BENCH/$part.tsv ]] || cat "$BENCH/$part.tsv"
@@ -110,7 +114,7 @@ report() {
 # Of each part that left results: when and where.
 ran() {
   local part
-  for part in $MEASURES growth switchover reader unique bystanders; do
+  for part in $MEASURES growth switchover reader unique bystanders feed; do
     [[ ! -s $BENCH/$part.run ]] || note "$part: $(<"$BENCH/$part.run")"
   done
 }
@@ -125,6 +129,7 @@ publish() {
   [[ ! -s $BENCH/reader.tsv ]] || reader_table | put benchmarks.md reader
   [[ ! -s $BENCH/unique.tsv ]] || unique_table | put benchmarks.md unique
   [[ ! -s $BENCH/bystanders.tsv ]] || bystanders_table | put benchmarks.md bystanders
+  [[ ! -s $BENCH/feed.tsv ]] || feed_table | put benchmarks.md feed
   if [[ -s $BENCH/growth.tsv ]]; then
     growth_table rows | put scaling.md 'growth: rows'
     growth_table partitions | put scaling.md 'growth: partitions'

@@ -1,5 +1,6 @@
 -- What partition_router remembers. Relations are regclass: they follow renames, and pg_dump writes them
--- as names. Nobody reads or writes these tables directly: the functions and views do.
+-- as names. Nobody reads or writes these tables directly: the functions and views do. They have no foreign keys, which are there
+-- before the rows when a dump is restored by several processes at once.
 
 CREATE SCHEMA partition_router;
 COMMENT ON SCHEMA partition_router IS 'online partitioning: twins, dual write, backfill, parity, routing, maintenance';
@@ -39,7 +40,7 @@ COMMENT ON COLUMN partition_router.pair.rollout_version IS 'counts changes of th
 COMMENT ON COLUMN partition_router.pair.layout_version IS 'counts changes of the partitions: a snapshot that sees another number than a plan was made with does not run it';
 
 CREATE TABLE partition_router.rollout (
-    pair_id    int PRIMARY KEY REFERENCES partition_router.pair ON DELETE CASCADE,
+    pair_id    int PRIMARY KEY,
     percent    int NOT NULL DEFAULT 0 CHECK (percent BETWEEN 0 AND 100),
     pilots     text[] NOT NULL DEFAULT '{}',
     excluded   text[] NOT NULL DEFAULT '{}',
@@ -142,10 +143,11 @@ CREATE TABLE partition_router.hold (
 COMMENT ON TABLE partition_router.hold IS 'partitions that neither retention nor drop_partition() may take away';
 
 CREATE TABLE partition_router.copy_state (
-    pair_id       int PRIMARY KEY REFERENCES partition_router.pair ON DELETE CASCADE,
+    pair_id       int PRIMARY KEY,
     stage         text NOT NULL CHECK (stage IN ('copy', 'index', 'drain', 'flip', 'finish', 'done')),
     horizon       xid8 NOT NULL,
     file_node     oid NOT NULL,
+    server        text NOT NULL DEFAULT '',
     blocks        bigint NOT NULL,
     next_block    bigint NOT NULL DEFAULT 0,
     rows_total    bigint NOT NULL,
@@ -162,14 +164,15 @@ CREATE TABLE partition_router.copy_state (
 COMMENT ON TABLE partition_router.copy_state IS 'how far the backfill of a pair is; a batch and its cursor commit together';
 COMMENT ON COLUMN partition_router.copy_state.horizon IS 'row versions of transactions older than this are copied, younger ones are in the change log';
 COMMENT ON COLUMN partition_router.copy_state.file_node IS 'the legacy''s file when the copy began: a rewrite of the table restarts the copy';
+COMMENT ON COLUMN partition_router.copy_state.server IS 'the server and the database that the file and the horizon are of: a restored dump restarts the copy';
 COMMENT ON COLUMN partition_router.copy_state.blocks IS 'the legacy''s length in blocks when the copy began: later rows are in the change log';
 COMMENT ON COLUMN partition_router.copy_state.next_block IS 'blocks copied, partitions done, or the block of the change log to go on from, whatever the stage counts';
 COMMENT ON COLUMN partition_router.copy_state.visible_at IS 'snapshots that were taken later see all that was copied; NULL while nobody knows since when';
 COMMENT ON COLUMN partition_router.copy_state.running_then IS 'the virtual transactions that had a snapshot at visible_at';
 
 CREATE TABLE partition_router.copy_task (
-    pair_id     int NOT NULL REFERENCES partition_router.pair ON DELETE CASCADE,
-    relation    oid NOT NULL,
+    pair_id     int NOT NULL,
+    relation    regclass NOT NULL,
     first_block bigint NOT NULL,
     end_block   bigint NOT NULL CHECK (end_block >= first_block),
     PRIMARY KEY (pair_id, relation, first_block)
@@ -179,7 +182,7 @@ COMMENT ON COLUMN partition_router.copy_task.relation IS 'the legacy, of which b
 COMMENT ON COLUMN partition_router.copy_task.end_block IS 'the first block that is not part of the task; of a partition its length, so that the longest comes first';
 
 CREATE TABLE partition_router.parity_mark (
-    pair_id        int PRIMARY KEY REFERENCES partition_router.pair ON DELETE CASCADE,
+    pair_id        int PRIMARY KEY,
     marked_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     heaps          jsonb NOT NULL,
     cells          bytea NOT NULL,

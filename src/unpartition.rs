@@ -309,7 +309,7 @@ pub fn copy(relation: Oid) -> Result<bool> {
     }
     let part: Option<Part> = with_own_tables(|| {
         spi::row(
-            "SELECT pg_catalog.jsonb_build_object('relation', relation::bigint, 'first_block', first_block, 'end_block', end_block)
+            "SELECT pg_catalog.jsonb_build_object('relation', relation::oid::bigint, 'first_block', first_block, 'end_block', end_block)
              FROM partition_router.copy_task WHERE pair_id = $1 ORDER BY relation LIMIT 1",
             &[pair.id.into()],
         )

@@ -28,6 +28,8 @@ pub struct Origin {
     /// The oldest transaction still running: what it and younger ones write is captured or logged.
     pub horizon: u64,
     pub file_node: Oid,
+    /// Whose file and transactions these are.
+    pub server: String,
     pub blocks: u32,
 }
 
@@ -44,11 +46,24 @@ impl Origin {
             let origin = Origin {
                 horizon: next - u64::from(behind),
                 file_node: file_node(relation),
+                server: server(),
                 blocks: pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM),
             };
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             origin
         }
+    }
+}
+
+/// The server, as `initdb` numbered it, and the database: numbers of files and of transactions mean nothing in another one.
+fn server() -> String {
+    // SAFETY: plain reads.
+    unsafe {
+        format!(
+            "{}/{}",
+            pg_sys::GetSystemIdentifier(),
+            pg_sys::MyDatabaseId.to_u32()
+        )
     }
 }
 
@@ -113,7 +128,7 @@ pub fn batch(
     // abort does it.
     unsafe {
         let legacy = pg_sys::table_open(pair.legacy, pg_sys::AccessShareLock as i32);
-        if file_node(legacy).to_u32() != state.file_node {
+        if file_node(legacy).to_u32() != state.file_node || state.server != server() {
             pg_sys::table_close(legacy, pg_sys::NoLock as i32);
             copied.rewritten = true;
             return Ok(copied);

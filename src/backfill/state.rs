@@ -49,6 +49,8 @@ pub struct CopyState {
     #[serde(rename = "horizon")]
     horizon_text: String,
     pub file_node: u32,
+    /// Whose file and transactions these are.
+    pub server: String,
     pub blocks: u32,
     /// How far the stage is: blocks of the legacy copied, the block of the change log to go on from, or partitions that
     /// have their indexes or foreign keys (of the latter one more).
@@ -61,7 +63,7 @@ pub struct CopyState {
 }
 
 const COLUMNS: &str = "pg_catalog.jsonb_build_object(
-    'stage', stage, 'horizon', horizon::text, 'file_node', file_node::bigint, 'blocks', blocks,
+    'stage', stage, 'horizon', horizon::text, 'file_node', file_node::bigint, 'server', server, 'blocks', blocks,
     'next_block', next_block, 'rows_copied', rows_copied, 'rows_logged', rows_logged,
     'rows_drained', rows_drained, 'pass_keys', pass_keys)";
 
@@ -80,8 +82,8 @@ impl CopyState {
     pub fn insert(pair: &Pair, stage: Stage, origin: &Origin, rows_total: i64) -> Result<()> {
         session::with_own_tables(|| {
             spi::execute(
-                "INSERT INTO partition_router.copy_state (pair_id, stage, horizon, file_node, blocks, rows_total)
-                 VALUES ($1, $2, $3::pg_catalog.xid8, $4, $5, $6)",
+                "INSERT INTO partition_router.copy_state (pair_id, stage, horizon, file_node, blocks, rows_total, server)
+                 VALUES ($1, $2, $3::pg_catalog.xid8, $4, $5, $6, $7)",
                 &[
                     pair.id.into(),
                     stage.as_str().into(),
@@ -89,14 +91,18 @@ impl CopyState {
                     origin.file_node.into(),
                     i64::from(origin.blocks).into(),
                     rows_total.into(),
+                    origin.server.as_str().into(),
                 ],
             )
         })?;
         Ok(())
     }
 
-    /// The copy begins again on a new file of the legacy. The horizon stays: capture has seen all that is younger.
+    /// The copy begins again on a new file of the legacy, with a new horizon: capture has seen all that is younger than the first
+    /// one, and nothing that was copied stays. What a restored dump brings has a horizon of another server.
     pub fn restart(&mut self, origin: &Origin) {
+        self.horizon_text = origin.horizon.to_string();
+        self.server = origin.server.clone();
         self.file_node = origin.file_node.to_u32();
         self.blocks = origin.blocks;
         self.next_block = 0;
@@ -139,7 +145,7 @@ impl CopyState {
             spi::execute(
                 "UPDATE partition_router.copy_state
                  SET stage = $2, file_node = $3, blocks = $4, next_block = $5, rows_copied = $6, rows_logged = $7,
-                     rows_drained = $8, pass_keys = $9, updated_at = pg_catalog.clock_timestamp()
+                     rows_drained = $8, pass_keys = $9, horizon = $10::pg_catalog.xid8, server = $11, updated_at = pg_catalog.clock_timestamp()
                  WHERE pair_id = $1",
                 &[
                     pair.id.into(),
@@ -151,6 +157,8 @@ impl CopyState {
                     (self.rows_logged as i64).into(),
                     (self.rows_drained as i64).into(),
                     (self.pass_keys as i64).into(),
+                    self.horizon_text.as_str().into(),
+                    self.server.as_str().into(),
                 ],
             )
         })?;

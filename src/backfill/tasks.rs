@@ -55,7 +55,7 @@ pub fn cut_ranges(pair: &Pair, blocks: u32) -> Result<()> {
     session::with_own_tables(|| {
         spi::execute(
             "INSERT INTO partition_router.copy_task (pair_id, relation, first_block, end_block)
-             SELECT $1, $2::oid, b, LEAST(b + $4, $3)
+             SELECT $1, $2::oid::pg_catalog.regclass, b, LEAST(b + $4, $3)
              FROM pg_catalog.generate_series(0::bigint, $3 - 1, $4) b",
             &[
                 pair.id.into(),
@@ -74,7 +74,7 @@ pub fn list_leaves(pair: &Pair) -> Result<()> {
     session::with_own_tables(|| {
         spi::execute(
             "INSERT INTO partition_router.copy_task (pair_id, relation, first_block, end_block)
-             SELECT $1, t.relid::oid, 0,
+             SELECT $1, t.relid, 0,
                     COALESCE(pg_catalog.pg_relation_size(t.relid), 0)
                         / pg_catalog.current_setting('block_size')::bigint
              FROM pg_catalog.pg_partition_tree($2) t WHERE t.isleaf AND t.level > 0",
@@ -110,7 +110,7 @@ pub fn claim(pair_id: i32, stage: Stage) -> Result<Option<Task>> {
                  DELETE FROM partition_router.copy_task d USING n
                  WHERE d.pair_id = $1 AND d.relation = n.relation AND d.first_block = n.first_block
                  RETURNING pg_catalog.jsonb_build_object(
-                     'relation', d.relation::bigint, 'first_block', d.first_block, 'end_block', d.end_block)"
+                     'relation', d.relation::oid::bigint, 'first_block', d.first_block, 'end_block', d.end_block)"
             ),
             &[pair_id.into()],
         )
@@ -134,7 +134,7 @@ pub fn give_back(pair_id: i32, task: Task) -> Result<()> {
     session::with_own_tables(|| {
         spi::execute(
             "INSERT INTO partition_router.copy_task (pair_id, relation, first_block, end_block)
-             VALUES ($1, $2, $3, $4)",
+             VALUES ($1, $2::oid::pg_catalog.regclass, $3, $4)",
             &[
                 pair_id.into(),
                 task.relation().into(),

@@ -311,12 +311,24 @@ pub fn delete(pair: &Pair) -> Result<()> {
             "DELETE FROM partition_router.policy WHERE parent::oid = $1",
             &[pair.twin.into()],
         )?;
+        forget_details(pair.id)?;
         spi::execute(
             "DELETE FROM partition_router.pair WHERE id = $1",
             &[pair.id.into()],
         )
     })?;
     announce(pair.legacy);
+    Ok(())
+}
+
+/// Forgets what is kept of a pair beside its row. To be called with the right to write the extension's tables.
+pub fn forget_details(pair_id: i32) -> Result<()> {
+    for table in ["rollout", "copy_state", "copy_task", "parity_mark"] {
+        spi::execute(
+            &format!("DELETE FROM partition_router.{table} WHERE pair_id = $1"),
+            &[pair_id.into()],
+        )?;
+    }
     Ok(())
 }
 

@@ -267,13 +267,7 @@ fn finish(pair: &Pair, fate: Fate) -> Result<()> {
                  guard = CASE WHEN $2 THEN legacy END WHERE id = $1",
             &[pair.id.into(), (fate == Fate::Guard).into()],
         )?;
-        for table in ["rollout", "copy_state", "copy_task", "parity_mark"] {
-            spi::execute(
-                &format!("DELETE FROM partition_router.{table} WHERE pair_id = $1"),
-                &[pair.id.into()],
-            )?;
-        }
-        Ok::<(), Error>(())
+        store::forget_details(pair.id)
     })?;
     store::announce(pair.legacy);
     store::announce(pair.twin);

@@ -286,7 +286,7 @@ fn a_redis_that_comes_back_with_an_old_state_is_emptied() {
 #[test]
 fn no_change_is_missed_while_consumer_redis_and_server_are_killed() {
     let (database, mut client, mut redis) = world("killed");
-    let rounds = if is_stress() { 40 } else { 6 };
+    let rounds = if is_stress() { 40 } else { 3 };
     let mut consumer = Some(Consumer::start(&database, &redis));
     wait_for("the first look", || all_is_taken(&mut client));
     for round in 0..rounds {
