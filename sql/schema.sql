@@ -1,6 +1,9 @@
 -- What partition_router remembers. Relations are regclass: they follow renames, and pg_dump writes them
 -- as names. Nobody reads or writes these tables directly: the functions and views do.
 
+-- CREATE EXTENSION puts the schema that it was told first, into which others may have put operators and types.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 CREATE SCHEMA partition_router;
 COMMENT ON SCHEMA partition_router IS 'online partitioning: twins, dual write, backfill, parity, routing, maintenance';
 GRANT USAGE ON SCHEMA partition_router TO PUBLIC;
