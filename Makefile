@@ -5,10 +5,10 @@ ROWS ?= 1000000
 export PG_CONFIG ROWS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress bench lint install setup clean
+.PHONY: help demo test stress test-matrix bench lint install deb deb-test setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install ## migrate three live tables under load and prove it (ROWS=1000000)
 	@scripts/demo.sh
@@ -21,16 +21,28 @@ stress: ## the same tests, the long way: minutes of concurrent load
 	@scripts/setup.sh test
 	@PARTITION_ROUTER_STRESS=full scripts/test.sh sessions
 
+test-matrix: ## every session test on PostgreSQL 17 and 18, and the package on a bare Debian; in chroots, as root
+	@scripts/setup.sh matrix
+	@scripts/matrix.sh all
+	@$(MAKE) --no-print-directory deb-test
+
 bench: install ## side by side with what one would do instead
 	@scripts/setup.sh bench
 	@benches/run.sh
 
-lint: ## rustfmt, clippy, rustdoc, cargo-deny, shellcheck, other PostgreSQL versions
+lint: ## rustfmt, clippy, rustdoc, cargo-deny, shellcheck, pgspot, other PostgreSQL versions
 	@scripts/setup.sh lint
 	@scripts/lint.sh
 
 install: setup ## build the extension and install it into the PostgreSQL of PG_CONFIG
 	@scripts/install.sh
+
+deb: setup ## a Debian package for the PostgreSQL of PG_CONFIG, in target/deb
+	@scripts/deb.sh
+
+deb-test: deb ## install that package onto a Debian that has nothing yet, migrate a table there, remove it
+	@scripts/setup.sh matrix
+	@tests/deb.sh
 
 setup: ## install what the build needs and is not there yet
 	@scripts/setup.sh build

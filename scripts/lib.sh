@@ -45,6 +45,16 @@ find_pg_config() {
 # pg_major PG_CONFIG: "PostgreSQL 15.4 (Debian …)" -> 15
 pg_major() { "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }
 
+# debian_with MAJOR: the release of Debian that has this version of PostgreSQL.
+debian_with() {
+  case $1 in
+    15) echo bookworm ;;
+    17) echo trixie ;;
+    18) echo forky ;;
+    *) die "no release of Debian is known here to have PostgreSQL $1" ;;
+  esac
+}
+
 # Sets PG_CONFIG, PG_BIN and PG_MAJOR, or says what to do.
 require_postgres() {
   local found

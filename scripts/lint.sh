@@ -58,6 +58,25 @@ other_versions() {
   return "$status"
 }
 
+# The install script, and each upgrade script by itself, for what a hostile search_path could change. What is found and is none is in
+# scripts/pgspot.txt, with the reason.
+pgspot() {
+  local tool=$ROOT/target/pgspot/bin/pgspot name script status=0
+  local -a arguments=()
+  while IFS= read -r name; do
+    [[ -z $name || $name == \#* ]] || arguments+=(--proc-without-search-path "$name")
+  done <scripts/pgspot.txt
+  script=$(mktemp)
+  # The order of lib.rs is that of the extension, for what it matters here: the schema comes first.
+  cat sql/schema.sql sql/functions.sql sql/functions/*.sql sql/procedures.sql sql/procedures/*.sql sql/views.sql sql/event_triggers.sql >"$script"
+  "$tool" "${arguments[@]}" "$script" || status=1
+  for name in sql/partition_router--*.sql; do
+    [[ ! -e $name ]] || "$tool" "${arguments[@]}" "$name" || status=1
+  done
+  rm -f "$script"
+  return "$status"
+}
+
 main() {
   require_postgres
   use_configured_pgrx
@@ -71,6 +90,7 @@ main() {
   check 'other PostgreSQL versions' other_versions
   check 'licences, bans, sources' deny
   check shellcheck scripts
+  check pgspot pgspot
   ((${#FAILED[@]} == 0)) || die "failed: $(printf '%s; ' "${FAILED[@]}")"
 }
 

@@ -5,6 +5,7 @@
 #   setup.sh test      the same, and what tests run beside: PgBouncer, sqlsmith, faketime, pg_cron, pg_partman
 #   setup.sh lint      the same as build, and the linters
 #   setup.sh bench     the same as build, and pg_partman to compare with, where it can be had
+#   setup.sh matrix    the same as build, and debootstrap, for scripts/matrix.sh
 #
 # PG_CONFIG picks the PostgreSQL; its packages are installed when it names a version that is not there
 # yet (PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config). Works on Debian 12 and later and on Ubuntu, as
@@ -15,6 +16,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly CARGO_PGRX_VERSION=0.18.1
 readonly CARGO_DENY_VERSION=0.20.2
+readonly PGSPOT_VERSION=0.9.4
 
 PACKAGES=() # Debian packages to install
 REASONS=()  # what is missing, for people
@@ -202,6 +204,7 @@ check_neighbours() {
 
 check_linters() {
   have shellcheck || missing shellcheck shellcheck
+  python3 -c 'import venv, ensurepip' 2>/dev/null || missing python3-venv 'python3 with venv'
 }
 
 install_linters() {
@@ -210,20 +213,38 @@ install_linters() {
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
       die "cargo has no $component: install it with the Rust toolchain"
   done
+  install_pgspot
   cargo deny --version >/dev/null 2>&1 && return
   say "installing cargo-deny $CARGO_DENY_VERSION (some minutes)"
   cargo install --quiet --locked cargo-deny --version "$CARGO_DENY_VERSION"
 }
 
+# In a place of its own: Debian's python takes no packages.
+install_pgspot() {
+  local place=$ROOT/target/pgspot
+  [[ $("$place/bin/pgspot" --version 2>/dev/null) != *"$PGSPOT_VERSION"* ]] || return 0
+  say "installing pgspot $PGSPOT_VERSION"
+  rm -rf "$place"
+  python3 -m venv "$place"
+  "$place/bin/pip" install --quiet --disable-pip-version-check "pgspot==$PGSPOT_VERSION"
+}
+
+check_chroot() {
+  have debootstrap || missing debootstrap debootstrap
+  have unshare || missing util-linux unshare
+}
+
 main() {
   local mode=${1:-build}
-  [[ $mode == build || $mode == test || $mode == lint || $mode == bench ]] || die "usage: setup.sh [build|test|lint|bench]"
+  [[ $mode == build || $mode == test || $mode == lint || $mode == bench || $mode == matrix ]] ||
+    die "usage: setup.sh [build|test|lint|bench|matrix]"
   check_rust
   check_postgres
   check_tools
   [[ $mode != test ]] || check_neighbours
   [[ $mode != lint ]] || check_linters
   [[ $mode != bench ]] || check_rivals
+  [[ $mode != matrix ]] || check_chroot
   install_packages
   require_postgres
   install_cargo_pgrx

@@ -46,7 +46,7 @@ CREATE PROCEDURE partition_router.backfill(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     more boolean;
-    started timestamptz := pg_catalog.clock_timestamp();
+    started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     IF relation IS NULL OR batch_rows IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'relation and batch_rows must not be null',

@@ -2,6 +2,9 @@
 -- as names. Nobody reads or writes these tables directly: the functions and views do. They have no foreign keys, which are there
 -- before the rows when a dump is restored by several processes at once.
 
+-- CREATE EXTENSION puts the schema that it was told first, into which others may have put operators and types.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 CREATE SCHEMA partition_router;
 COMMENT ON SCHEMA partition_router IS 'online partitioning: twins, dual write, backfill, parity, routing, maintenance';
 GRANT USAGE ON SCHEMA partition_router TO PUBLIC;

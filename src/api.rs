@@ -10,6 +10,7 @@ use crate::error::{Error, Result, report};
 use crate::execute::{self, Mode};
 use crate::maintenance::Part;
 use crate::plan::Plan;
+use crate::session::strangers;
 use crate::twin::Request;
 use crate::{backfill, catalog::load, compat, ident::Ident, migrate, parity, preflight, route, switchover};
 use backfill::Progress;
@@ -37,6 +38,16 @@ fn change<T>(call: &CStr, dry_run: bool, body: impl FnOnce() -> Result<T>) -> T 
         compat::refuse_during_recovery(call);
     }
     report(body)
+}
+
+/// Runs a call about a table. Whoever calls: the code of the table's owner that the server comes across runs as the owner.
+fn about<T>(relation: Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    match load::owner(relation) {
+        Ok(owner) => strangers::as_owner(owner, body),
+        // The call itself says what it makes of that.
+        Err(Error::UnknownRelation { .. }) => body(),
+        Err(error) => Err(error),
+    }
 }
 
 /// An argument of a function that is not STRICT because others of its arguments may be null.
@@ -72,12 +83,13 @@ fn preflight(
 > {
     report(|| {
         crate::pair::store::require_owner(legacy)?;
-        let table = load::table_def(legacy)?;
         let request = Request {
             partition_key: Ident::new(text(partition_key)),
             ..Request::with_defaults(strategy)
         };
-        let findings = preflight::findings(&table, &request)?;
+        let findings = about(legacy, || {
+            preflight::findings(&load::table_def(legacy)?, &request)
+        })?;
         Ok(TableIterator::new(findings.into_iter().map(|f| {
             (
                 f.severity.as_str().to_string(),
@@ -140,7 +152,9 @@ fn create_twin(
             origin,
         )?;
         let dry_run = given("dry_run", dry_run)?;
-        let plan = migrate::create_twin(legacy, &request, Mode::from_dry_run(dry_run))?;
+        let plan = about(legacy, || {
+            migrate::create_twin(legacy, &request, Mode::from_dry_run(dry_run))
+        })?;
         if dry_run {
             execute::run(&plan, Mode::DryRun)?;
         }
@@ -178,13 +192,15 @@ fn migrate_step(
             keep_unique,
             origin,
         )?;
-        Ok(migrate::step(legacy, &request)? == Progress::More)
+        Ok(about(legacy, || migrate::step(legacy, &request))? == Progress::More)
     })
 }
 
 #[pg_extern(sql = false)]
 fn start_sync(relation: Oid) {
-    change(c"start_sync()", false, || backfill::start_sync(relation))
+    change(c"start_sync()", false, || {
+        about(relation, || backfill::start_sync(relation))
+    })
 }
 
 /// An interval as a time to wait.
@@ -214,7 +230,8 @@ fn backfill_step(
 ) -> bool {
     change(c"backfill()", false, || {
         let (relation, batch_rows) = (given("relation", relation)?, given("batch_rows", batch_rows)?);
-        Ok(backfill::step(relation, batch_rows, waiting_time(pause))? == Progress::More)
+        let pause = waiting_time(pause);
+        Ok(about(relation, || backfill::step(relation, batch_rows, pause))? == Progress::More)
     })
 }
 
@@ -244,7 +261,7 @@ fn verify(
         } else {
             parity::Extent::Changed
         };
-        let rows: Vec<_> = parity::verify(relation, level, extent)?
+        let rows: Vec<_> = about(relation, || parity::verify(relation, level, extent))?
             .into_iter()
             .map(|v| {
                 (
@@ -277,7 +294,7 @@ fn mismatches(
     ),
 > {
     report(|| {
-        let rows = parity::diff::mismatches(relation, max_rows)?;
+        let rows = about(relation, || parity::diff::mismatches(relation, max_rows))?;
         Ok(TableIterator::new(rows.into_iter().map(|m| {
             (
                 m.kind,
@@ -296,7 +313,7 @@ fn repair(
     dry_run: bool,
 ) -> TableIterator<'static, (name!(inserted, i64), name!(updated, i64), name!(deleted, i64))> {
     change(c"repair()", dry_run, || {
-        let repaired = parity::repair::repair(relation, dry_run)?;
+        let repaired = about(relation, || parity::repair::repair(relation, dry_run))?;
         Ok(TableIterator::once((
             repaired.inserted,
             repaired.updated,
@@ -428,7 +445,9 @@ fn reset_routing_stats() {
 #[pg_extern(sql = false)]
 fn abandon(relation: Oid, dry_run: bool) {
     change(c"abandon()", dry_run, || {
-        migrate::abandon(relation, Mode::from_dry_run(dry_run))
+        about(relation, || {
+            migrate::abandon(relation, Mode::from_dry_run(dry_run))
+        })
     })
 }
 
@@ -442,13 +461,17 @@ fn switchover_step(relation: Option<Oid>, operation: Option<&str>, stage: Option
     change(call, false, || {
         let relation = given("relation", relation)?;
         let (operation, stage) = (given("operation", operation)?, given("stage", stage)?);
-        switchover::step(relation, operation, stage)
+        about(relation, || switchover::step(relation, operation, stage))
     })
 }
 
 #[pg_extern(sql = false)]
 fn switchover_dry_run(relation: Option<Oid>, operation: Option<&str>) {
-    report(|| switchover::dry_run(given("relation", relation)?, given("operation", operation)?))
+    report(|| {
+        let relation = given("relation", relation)?;
+        let operation = given("operation", operation)?;
+        about(relation, || switchover::dry_run(relation, operation))
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -464,7 +487,9 @@ fn cleanup_step(
             keep_legacy,
             keep_unique,
         };
-        cleanup::step(given("relation", relation)?, given("stage", stage)?, wish)
+        let relation = given("relation", relation)?;
+        let stage = given("stage", stage)?;
+        about(relation, || cleanup::step(relation, stage, wish))
     })
 }
 
@@ -476,13 +501,18 @@ fn cleanup_dry_run(relation: Option<Oid>, keep_legacy: Option<bool>, keep_unique
             keep_legacy,
             keep_unique,
         };
-        cleanup::dry_run(given("relation", relation)?, wish)
+        let relation = given("relation", relation)?;
+        about(relation, || cleanup::dry_run(relation, wish))
     })
 }
 
 #[pg_extern(sql = false)]
 fn redefine_materialized_view(view: Option<Oid>, definition: Option<&str>) {
-    report(|| switchover::redefine::materialized_view(given("view", view)?, given("definition", definition)?))
+    report(|| {
+        let view = given("view", view)?;
+        let definition = given("definition", definition)?;
+        about(view, || switchover::redefine::materialized_view(view, definition))
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -491,10 +521,10 @@ fn plan(
     relation: Oid,
 ) -> TableIterator<'static, (name!(step, i32), name!(action, String), name!(statement, String))> {
     report(|| {
-        let plan = match operation {
-            "run_maintenance" => crate::maintenance::plan(relation, Part::All)?,
-            _ => migrate::plan(operation, relation)?,
-        };
+        let plan = about(relation, || match operation {
+            "run_maintenance" => crate::maintenance::plan(relation, Part::All),
+            _ => migrate::plan(operation, relation),
+        })?;
         Ok(plan_rows(&plan))
     })
 }

@@ -213,9 +213,13 @@ pub fn help(pair_id: i32, batch_rows: u64) -> Result<Help> {
     };
     store::require_owner(pair.legacy)?;
     store::require_owner(pair.twin)?;
-    match CopyState::load(&pair)? {
+    session::strangers::as_owner(load::owner(pair.legacy)?, || help_with(&pair, batch_rows))
+}
+
+fn help_with(pair: &Pair, batch_rows: u64) -> Result<Help> {
+    match CopyState::load(pair)? {
         Some(mut state) if matches!(state.stage, Stage::Copy | Stage::Index) => {
-            Ok(match (share(&pair, &mut state, batch_rows)?, state.stage) {
+            Ok(match (share(pair, &mut state, batch_rows)?, state.stage) {
                 (Share::Done, Stage::Copy) => Help::Copied,
                 (Share::Done, _) => Help::GoOn,
                 _ => Help::Wait,
@@ -290,7 +294,8 @@ fn copy_batch(pair: &Pair, state: &mut CopyState, batch_rows: u64) -> Result<Sha
 /// compares it first, and none is at the old one, whose rewrite waited for its lock.
 fn restart(pair: &Pair, state: &mut CopyState) -> Result<()> {
     let twin = load::table_def(pair.twin)?;
-    session::with_own_tables(|| -> Result<()> {
+    // The owner's triggers fire, as himself.
+    session::with_all_rows_of(load::owner(pair.twin)?, || -> Result<()> {
         let _suppressed = crate::sync::frames::Suppressed::new();
         spi::execute(&format!("TRUNCATE {}", twin.name), &[])?;
         Ok(())

@@ -80,6 +80,10 @@ pub enum Error {
     NameTooLong {
         name: String,
     },
+    /// A function of a user was about to run with the rights of a superuser.
+    UsersCode {
+        function: String,
+    },
     AlreadyExists {
         name: String,
     },
@@ -270,7 +274,7 @@ impl Error {
             UnknownRelation { .. } => "42P01",
             NameTooLong { .. } => "42622",
             AlreadyExists { .. } | NameTaken { .. } => "42P07",
-            NotOwner { .. } | NoCreate { .. } => "42501",
+            NotOwner { .. } | NoCreate { .. } | UsersCode { .. } => "42501",
             LockNotAvailable { .. } | MaintenanceRunning { .. } | SnapshotInTheWay { .. } => "55P03",
             Busy { .. } => "55006",
             Unsupported { .. } => "0A000",
@@ -308,6 +312,9 @@ impl Error {
             NullArgument { argument } => format!("\"{argument}\" must not be null"),
             UnknownRelation { oid } => format!("relation with oid {oid} does not exist"),
             TooManyPartitions { wanted, .. } => format!("too many partitions: {wanted}"),
+            UsersCode { function } => {
+                format!("function {function} must not run with the rights of a superuser")
+            }
             NameTooLong { name } => format!("name \"{name}\" is longer than 63 bytes"),
             AlreadyExists { name } => format!("relation {name} already exists"),
             NotOwner { relation } => format!("must be owner of {relation}"),
@@ -434,6 +441,7 @@ impl Error {
                 hint.clone()
             }
             TooManyPartitions { .. } => "Correct outlying rows, or choose a longer interval.".into(),
+            UsersCode { .. } => "Drop or change what calls it while a statement is parsed or planned: a constant of a domain, an index of constants.".into(),
             NameTooLong { .. } => "Choose a shorter name, for the twin with the argument twin.".into(),
             AlreadyExists { .. } => "Rename or drop it, or choose another name for the twin.".into(),
             NotOwner { .. } => "Run the call as the table's owner.".into(),

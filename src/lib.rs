@@ -125,6 +125,7 @@ pgrx::extension_sql_file!(
 pub extern "C-unwind" fn _PG_init() {
     error::init();
     settings::init();
+    session::strangers::init();
     sync::init();
     worker::init();
     maintenance::init();

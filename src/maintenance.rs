@@ -402,6 +402,16 @@ fn text_of(bound: &RawBound) -> Option<String> {
     bound.value().map(str::to_owned)
 }
 
+/// # Errors
+/// `22023` for text that no call of [`tasks`] has given.
+fn parse(task: &str) -> Result<Task> {
+    serde_json::from_str(task).map_err(|_| Error::BadArgument {
+        argument: "task".into(),
+        reason: "it is no task of run_maintenance()".into(),
+        hint: "Call partition_router.run_maintenance().".into(),
+    })
+}
+
 /// Runs one task, or a part of it: true when it is to be called again.
 pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
     session::require_read_committed("run maintenance")?;
@@ -419,7 +429,7 @@ pub fn run_task(parent: Oid, task: &str) -> Result<bool> {
     if copying(&target).is_some() {
         return Ok(false);
     }
-    let task = serde_json::from_str(task)?;
+    let task = parse(task)?;
     let more = with_managed(target, |managed| match task {
         Task::Create {
             name,
@@ -479,7 +489,7 @@ pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) ->
     if load::rel_name(parent)?.is_some() {
         pair::store::require_owner(parent)?;
     }
-    let task: Option<Task> = task.map(serde_json::from_str).transpose()?;
+    let task: Option<Task> = task.map(parse).transpose()?;
     let action = task.as_ref().map_or("run", Task::action);
     let display = table::display(parent)?;
     pgrx::warning!("maintenance of {display} failed: {message} ({sqlstate})");

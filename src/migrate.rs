@@ -70,6 +70,16 @@ fn dress_twin(legacy: &TableDef, twin: Oid, spec: &TwinSpec) -> Result<()> {
         &dependents::statistics(legacy.oid.into())?,
         &dependents::statistics(twin)?,
     ));
+    // They belong to whoever makes them, and are renamed by their owner alone.
+    for statistics in dependents::statistics(twin)? {
+        plan.push(
+            format!(
+                "give statistics {} to the owner of the table",
+                statistics.name.name
+            ),
+            format!("ALTER STATISTICS {} OWNER TO {}", statistics.name, legacy.owner),
+        );
+    }
     if dress::has_targets(legacy) || legacy.replica_identity == "i" {
         for partition in load::partitions(twin)? {
             let leaf = load::table_def(partition.oid.into())?;

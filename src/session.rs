@@ -2,6 +2,8 @@
 //! error unwinds through it.
 #![allow(unsafe_code)]
 
+pub mod strangers;
+
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
@@ -45,11 +47,19 @@ pub fn as_user<T>(user: Oid, body: impl FnOnce() -> T) -> T {
 }
 
 /// Runs `body` with the right to read and write the extension's own tables. `body` must name nothing but them
-/// and run no expression that a user can define. Operators are looked up as names are: triggers come here with the
+/// and run no expression that a user can define: one is refused. Operators are looked up as names are: triggers come here with the
 /// `search_path` of whoever writes, so it is pinned.
 pub fn with_own_tables<T>(body: impl FnOnce() -> T) -> T {
     let _path = PinnedSettings::search_path();
-    as_user(Oid::from(BOOTSTRAP_SUPERUSER), body)
+    as_user(Oid::from(BOOTSTRAP_SUPERUSER), || strangers::refused(body))
+}
+
+/// Runs `body` with the right to read every row of a table of `owner`, whose functions run as he does.
+pub fn with_all_rows_of<T>(owner: Oid, body: impl FnOnce() -> T) -> T {
+    let _path = PinnedSettings::search_path();
+    as_user(Oid::from(BOOTSTRAP_SUPERUSER), || {
+        strangers::as_owner(owner, body)
+    })
 }
 
 /// The current user.

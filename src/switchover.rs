@@ -74,7 +74,11 @@ impl FromStr for Direction {
         [Direction::There, Direction::Back]
             .into_iter()
             .find(|d| d.name() == text)
-            .ok_or_else(|| Error::Internal(format!("no operation {text}")))
+            .ok_or_else(|| Error::BadArgument {
+                argument: "operation".into(),
+                reason: "it is neither switchover nor rollback".into(),
+                hint: "Call partition_router.switchover() or partition_router.rollback().".into(),
+            })
     }
 }
 
@@ -103,8 +107,17 @@ impl FromStr for Stage {
             "SWAP" => Ok(Stage::Swap),
             "POST-MIGRATION" => Ok(Stage::PostMigration),
             "POST-SWITCH" => Ok(Stage::PostSwitch),
-            _ => Err(Error::Internal(format!("no stage {text}"))),
+            _ => Err(no_stage("switchover")),
         }
+    }
+}
+
+/// What is said to the name of a stage that there is none of.
+fn no_stage(call: &str) -> Error {
+    Error::BadArgument {
+        argument: "stage".into(),
+        reason: format!("{call}() has no such stage"),
+        hint: format!("Call partition_router.{call}()."),
     }
 }
 

@@ -447,7 +447,7 @@ pub fn bounds_error(error: bounds::BoundsError) -> Error {
 /// nothing but operators of built-in types, so that no code of a user runs with more rights.
 fn read_legacy<T: serde::de::DeserializeOwned>(query: &str, legacy: &TableDef) -> Result<Vec<T>> {
     crate::pair::store::require_owner(legacy.oid.into())?;
-    session::with_own_tables(|| spi::rows(query, &[]))
+    session::with_all_rows_of(load::owner(legacy.oid.into())?, || spi::rows(query, &[]))
 }
 
 /// Rows whose partition key is null. A column that cannot be null is not looked at.

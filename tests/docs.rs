@@ -164,6 +164,18 @@ fn the_log_file_of_the_rehearsal_has_each_stage_as_run_log_has_it() {
 }
 
 #[test]
+fn the_security_model_works_when_pasted() {
+    let (database, mut client) = empty_database("security_model");
+    run_page(&mut client, "docs/security.md");
+    // Roles are the cluster's.
+    drop(client);
+    let mut client = database.connect();
+    client
+        .batch_execute("DROP OWNED BY shop, migrator CASCADE; DROP ROLE shop, migrator")
+        .expect("the roles go");
+}
+
+#[test]
 fn the_rollout_runbook_works_when_pasted() {
     let (_database, mut client) = empty_database("runbook");
     run_page(&mut client, "docs/runbook.md");
@@ -214,5 +226,22 @@ fn the_reference_names_every_call_setting_view_and_sqlstate() {
         {
             assert!(text.contains(&format!("`{code}`")), "SQLSTATE {code} is missing");
         }
+    }
+}
+
+#[test]
+fn what_pgxn_is_told_is_what_cargo_says() {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(place.join("META.json")).expect("META.json");
+    let meta: serde_json::Value = serde_json::from_str(&text).expect("META.json is JSON");
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(meta["version"], version);
+    assert_eq!(meta["provides"]["partition_router"]["version"], version);
+    assert_eq!(meta["name"], env!("CARGO_PKG_NAME"));
+    for file in ["file", "docfile"] {
+        let path = meta["provides"]["partition_router"][file]
+            .as_str()
+            .expect("a path");
+        assert!(place.join(path).is_file(), "{path}");
     }
 }

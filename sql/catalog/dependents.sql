@@ -43,7 +43,7 @@ WITH own AS (
     WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND p.polrelid IS DISTINCT FROM $2
 ), follower AS (
     SELECT 1 AS kind_order, 'view' AS kind, pg_catalog.format('%I.%I', r.nspname, r.relname) AS name, r.ev_class AS relation,
-           pg_catalog.pg_has_role(r.relowner, 'USAGE') AS owned, pg_catalog.format(
+           pg_catalog.pg_has_role(r.relowner, 'USAGE') AS owned, r.relowner AS owner, pg_catalog.format(
                'CREATE OR REPLACE VIEW %I.%I%s AS %s', r.nspname, r.relname,
                (SELECT ' WITH (' || pg_catalog.string_agg(pg_catalog.format('%I = %L', pg_catalog.split_part(o, '=', 1),
                        pg_catalog.substr(o, pg_catalog.strpos(o, '=') + 1)), ', ') || ')'
@@ -52,23 +52,23 @@ WITH own AS (
     FROM rule r WHERE r.is_view AND r.relkind = 'v'
     UNION ALL
     SELECT 1, 'materialized view', pg_catalog.format('%I.%I', r.nspname, r.relname), r.ev_class,
-           pg_catalog.pg_has_role(r.relowner, 'USAGE'), pg_catalog.format(
+           pg_catalog.pg_has_role(r.relowner, 'USAGE'), r.relowner, pg_catalog.format(
                'SELECT partition_router.redefine_materialized_view(%L, %L)',
                pg_catalog.format('%I.%I', r.nspname, r.relname),
                pg_catalog.rtrim(pg_catalog.pg_get_viewdef(r.ev_class), ';'))
     FROM rule r WHERE r.is_view AND r.relkind = 'm'
     UNION ALL
     SELECT 2, 'rule', pg_catalog.format('%I on %I.%I', r.rulename, r.nspname, r.relname), r.ev_class,
-           pg_catalog.pg_has_role(r.relowner, 'USAGE'),
+           pg_catalog.pg_has_role(r.relowner, 'USAGE'), r.relowner,
            pg_catalog.rtrim(pg_catalog.overlay(pg_catalog.pg_get_ruledef(r.oid), 'CREATE OR REPLACE RULE', 1, 11), ';')
     FROM rule r WHERE NOT r.is_view AND r.ev_class <> $1 AND r.ev_class IS DISTINCT FROM $2
     UNION ALL
     SELECT 3, CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, p.oid::pg_catalog.regprocedure::text, 0::oid,
-           pg_catalog.pg_has_role(p.proowner, 'USAGE'), pg_catalog.pg_get_functiondef(p.oid)
+           pg_catalog.pg_has_role(p.proowner, 'USAGE'), p.proowner, pg_catalog.pg_get_functiondef(p.oid)
     FROM routine p
     UNION ALL
     SELECT 4, 'policy', pg_catalog.format('%I on %I.%I', p.polname, p.nspname, p.relname), p.polrelid,
-           pg_catalog.pg_has_role(p.relowner, 'USAGE'), pg_catalog.format('ALTER POLICY %I ON %I.%I%s%s', p.polname, p.nspname, p.relname,
+           pg_catalog.pg_has_role(p.relowner, 'USAGE'), p.relowner, pg_catalog.format('ALTER POLICY %I ON %I.%I%s%s', p.polname, p.nspname, p.relname,
                ' USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')',
                ' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')')
     FROM policy p
@@ -119,7 +119,7 @@ WITH own AS (
 SELECT pg_catalog.jsonb_build_object(
     'followers', (
         SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-            'kind', f.kind, 'name', f.name, 'relation', f.relation::bigint, 'owned', f.owned, 'statement', f.statement)
+            'kind', f.kind, 'name', f.name, 'relation', f.relation::bigint, 'owned', f.owned, 'owner', f.owner::bigint, 'statement', f.statement)
             ORDER BY f.kind_order, f.relation, f.name), '[]')
         FROM follower f),
     'lost', (SELECT COALESCE(pg_catalog.jsonb_agg(l.what ORDER BY l.what), '[]') FROM lost l),

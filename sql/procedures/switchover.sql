@@ -34,7 +34,7 @@ REVOKE ALL ON FUNCTION partition_router.redefine_materialized_view(regclass, tex
 CREATE PROCEDURE partition_router.switchover(relation regclass, dry_run boolean DEFAULT false)
 LANGUAGE plpgsql AS $$
 DECLARE
-    stage text;
+    stage pg_catalog.text;
 BEGIN
     IF relation IS NULL OR dry_run IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'relation and dry_run must not be null',
@@ -60,7 +60,7 @@ REVOKE ALL ON PROCEDURE partition_router.switchover(regclass, boolean) FROM PUBL
 CREATE PROCEDURE partition_router.rollback(relation regclass, dry_run boolean DEFAULT false)
 LANGUAGE plpgsql AS $$
 DECLARE
-    stage text;
+    stage pg_catalog.text;
 BEGIN
     IF relation IS NULL OR dry_run IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'relation and dry_run must not be null',
@@ -90,7 +90,7 @@ CREATE PROCEDURE partition_router.cleanup(
     keep_unique boolean DEFAULT NULL
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    stage text;
+    stage pg_catalog.text;
 BEGIN
     IF relation IS NULL OR dry_run IS NULL OR keep_legacy IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'relation, dry_run and keep_legacy must not be null',

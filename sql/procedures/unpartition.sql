@@ -12,7 +12,7 @@ CREATE PROCEDURE partition_router.unpartition(
     dry_run boolean DEFAULT false
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    stage text;
+    stage pg_catalog.text;
 BEGIN
     IF relation IS NULL OR cancel IS NULL OR dry_run IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = 'no argument may be null',

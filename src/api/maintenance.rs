@@ -1,6 +1,6 @@
 //! The calls of maintenance.
 
-use super::{change, given};
+use super::{about, change, given};
 use crate::error::{Error, Result, report};
 use crate::execute::Mode;
 use crate::ident::Ident;
@@ -47,6 +47,15 @@ fn rules(
 
 /// A function by its name and the types that it takes, qualified: `search_path` is pinned here.
 fn signature(function: Oid) -> Result<String> {
+    if function == Oid::INVALID {
+        return Err(Error::BadArgument {
+            argument: "archive_function".into(),
+            reason: "there is no function with oid 0".into(),
+            hint:
+                "Name a function that takes a partition and gives the relation by which the archive is read."
+                    .into(),
+        });
+    }
     let text: Option<String> = spi::row(
         "SELECT pg_catalog.to_jsonb($1::oid::pg_catalog.regprocedure::text)",
         &[function.into()],
@@ -97,7 +106,9 @@ fn manage(
                 Some(timezone.into()),
             )
         };
-        maintenance::rules::manage(parent, partition_interval, change, Mode::from_dry_run(dry_run))
+        about(parent, || {
+            maintenance::rules::manage(parent, partition_interval, change, Mode::from_dry_run(dry_run))
+        })
     });
 }
 
@@ -129,7 +140,9 @@ fn set_policy(
             template,
             ..rules(premake, retention, retention_action, archive_schema, timezone)
         };
-        maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
+        about(relation, || {
+            maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))
+        })
     });
 }
 
@@ -141,7 +154,8 @@ fn create_partitions(
 ) -> SetOfIterator<'static, String> {
     let names = change(c"create_partitions()", dry_run == Some(true), || {
         let mode = Mode::from_dry_run(given("dry_run", dry_run)?);
-        by_hand::create_partitions(given("relation", relation)?, premake, mode)
+        let relation = given("relation", relation)?;
+        about(relation, || by_hand::create_partitions(relation, premake, mode))
     });
     SetOfIterator::new(names.into_iter().map(|name| name.to_string()))
 }
@@ -150,14 +164,18 @@ fn create_partitions(
 fn create_range_partition(relation: Oid, partition: &CStr, lower: &str, upper: &str, dry_run: bool) {
     change(c"create_range_partition()", dry_run, || {
         let mode = Mode::from_dry_run(dry_run);
-        by_hand::create_range_partition(relation, ident(partition), lower, upper, mode)
+        about(relation, || {
+            by_hand::create_range_partition(relation, ident(partition), lower, upper, mode)
+        })
     });
 }
 
 #[pg_extern(sql = false)]
 fn drop_partition(partition: Oid, dry_run: bool) {
     change(c"drop_partition()", dry_run, || {
-        by_hand::drop_partition(partition, Mode::from_dry_run(dry_run))
+        about(partition, || {
+            by_hand::drop_partition(partition, Mode::from_dry_run(dry_run))
+        })
     });
 }
 
@@ -199,7 +217,7 @@ fn maintenance_tasks(
         true => When::AtOnce,
         false => When::Later,
     };
-    let tasks = report(|| maintenance::tasks(parent, Part::parse(part)?, when));
+    let tasks = report(|| about(parent, || maintenance::tasks(parent, Part::parse(part)?, when)));
     TableIterator::once((tasks.create, tasks.cleanup))
 }
 
@@ -210,12 +228,13 @@ fn maintenance_let_go() {
 
 #[pg_extern(sql = false)]
 fn maintenance_task(parent: Oid, task: &str) -> bool {
-    report(|| maintenance::run_task(parent, task))
+    report(|| about(parent, || maintenance::run_task(parent, task)))
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_unproven(relation: Option<Oid>, part: &str) -> Vec<Oid> {
+fn maintenance_unproven(relation: Option<Oid>, part: Option<&str>) -> Vec<Oid> {
     report(|| {
+        let part = given("part", part)?;
         // The last look of a call: what could not be recorded before may have room by now.
         maintenance::failures::record_waiting()?;
         match Part::parse(part)?.cleans_up() {
@@ -227,7 +246,7 @@ fn maintenance_unproven(relation: Option<Oid>, part: &str) -> Vec<Oid> {
 
 #[pg_extern(sql = false)]
 fn maintenance_verify(legacy: Oid) {
-    report(|| maintenance::parity::check(legacy));
+    report(|| about(legacy, || maintenance::parity::check(legacy)));
 }
 
 #[pg_extern(sql = false)]
@@ -237,12 +256,20 @@ fn maintenance_unanalyzed(relation: Option<Oid>) -> Vec<Oid> {
 
 #[pg_extern(sql = false)]
 fn maintenance_analyze(parent: Oid) {
-    report(|| maintenance::analyze::run(parent));
+    report(|| about(parent, || maintenance::analyze::run(parent)));
 }
 
 #[pg_extern(sql = false)]
-fn maintenance_failed(parent: Oid, task: Option<String>, sqlstate: &str, message: &str) {
-    report(|| maintenance::failed(parent, task.as_deref(), sqlstate, message));
+fn maintenance_failed(
+    parent: Option<Oid>,
+    task: Option<String>,
+    sqlstate: Option<&str>,
+    message: Option<&str>,
+) {
+    report(|| {
+        let (sqlstate, message) = (given("sqlstate", sqlstate)?, given("message", message)?);
+        maintenance::failed(given("parent", parent)?, task.as_deref(), sqlstate, message)
+    });
 }
 
 #[pg_extern(sql = false)]

@@ -30,7 +30,9 @@ pub struct Follower {
     pub name: String,
     /// The relation that the statement locks against everybody; 0 for a routine.
     pub relation: u32,
+    /// By the current user, or a role that he is a member of.
     pub owned: bool,
+    pub owner: u32,
     pub statement: String,
 }
 

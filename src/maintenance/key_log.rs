@@ -57,6 +57,7 @@ unsafe fn log(data: &pg_sys::TriggerData) -> Result<()> {
             });
         }
         let log = pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32);
+        require_log(table, log)?;
         let entry = pg_sys::MakeSingleTupleTableSlot((*log).rd_att, &pg_sys::TTSOpsVirtual);
         for tuple in [data.tg_trigtuple, data.tg_newtuple] {
             if tuple.is_null() {
@@ -76,4 +77,38 @@ unsafe fn log(data: &pg_sys::TriggerData) -> Result<()> {
         pg_sys::table_close(log, pg_sys::NoLock as i32);
     }
     Ok(())
+}
+
+/// Whoever may create triggers chooses the name: it has to be a table of the same owner, with columns of the same types, so that
+/// nothing is written that he could not write.
+///
+/// # Safety
+/// Both relations are open.
+unsafe fn require_log(table: pg_sys::Relation, log: pg_sys::Relation) -> Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let is_log = (*(*log).rd_rel).relowner == (*(*table).rd_rel).relowner
+            && (*(*log).rd_rel).relkind == pg_sys::RELKIND_RELATION as std::ffi::c_char
+            && compat::attributes((*log).rd_att).iter().all(|column| {
+                let same = compat::attributes((*table).rd_att).iter().find(|a| {
+                    !a.attisdropped
+                        && CStr::from_ptr(a.attname.data.as_ptr())
+                            == CStr::from_ptr(column.attname.data.as_ptr())
+                });
+                !column.attisdropped && same.is_some_and(|a| a.atttypid == column.atttypid)
+            });
+        if is_log {
+            return Ok(());
+        }
+        Err(Error::Sync {
+            relation: CStr::from_ptr((*(*table).rd_rel).relname.data.as_ptr())
+                .to_string_lossy()
+                .into_owned(),
+            reason: format!(
+                "{} is no log of its keys",
+                CStr::from_ptr((*(*log).rd_rel).relname.data.as_ptr()).to_string_lossy()
+            ),
+            hint: "Drop the trigger partition_router_drain.".into(),
+        })
+    }
 }

@@ -351,6 +351,10 @@ pub fn managed_below(table: Oid) -> Result<Vec<Oid>> {
 
 /// A relation as `regclass` prints it, qualified; its oid when it is gone.
 pub fn display(relation: Oid) -> Result<String> {
+    // As an argument it would be NULL.
+    if relation == Oid::INVALID {
+        return Ok("0".into());
+    }
     let _path = PinnedSettings::search_path();
     let name: Option<String> = spi::kept_row(
         "SELECT pg_catalog.to_jsonb($1::regclass::text)",

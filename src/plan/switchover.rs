@@ -65,6 +65,8 @@ pub struct SwapPlan {
     /// Definitions that the server gave, run again: with the rights of a superuser, since a new definition of a view asks for more
     /// rights than its owner may have.
     pub definitions: Plan,
+    /// Who owns what is defined again. Its constants may be code that runs when they are parsed.
+    pub owners: Vec<u32>,
     /// Publications that were made to publish by way of the root.
     pub via_root: Vec<Ident>,
     /// Foreign keys that are to be proven when the swap has committed.
@@ -136,6 +138,7 @@ pub fn plan(swap: &Swap) -> SwapPlan {
         );
     }
     done.moved = keys_in::make_again(plan, swap);
+    done.owners = swap.from.dependents.followers.iter().map(|f| f.owner).collect();
     done.staying = keys_in::staying(swap);
     done
 }

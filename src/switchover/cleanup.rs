@@ -119,7 +119,7 @@ pub fn step(relation: Oid, stage: &str, wish: Wish) -> Result<bool> {
             let pair = require_switched(pair.twin)?;
             end(&pair, wish.fate(&pair)?)?;
         }
-        _ => return Err(Error::Internal(format!("no stage {stage}"))),
+        _ => return Err(super::no_stage("cleanup")),
     }
     Ok(false)
 }
@@ -150,6 +150,8 @@ fn require_possible(pair: &Pair, fate: Fate) -> Result<()> {
     let mut objects: Vec<String> = refers
         .followers
         .iter()
+        // Its own policies go with it: the twin has the same.
+        .filter(|follower| !(follower.kind == "policy" && follower.relation == pair.legacy.to_u32()))
         .map(|follower| format!("{} {}", follower.kind, follower.name))
         .chain(refers.lost)
         .chain(

@@ -116,7 +116,15 @@ fn before(pair: &Pair) -> Result<Before> {
             pair.id,
         )
     })?;
-    before.ok_or_else(|| Error::Internal(format!("pair {} does not know its twin's name", pair.id)))
+    match before {
+        Some(before) => Ok(before),
+        None => Err(Error::WrongPhase {
+            relation: store::display_name(pair.twin)?,
+            phase: pair.phase.to_string(),
+            call: "roll back".into(),
+            next: pair.phase.next_call().into(),
+        }),
+    }
 }
 
 /// What the twin is called again after the way back.
@@ -315,7 +323,14 @@ fn change(pair: &Pair, direction: Direction, swap: &SwapPlan) -> Result<()> {
         .map(|name| name.name)
         .unwrap_or_default();
     execute::run(&swap.names, Mode::Run)?;
-    session::with_own_tables(|| execute::run(&swap.definitions, Mode::Run))?;
+    let owner = load::owner(pair.twin)?;
+    let define = || execute::run(&swap.definitions, Mode::Run);
+    // Of several owners nobody's code may run with the rights of another.
+    if swap.owners.iter().all(|one| *one == owner.to_u32()) {
+        session::with_all_rows_of(owner, define)?;
+    } else {
+        session::with_own_tables(define)?;
+    }
     let before = match direction {
         Direction::There => Some(pgrx::JsonB(serde_json::to_value(Before {
             twin,

@@ -9,7 +9,7 @@ use super::frames::Event;
 use super::pair_cache::SyncPair;
 use super::relation::relation_name;
 use crate::error::{Error, Result};
-use crate::{session, spi};
+use crate::{compat, session, spi};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -27,8 +27,9 @@ pub fn require(pair: &SyncPair, relation: pg_sys::Relation, event: Event) -> Res
     if !pair.is_live {
         return Err(refusal(pair, relation));
     }
-    // SAFETY: plain reads.
-    let (isolation, transaction) = unsafe { (pg_sys::XactIsoLevel, (*pg_sys::MyProc).lxid) };
+    // SAFETY: a plain read.
+    let isolation = unsafe { pg_sys::XactIsoLevel };
+    let transaction = compat::local_transaction();
     if isolation <= pg_sys::XACT_READ_COMMITTED as c_int || event == Event::Insert {
         return Ok(());
     }
