@@ -11,7 +11,7 @@ use crate::pair::{Pair, store};
 use crate::plan::dress;
 use crate::plan::maintain::{self, NewPartition, Parent, Range};
 use crate::plan::sync_triggers::{self, Part, Place, Purpose};
-use crate::session::{PinnedSettings, as_user, with_all_rows_of, with_own_tables};
+use crate::session::{PinnedSettings, as_user, with_own_tables};
 use crate::spi;
 use crate::sync::frames::Suppressed;
 use pgrx::pg_sys::Oid;
@@ -90,12 +90,7 @@ pub fn make(parent: Oid, owner: Oid, parts: &NewPartition) -> Result<u64> {
     })?;
     complete(owner, &parts.complete)?;
     let moved = move_rows(owner, parts)?;
-    if parts.sync.steps.is_empty() {
-        as_user(owner, || execute::run(&parts.attach, Mode::Run))?;
-    } else {
-        // The root's row trigger comes along, whose function the owner may not call.
-        with_all_rows_of(owner, || execute::run(&parts.attach, Mode::Run))?;
-    }
+    as_user(owner, || execute::run(&parts.attach, Mode::Run))?;
     with_own_tables(|| execute::run(&parts.sync, Mode::Run))?;
     Ok(moved)
 }
