@@ -71,14 +71,21 @@ fn dress_twin(legacy: &TableDef, twin: Oid, spec: &TwinSpec) -> Result<()> {
         &dependents::statistics(twin)?,
     ));
     // They belong to whoever makes them, and are renamed by their owner alone.
-    for statistics in dependents::statistics(twin)? {
-        plan.push(
-            format!(
-                "give statistics {} to the owner of the table",
-                statistics.name.name
-            ),
-            format!("ALTER STATISTICS {} OWNER TO {}", statistics.name, legacy.owner),
-        );
+    let are_the_owners: Option<bool> = spi::row(
+        "SELECT pg_catalog.to_jsonb(COALESCE(pg_catalog.bool_and(s.stxowner = c.relowner), false))
+         FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_class c ON c.oid = s.stxrelid WHERE s.stxrelid = $1",
+        &[Oid::from(legacy.oid).into()],
+    )?;
+    if are_the_owners == Some(true) {
+        for statistics in dependents::statistics(twin)? {
+            plan.push(
+                format!(
+                    "give statistics {} to the owner of the table",
+                    statistics.name.name
+                ),
+                format!("ALTER STATISTICS {} OWNER TO {}", statistics.name, legacy.owner),
+            );
+        }
     }
     if dress::has_targets(legacy) || legacy.replica_identity == "i" {
         for partition in load::partitions(twin)? {

@@ -16,7 +16,7 @@ SELECT jsonb_build_object('root', t.root::bigint, 'parts', jsonb_agg(jsonb_build
          ELSE (c.relpages + COALESCE(s.relpages, 0) + COALESCE(x.pages, 0)) * current_setting('block_size')::bigint END)
     ORDER BY c.oid))
 FROM tree t
-JOIN pg_class c ON c.oid = t.oid AND c.relkind <> 'p'
+JOIN pg_class c ON c.oid = t.oid AND c.relkind <> 'p' AND c.relpartbound IS NOT NULL
 LEFT JOIN pg_class s ON s.oid = c.reltoastrelid AND NOT $2
 LEFT JOIN index_pages x ON x.indrelid = c.oid
 GROUP BY t.root

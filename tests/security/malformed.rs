@@ -404,3 +404,21 @@ fn malformed_calls_end_with_an_answer_or_an_error_of_their_own() {
     );
     assert!(codes.len() > 10, "the calls hardly differ: {codes:?}");
 }
+
+/// Found by the 50,000.
+#[test]
+fn the_index_of_a_partitioned_table_has_no_chart() {
+    let database = Database::new("chart_of_an_index");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &[
+            "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY HASH (id)",
+            "CREATE TABLE p_0 PARTITION OF p FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
+        ],
+    );
+    assert_eq!(
+        crate::common::sqlstate(&mut client, "SELECT partition_router.chart('p_pkey')"),
+        "0A000"
+    );
+}

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# The tests on the other versions of PostgreSQL, each in a Debian that has it (scripts/chroot.sh). As root.
+#
+#   matrix.sh [all|slice] [MAJOR …]   17 (trixie) and 18 (forky) unless told otherwise
+#
+# All runs every session test; slice those of MATRIX_TESTS, for CI. The extension is a debug build, as for tests it is that of
+# the same compilation; each version has a directory of its own under target/matrix.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# What meets the server's internals, its catalog and its grammar: where versions differ.
+read -ra SLICE <<<"${MATRIX_TESTS:-smoke sync parity twin ddl switchover unique observe}"
+
+# Within the chroot.
+inside() {
+  local mode=$1 major=$2
+  shift 2
+  cd "$ROOT"
+  export PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
+  scripts/setup.sh "$([[ $mode == all ]] && echo test || echo build)"
+  require_postgres
+  use_configured_pgrx
+  say "PostgreSQL $major: $("$PG_CONFIG" --version)"
+  local -a features=(--no-default-features --features "pg$major")
+  cargo pgrx install --pg-config "$PG_CONFIG" "${features[@]}"
+  local -a tests=(--test '*')
+  [[ $mode == all ]] || mapfile -t tests < <(printf -- '--test\n%s\n' "${SLICE[@]}")
+  cargo test "${tests[@]}" "${features[@]}" --no-fail-fast -- --test-threads=2
+}
+
+main() {
+  if [[ ${1:-} == inside ]]; then
+    shift
+    inside "$@"
+    return
+  fi
+  local mode=all major suite failed=()
+  if [[ ${1:-} == all || ${1:-} == slice ]]; then
+    mode=$1
+    shift
+  fi
+  (($#)) || set -- 17 18
+  for major in "$@"; do
+    suite=$(debian_with "$major")
+    local directory=$ROOT/target/matrix/$major start
+    mkdir -p "$directory/pgrx"
+    start=$(now)
+    scripts/chroot.sh make "$suite"
+    if CARGO_TARGET_DIR=$directory PGRX_HOME=$directory/pgrx PG_CONFIG='' \
+      scripts/chroot.sh run "$suite" scripts/matrix.sh inside "$mode" "$major"; then
+      note "PostgreSQL $major: ${GREEN}ok${RESET} in $(elapsed "$start") s"
+    else
+      note "PostgreSQL $major: ${RED}failed${RESET} after $(elapsed "$start") s"
+      failed+=("$major")
+    fi
+  done
+  ((${#failed[@]} == 0)) || die "failed on PostgreSQL ${failed[*]}"
+}
+
+cd "$ROOT"
+main "$@"
