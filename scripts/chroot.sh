@@ -63,7 +63,7 @@ enter() {
   local -a environment=(HOME="$HOME" LANG=C.UTF-8 PATH="$cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
   if [[ $kind == run ]]; then
     environment+=(CARGO_HOME="$cargo" RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}")
-    for path in RUST_BACKTRACE PG_CONFIG PGRX_HOME CARGO_TARGET_DIR PARTITION_ROUTER_STRESS PARTITION_ROUTER_SEED PARTITION_ROUTER_SEEDS; do
+    for path in RUST_BACKTRACE PG_CONFIG PGRX_HOME CARGO_TARGET_DIR PARTITION_ROUTER_STRESS PARTITION_ROUTER_SEED PARTITION_ROUTER_SEEDS MATRIX_TESTS; do
       [[ -z ${!path:-} ]] || environment+=("$path=${!path}")
     done
   fi
