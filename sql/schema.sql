@@ -120,11 +120,13 @@ CREATE TABLE partition_router.drain (
     slots         jsonb NOT NULL,
     stage         text NOT NULL DEFAULT 'copy' CHECK (stage IN ('copy', 'index', 'flip', 'drop')),
     file_node     oid NOT NULL,
+    server        text NOT NULL,
     blocks        bigint NOT NULL,
     next_block    bigint NOT NULL DEFAULT 0,
     row_count     bigint NOT NULL DEFAULT 0,
     started_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
+COMMENT ON COLUMN partition_router.drain.server IS 'the server and the database that the file is of: in a restored dump everything begins anew';
 COMMENT ON TABLE partition_router.drain IS 'each large default partition whose rows are on their way to partitions, and how far they are; a batch and its cursor commit together';
 COMMENT ON COLUMN partition_router.drain.slots IS 'the partitions that they go to';
 COMMENT ON COLUMN partition_router.drain.file_node IS 'the default''s file when the copy began: another one means that it was truncated or rewritten, and everything begins anew';

@@ -62,6 +62,18 @@ pub fn with_all_rows_of<T>(owner: Oid, body: impl FnOnce() -> T) -> T {
     })
 }
 
+/// The server, as `initdb` numbered it, and the database: numbers of files and of transactions mean nothing in another one.
+pub fn server() -> String {
+    // SAFETY: plain reads.
+    unsafe {
+        format!(
+            "{}/{}",
+            pg_sys::GetSystemIdentifier(),
+            pg_sys::MyDatabaseId.to_u32()
+        )
+    }
+}
+
 /// The current user.
 pub fn current_user() -> Oid {
     // SAFETY: a plain read.

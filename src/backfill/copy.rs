@@ -12,6 +12,7 @@ use super::state::CopyState;
 use super::tasks::Task;
 use crate::catalog::load;
 use crate::error::Result;
+use crate::session;
 use crate::sync::bulk::Writer;
 use crate::sync::capture::KeyLog;
 use crate::sync::pair_cache::SyncPair;
@@ -46,24 +47,12 @@ impl Origin {
             let origin = Origin {
                 horizon: next - u64::from(behind),
                 file_node: file_node(relation),
-                server: server(),
+                server: session::server(),
                 blocks: pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM),
             };
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             origin
         }
-    }
-}
-
-/// The server, as `initdb` numbered it, and the database: numbers of files and of transactions mean nothing in another one.
-fn server() -> String {
-    // SAFETY: plain reads.
-    unsafe {
-        format!(
-            "{}/{}",
-            pg_sys::GetSystemIdentifier(),
-            pg_sys::MyDatabaseId.to_u32()
-        )
     }
 }
 
@@ -128,7 +117,7 @@ pub fn batch(
     // abort does it.
     unsafe {
         let legacy = pg_sys::table_open(pair.legacy, pg_sys::AccessShareLock as i32);
-        if file_node(legacy).to_u32() != state.file_node || state.server != server() {
+        if file_node(legacy).to_u32() != state.file_node || state.server != session::server() {
             pg_sys::table_close(legacy, pg_sys::NoLock as i32);
             copied.rewritten = true;
             return Ok(copied);

@@ -15,7 +15,7 @@ use crate::locks::budget;
 use crate::plan::drain::{Drain, LOG_ROWS, Part};
 use crate::plan::maintain::{self, Range};
 use crate::plan::{Plan, access, foreign_keys, indexes};
-use crate::session::{PinnedSettings, as_user, with_own_tables};
+use crate::session::{self, PinnedSettings, as_user, with_own_tables};
 use crate::spi;
 use crate::sync::frames::Suppressed;
 use fill::Trust;
@@ -49,6 +49,8 @@ struct State {
     slots: Vec<Slot>,
     stage: String,
     file_node: u32,
+    /// Whose file that is.
+    server: String,
     /// The file of the default now.
     file_now: Option<u32>,
     blocks: i64,
@@ -182,8 +184,9 @@ pub fn step(managed: &Managed, slots: &[Slot]) -> Result<bool> {
     if state.stage == "drop" {
         return finish(managed, &state, &drain);
     }
-    // TRUNCATE, a rewrite or other columns: what was copied is not what is there.
+    // TRUNCATE, a rewrite, other columns or a restored dump: what was copied is not what is there.
     let is_same = state.file_now == Some(state.file_node)
+        && state.server == session::server()
         && state.columns == managed.table.columns
         && managed.table.default_oid == state.default_table
         && can_swap_still(managed)?;
@@ -241,14 +244,15 @@ fn begin(managed: &Managed, slots: &[Slot]) -> Result<()> {
     budget::within_budget(default_oid, || {
         let id: Option<i32> = with_own_tables(|| {
             spi::returning(
-                "INSERT INTO partition_router.drain (parent, default_table, columns, key, slots, file_node, blocks)
-                 SELECT $1::regclass, $2::regclass, $3, $4, $5::jsonb, 0::oid, 0 RETURNING pg_catalog.to_jsonb(id)",
+                "INSERT INTO partition_router.drain (parent, default_table, columns, key, slots, server, file_node, blocks)
+                 SELECT $1::regclass, $2::regclass, $3, $4, $5::jsonb, $6, 0::oid, 0 RETURNING pg_catalog.to_jsonb(id)",
                 &[
                     table.oid().into(),
                     default_oid.into(),
                     names(&table.columns).into(),
                     names(&key).into(),
                     serde_json::to_string(slots)?.as_str().into(),
+                    session::server().as_str().into(),
                 ],
             )
         })?;

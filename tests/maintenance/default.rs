@@ -174,6 +174,8 @@ fn a_drain_that_was_left_goes_on_and_one_that_is_overtaken_begins_anew() {
         "TRUNCATE x_default",
         "ALTER TABLE x ALTER note TYPE varchar(50)",
         "ALTER TABLE x ADD more int DEFAULT 7",
+        // What a dump brings where the file happens to have the same number.
+        "UPDATE partition_router.drain SET server = '1/1'; DELETE FROM x_2025_03",
     ] {
         s.run("DROP TABLE IF EXISTS x, place, seen CASCADE; DROP FUNCTION see CASCADE");
         waiting(&mut s, "x", 8_000);
