@@ -149,7 +149,7 @@ SELECT pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1)::
        t.tgparentid OPERATOR(pg_catalog.<>) 0::oid AS is_inherited
 FROM pg_catalog.pg_trigger t
 WHERE t.tgfoid OPERATOR(pg_catalog.=) 'partition_router.change_feed()'::pg_catalog.regprocedure::oid;
-COMMENT ON VIEW partition_router.change_feed_trigger IS 'internal: the triggers that tell of changes';
+COMMENT ON VIEW partition_router.change_feed_trigger IS 'the triggers that tell of changes, and which of them fire always';
 
 CREATE VIEW partition_router.change_feeds AS
 SELECT f.name,
@@ -172,7 +172,7 @@ COMMENT ON VIEW partition_router.change_feeds IS 'each change feed: its tables, 
 GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,
     partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives,
-    partition_router.table_metrics, partition_router.pair_metrics, partition_router.change_feeds TO pg_monitor;
+    partition_router.table_metrics, partition_router.pair_metrics, partition_router.change_feeds, partition_router.change_feed_trigger TO pg_monitor;
 GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
     partition_router.health_checks(), partition_router.routing_counts(), partition_router.openmetrics(), partition_router.report(),
     partition_router.chart(regclass), partition_router.table_figures(), partition_router.pair_figures() TO pg_monitor;
