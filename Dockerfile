@@ -1,14 +1,17 @@
 # PostgreSQL with the extension, beside the official image: docker build --build-arg PG_MAJOR=15 -t partition_router .
 ARG PG_MAJOR=15
+ARG RUST_VERSION=1.95.0
+
+FROM rust:${RUST_VERSION}-slim-bookworm AS rust
 
 FROM postgres:${PG_MAJOR}-bookworm AS build
 ARG PG_MAJOR
-ARG RUST_VERSION=1.95.0
+COPY --from=rust /usr/local/cargo /usr/local/cargo
+COPY --from=rust /usr/local/rustup /usr/local/rustup
 RUN apt-get update && apt-get install -y --no-install-recommends \
         ca-certificates clang curl gcc git libc6-dev libclang-dev libssl-dev make pkg-config procps sudo \
-        "postgresql-server-dev-$PG_MAJOR" && \
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain "$RUST_VERSION"
-ENV PATH=/root/.cargo/bin:$PATH PG_CONFIG=/usr/lib/postgresql/${PG_MAJOR}/bin/pg_config
+        "postgresql-server-dev-$PG_MAJOR"
+ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup PATH=/usr/local/cargo/bin:$PATH PG_CONFIG=/usr/lib/postgresql/${PG_MAJOR}/bin/pg_config
 WORKDIR /src
 # The tools first: they change seldom.
 COPY scripts scripts

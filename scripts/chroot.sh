@@ -12,8 +12,16 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 CHROOTS=${CHROOTS:-$ROOT/target/chroot}
-MIRROR=${MIRROR:-http://deb.debian.org/debian}
 readonly PACKAGES=ca-certificates,procps,tzdata,util-linux
+
+# Where this machine has its own packages from, or MIRROR.
+mirror() {
+  local found=${MIRROR:-}
+  # shellcheck disable=SC2016 # apt's own variables
+  [[ -n $found ]] || found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' |
+    awk '!/security/ && !seen++')
+  echo "${found:?apt knows no Debian mirror: set MIRROR}"
+}
 
 make_chroot() {
   [[ ! -e $PLACE/.whole ]] || return 0
@@ -24,7 +32,7 @@ make_chroot() {
   local script=$SUITE log=$CHROOTS/$SUITE.log
   # A release that this debootstrap has not heard of is made like unstable.
   [[ -e /usr/share/debootstrap/scripts/$script ]] || script=sid
-  debootstrap --variant=minbase "--include=$PACKAGES" "$SUITE" "$PLACE" "$MIRROR" "$script" >"$log" 2>&1 ||
+  debootstrap --variant=minbase "--include=$PACKAGES" "$SUITE" "$PLACE" "$(mirror)" "$script" >"$log" 2>&1 ||
     { tail -n 20 "$log" >&2 && die "debootstrap failed: see $log"; }
   # Services do not start when they are installed.
   printf '#!/bin/sh\nexit 101\n' >"$PLACE/usr/sbin/policy-rc.d"
