@@ -12,7 +12,7 @@ fn dumped(name: &str) -> (PathBuf, Vec<String>) {
     world(&mut client);
     let before = facts(&mut client);
     assert_healthy(&mut client);
-    let directory = std::env::temp_dir().join(&database.name);
+    let directory = std::env::temp_dir().join(format!("{}_{}", database.name, std::process::id()));
     let path = directory.to_str().expect("UTF-8");
     database.program("pg_dump", &["-Fd", "-j", "2", "-f", path, &database.name]);
     assert_eq!(facts(&mut client), before, "a dump changes nothing");
@@ -84,7 +84,7 @@ fn rows_alone_are_restored_without_being_carried() {
     }
     let rows = |c: &mut postgres::Client| ["live", "switched"].map(|place| super::rows(c, place));
     let before = rows(&mut client);
-    let file = std::env::temp_dir().join(&database.name);
+    let file = std::env::temp_dir().join(format!("{}_{}", database.name, std::process::id()));
     let file = file.to_str().expect("UTF-8");
     database.program("pg_dump", &["-Fc", "-f", file, &database.name]);
     let (there, mut client) = target(database.cluster.clone(), "rows_alone_there");

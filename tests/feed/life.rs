@@ -361,7 +361,7 @@ fn a_dump_brings_the_feed_back_with_what_waits() {
     let c = &mut client;
     run(c, &["UPDATE revenues SET cents = 1 WHERE id = 77"]);
     let name = database.name.clone();
-    let file = std::env::temp_dir().join(format!("{name}.dump"));
+    let file = std::env::temp_dir().join(format!("{name}_{}.dump", std::process::id()));
     let file = file.to_str().expect("UTF-8");
     database.program("pg_dump", &["-Fc", "-f", file, &name]);
     let restored = Database::new("feed_restored");
