@@ -1,28 +1,19 @@
 //! Partitions and owners that come and go under a feed. A new one needs a trigger of its own for TRUNCATE; rows that come or go with one
 //! make every key of the feed a changed one, since nobody has seen them.
 
-use super::trigger;
+use super::{Row, trigger};
 use crate::catalog::load;
 use crate::ddl::statement::{self, Statement};
 use crate::error::Result;
 use crate::execute::{self, Mode};
-use crate::ident::{Ident, RelName};
-use crate::plan::feed;
+use crate::ident::RelName;
 use crate::session::with_own_tables;
 use crate::spi;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Fed {
-    id: i32,
-    notify: bool,
-    key_columns: Vec<String>,
-}
 
 /// The feeds that these tables tell of their changes.
-fn feeds(tables: &[Oid]) -> Result<Vec<Fed>> {
+fn feeds(tables: &[Oid]) -> Result<Vec<Row>> {
     with_own_tables(|| {
         spi::latest_rows(
             "SELECT pg_catalog.to_jsonb(f) FROM partition_router.change_feed f
@@ -137,11 +128,7 @@ fn cover(parent: Oid) -> Result<()> {
                 &[parent.into()],
             )
         })?;
-        let triggers = feed::Feed {
-            id: fed.id,
-            notify: fed.notify,
-            key_columns: fed.key_columns.iter().map(Ident::new).collect(),
-        };
+        let triggers = fed.triggers();
         for name in &bare {
             let plan = triggers.install_truncate(name);
             with_own_tables(|| execute::run(&plan, Mode::Run))?;
