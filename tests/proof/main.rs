@@ -66,13 +66,7 @@ fn truth(client: &mut Client) -> bool {
 
 /// Inserted, updated, deleted.
 fn repaired(client: &mut Client) -> (i64, i64, i64) {
-    let row = client
-        .query_one(
-            "SELECT inserted, updated, deleted FROM partition_router.repair('t')",
-            &[],
-        )
-        .expect("repair can be called");
-    (row.get(0), row.get(1), row.get(2))
+    repair::mended(client).expect("repair can be called")
 }
 
 fn pid(client: &mut Client) -> i32 {

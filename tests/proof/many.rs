@@ -1,6 +1,7 @@
 //! Repair of more rows than are named at a time: found by one look, and mended in one go.
 
 use crate::common::{Database, one, plant, run, sqlstate};
+use crate::repair::{Counts, mended};
 use crate::{pid, repaired, told, truth, until_blocked};
 use postgres::Client;
 
@@ -155,11 +156,7 @@ fn keys_in_other_bytes_are_counted_once_however_many_they_are() {
 
 /// Runs `beside` while a repair of many rows waits for one in the middle, which it has found and not mended yet; gives what the
 /// repair ended with.
-fn repair_held_at(
-    database: &Database,
-    id: i64,
-    beside: impl FnOnce(&mut Client, i32),
-) -> Result<(i64, i64, i64), String> {
+fn repair_held_at(database: &Database, id: i64, beside: impl FnOnce(&mut Client, i32)) -> Counts {
     let mut holder = database.connect();
     run(
         &mut holder,
@@ -168,18 +165,7 @@ fn repair_held_at(
     std::thread::scope(|scope| {
         let mut client = database.connect();
         let backend = pid(&mut client);
-        let repairing = scope.spawn(move || {
-            client
-                .query_one(
-                    "SELECT inserted, updated, deleted FROM partition_router.repair('t')",
-                    &[],
-                )
-                .map(|row| (row.get(0), row.get(1), row.get(2)))
-                .map_err(|error| match error.as_db_error() {
-                    Some(db) => db.code().code().to_string(),
-                    None => error.to_string(),
-                })
-        });
+        let repairing = scope.spawn(move || mended(&mut client));
         let mut other = database.connect();
         until_blocked(&mut other, backend);
         beside(&mut other, backend);

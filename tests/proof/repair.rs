@@ -7,7 +7,22 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-type Counts = Result<(i64, i64, i64), String>;
+/// What a repair inserted, updated and deleted; or its SQLSTATE.
+pub type Counts = Result<(i64, i64, i64), String>;
+
+/// Repairs where that may fail.
+pub fn mended(client: &mut Client) -> Counts {
+    client
+        .query_one(
+            "SELECT inserted, updated, deleted FROM partition_router.repair('t')",
+            &[],
+        )
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .map_err(|error| match error.as_db_error() {
+            Some(db) => db.code().code().to_string(),
+            None => error.to_string(),
+        })
+}
 
 /// Rows 10, 11 and 12 differ, 20 and 21 are missing on the twin, 30 and 31 are only there.
 fn plant_seven(client: &mut Client) {
@@ -36,18 +51,7 @@ fn repair_beside(database: &Database, holder: &mut Client, held: &str, end: &str
     std::thread::scope(|scope| {
         let mut client = database.connect();
         let backend = pid(&mut client);
-        let repairing = scope.spawn(move || {
-            client
-                .query_one(
-                    "SELECT inserted, updated, deleted FROM partition_router.repair('t')",
-                    &[],
-                )
-                .map(|row| (row.get(0), row.get(1), row.get(2)))
-                .map_err(|error| match error.as_db_error() {
-                    Some(db) => db.code().code().to_string(),
-                    None => error.to_string(),
-                })
-        });
+        let repairing = scope.spawn(move || mended(&mut client));
         until_blocked_or_done(&mut database.connect(), backend);
         run(holder, &[end]);
         repairing.join().expect("the session lives")
