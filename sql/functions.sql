@@ -114,6 +114,24 @@ CREATE FUNCTION partition_router.routing_counts() RETURNS TABLE (legacy regclass
 COMMENT ON FUNCTION partition_router.routing_counts() IS 'internal: the rows of the view routing_stats';
 REVOKE ALL ON FUNCTION partition_router.routing_counts() FROM PUBLIC;
 
+CREATE FUNCTION partition_router.calls_at_work() RETURNS TABLE (
+     pid int,
+     relation regclass,
+     call text,
+     stage text,
+     done bigint,
+     total bigint,
+     unit text,
+     rate double precision,
+     seconds_left double precision,
+     blocked_by text,
+     began double precision
+)
+     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
+     AS 'MODULE_PATHNAME', 'calls_at_work_wrapper';
+COMMENT ON FUNCTION partition_router.calls_at_work() IS 'internal: the rows of the view calls';
+REVOKE ALL ON FUNCTION partition_router.calls_at_work() FROM PUBLIC;
+
 CREATE FUNCTION partition_router.reset_routing_stats() RETURNS void
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'reset_routing_stats_wrapper';

@@ -96,6 +96,30 @@ CROSS JOIN LATERAL (SELECT CASE
         ELSE s.rows_total END AS rows_total) e;
 COMMENT ON VIEW partition_router.progress IS 'each copy: stage, rows done of the total (told from the blocks read so far), rate, time of work left (pauses come on top), who blocks it, and the background workers that help';
 
+CREATE VIEW partition_router.calls AS
+SELECT c.pid,
+       c.relation,
+       c.call,
+       c.stage,
+       c.done,
+       c.total,
+       c.unit,
+       CASE WHEN c.total OPERATOR(pg_catalog.>) 0
+            THEN pg_catalog.round(LEAST(100.0 OPERATOR(pg_catalog.*) c.done OPERATOR(pg_catalog./) c.total, 100.0), 1) END AS percent,
+       pg_catalog.round(c.rate::numeric) AS per_second,
+       pg_catalog.make_interval(secs => c.seconds_left) AS eta,
+       c.blocked_by,
+       pg_catalog.to_timestamp(c.began) AS stage_began_at
+FROM partition_router.calls_at_work() c;
+COMMENT ON VIEW partition_router.calls IS 'long calls at work in this database: stage, how far it is, rate, time left, and who blocks it';
+COMMENT ON COLUMN partition_router.calls.pid IS 'the process that works: of a session, or of a background worker';
+COMMENT ON COLUMN partition_router.calls.done IS 'units of this stage that are done';
+COMMENT ON COLUMN partition_router.calls.total IS 'units of this stage; NULL where nobody can tell before the end';
+COMMENT ON COLUMN partition_router.calls.unit IS 'what is counted: rows, blocks, partitions or keys';
+COMMENT ON COLUMN partition_router.calls.per_second IS 'units a second since the stage began';
+COMMENT ON COLUMN partition_router.calls.eta IS 'time left of this stage, if it goes on as it went';
+COMMENT ON COLUMN partition_router.calls.blocked_by IS 'the processes that it waits for now';
+
 CREATE VIEW partition_router.health AS
 SELECT relation, "check", status, message, mend FROM partition_router.health_checks();
 COMMENT ON VIEW partition_router.health IS 'one row a check: ok, warn or fail, with the call that mends it';
@@ -169,10 +193,10 @@ LEFT JOIN (SELECT feed_id, pg_catalog.count(*) AS waiting, pg_catalog.min(change
            FROM partition_router.change_event GROUP BY feed_id) e ON e.feed_id OPERATOR(pg_catalog.=) f.id;
 COMMENT ON VIEW partition_router.change_feeds IS 'each change feed: its tables, its keys, and how many changes wait, since when';
 
-GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress,
+GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress, partition_router.calls,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,
     partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives,
     partition_router.table_metrics, partition_router.pair_metrics, partition_router.change_feeds, partition_router.change_feed_trigger TO pg_monitor;
 GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
-    partition_router.health_checks(), partition_router.routing_counts(), partition_router.openmetrics(), partition_router.report(),
+    partition_router.health_checks(), partition_router.routing_counts(), partition_router.calls_at_work(), partition_router.openmetrics(), partition_router.report(),
     partition_router.chart(regclass), partition_router.table_figures(), partition_router.pair_figures() TO pg_monitor;

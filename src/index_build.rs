@@ -9,6 +9,7 @@ mod tree;
 
 pub use job::leave;
 
+use crate::calls::{self, Call, Stage};
 use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
@@ -182,7 +183,14 @@ fn build_side(side: &Side, orders: &Orders) -> Result<()> {
 
 /// Does the tasks in their order, up to one about a table that has gone meanwhile.
 fn work_off(tasks: &[Task], root: Oid, table: &RelName, orders: &Orders, wanted: &Wanted) -> Result<()> {
-    for task in tasks {
+    for (done, task) in tasks.iter().enumerate() {
+        calls::quietly_at(
+            Call::CreateIndex,
+            root,
+            Stage::Index,
+            done as u64,
+            tasks.len() as u64,
+        );
         if !orders.leader.lives() {
             return Ok(());
         }

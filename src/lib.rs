@@ -23,6 +23,7 @@
 //! | [`index_build`] | a new index on every partition, with nobody kept out |
 //! | [`advise`] | what to do about sizes, pruning and planning |
 //! | [`observe`] | metrics, health, the page and the chart |
+//! | [`calls`] | what long calls are at: a view, and NOTICEs |
 //! | [`shared_file`] | memory that all backends share |
 //! | [`compat`] | what differs between PostgreSQL versions |
 
@@ -31,6 +32,7 @@ mod api;
 mod archive;
 mod backfill;
 mod bounds;
+mod calls;
 mod catalog;
 mod compat;
 mod ddl;

@@ -5,7 +5,7 @@
 pub mod budget;
 
 use crate::error::{Error, Result};
-use crate::{pair, session, settings, spi};
+use crate::{calls, pair, session, settings, spi};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::cell::Cell;
@@ -78,10 +78,11 @@ pub fn acquire(wanted: &[(Oid, LockMode)]) -> Result<()> {
                     blockers: blockers(blocked)?,
                 });
             }
-            Some((blocked, _)) => {
+            Some((blocked, mode)) => {
                 if attempt % ATTEMPTS_BEFORE_CANCEL == 0 {
                     cancel_autovacuum(blocked)?;
                 }
+                calls::waits_for(blocked, mode.name())?;
                 sleep(pause);
             }
         }

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::pair::{Pair, store};
 use crate::sync::side::Slot;
 use crate::worker::Leader;
-use crate::{session, spi};
+use crate::{calls, session, spi};
 use digest::Tally;
 use encode::Format;
 use evidence::{Current, Moment};
@@ -108,6 +108,7 @@ pub fn verify(relation: Oid, level: Level, extent: Extent) -> Result<Vec<Verdict
         });
     }
     let started = Instant::now();
+    let _during = calls::during(calls::Call::Verify, pair.legacy);
     lock(&pair)?;
     let moment = Moment::now();
     under_newest_snapshot(|| {

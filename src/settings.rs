@@ -15,6 +15,7 @@ static CARRY_DDL: GucSetting<bool> = GucSetting::<bool>::new(true);
 static LOCK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 static BACKFILL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static VERIFY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
+static NOTICE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static VERIFY_INTERVAL_MINUTES: GucSetting<i32> = GucSetting::<i32>::new(1440);
 static MAX_REPLICA_LAG_MS: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static MAINTENANCE_INTERVAL_SECONDS: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -134,6 +135,16 @@ pub fn init() {
         GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
+        c"partition_router.notice_interval",
+        c"How often a call that takes long says how far it is, and who is in its way.",
+        c"-1: never. The view calls tells it at any time.",
+        &NOTICE_INTERVAL_MS,
+        -1,
+        86_400_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
         c"partition_router.verify_interval",
         c"Maintenance verifies a pair whose last verify is older than this.",
         c"-1: maintenance verifies nothing. 0: it verifies at every run.",
@@ -228,6 +239,13 @@ pub fn backfill_workers() -> usize {
 /// How many processes do a verify, the calling session among them.
 pub fn verify_workers() -> usize {
     usize::try_from(VERIFY_WORKERS.get()).unwrap_or(1).max(1)
+}
+
+/// How often a long call tells its client how far it is; none for never.
+pub fn notice_interval() -> Option<Duration> {
+    u64::try_from(NOTICE_INTERVAL_MS.get())
+        .ok()
+        .map(Duration::from_millis)
 }
 
 /// How old the last verify of a pair may be before maintenance verifies it again; none when it never does.

@@ -6,6 +6,7 @@
 
 mod ahead;
 
+use crate::calls::{Call, Stage};
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
@@ -17,7 +18,7 @@ use crate::parity::{self, Extent, Level, repair};
 use crate::plan::{self, Plan, sync_triggers};
 use crate::session::{self, as_user, with_own_tables};
 use crate::sync::triggers;
-use crate::{spi, switchover};
+use crate::{calls, spi, switchover};
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
 use serde_json::json;
@@ -300,6 +301,21 @@ struct Part {
     end_block: i64,
 }
 
+/// Blocks of the partitions that the copy has not gone through, and how many there are.
+fn blocks_to_copy(pair: &Pair) -> Result<(u64, u64)> {
+    let blocks: Option<(u64, u64)> = with_own_tables(|| {
+        spi::row(
+            "SELECT pg_catalog.jsonb_build_array(
+                 (SELECT COALESCE(pg_catalog.sum(end_block - first_block), 0) FROM partition_router.copy_task WHERE pair_id = $1),
+                 (SELECT COALESCE(pg_catalog.sum(pg_catalog.pg_relation_size(t.relid)), 0)::bigint
+                         / pg_catalog.current_setting('block_size')::int
+                  FROM pg_catalog.pg_partition_tree($2) t WHERE t.isleaf))",
+            &[pair.id.into(), pair.twin.into()],
+        )
+    })?;
+    Ok(blocks.unwrap_or_default())
+}
+
 /// Brings the rows of some blocks in line; false when none are left.
 pub fn copy(relation: Oid) -> Result<bool> {
     session::require_read_committed(OPERATION)?;
@@ -316,6 +332,14 @@ pub fn copy(relation: Oid) -> Result<bool> {
     })?;
     let Some(part) = part else { return Ok(false) };
     let end = part.end_block.min(part.first_block + BLOCKS);
+    let (left, total) = blocks_to_copy(&pair)?;
+    calls::at(
+        Call::Unpartition,
+        pair.twin,
+        Stage::Copy,
+        total.saturating_sub(left),
+        total,
+    )?;
     // Rows are locked one by one, as writers do, who may lock them the other way round: this side gives way.
     let leaf = Oid::from(part.relation);
     let done = budget::within_budget(leaf, || repair::fill(&pair, leaf, part.first_block, end))?;

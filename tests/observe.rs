@@ -10,7 +10,8 @@ const TABLES: &[&str] = &[
     "INSERT INTO revenues (at) SELECT date '2026-08-01' + g FROM generate_series(1, 90) g",
 ];
 
-const VIEWS: [&str; 11] = [
+const VIEWS: [&str; 12] = [
+    "calls",
     "change_feeds",
     "status",
     "partitions",

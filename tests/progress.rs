@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{Database, one, run};
+use common::{Database, one, plant, run};
+use postgres::Client;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 const TABLE: &str =
     "CREATE TABLE revenues (id serial PRIMARY KEY, occurred_at timestamp NOT NULL, amount int)";
@@ -128,4 +131,225 @@ fn abandon_does_not_hold_the_legacy_while_a_table_it_points_at_is_read() {
         0
     );
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM revenues"), 2);
+}
+
+/// Runs `call` with a NOTICE at each step; gives what is heard.
+fn heard(client: &mut Client, notices: &Receiver<String>, call: &str) -> Vec<String> {
+    run(client, &["SET partition_router.notice_interval = 0"]);
+    notices.try_iter().for_each(drop);
+    run(client, &[call, "RESET partition_router.notice_interval"]);
+    notices.try_iter().collect()
+}
+
+/// Whether one of the lines has all of these parts, in this order.
+fn assert_said(heard: &[String], parts: &[&str]) {
+    let has_all = |line: &String| {
+        let mut rest = line.as_str();
+        parts.iter().all(|part| match rest.split_once(part) {
+            Some((_, after)) => {
+                rest = after;
+                true
+            }
+            None => false,
+        })
+    };
+    let last = &heard[heard.len().saturating_sub(50)..];
+    assert!(
+        heard.iter().any(has_all),
+        "{parts:?} in the end of {} lines: {last:?}",
+        heard.len()
+    );
+}
+
+#[test]
+fn long_calls_say_how_far_they_are_at_the_rate_that_was_asked_for() {
+    let database = Database::new("calls_notices");
+    let (mut client, notices) = database.connect_hearing();
+    run(
+        &mut client,
+        &[
+            TABLE,
+            WIDE,
+            ROWS,
+            "CALL partition_router.migrate('revenues', 'occurred_at')",
+        ],
+    );
+    let said = heard(
+        &mut client,
+        &notices,
+        "SELECT partition_router.verify('revenues', 'checksum', true)",
+    );
+    assert_said(
+        &said,
+        &[
+            "\"public\".\"revenues\": read: ",
+            " of ",
+            " blocks, ",
+            " blocks/s, about ",
+            " s left",
+        ],
+    );
+    let whole = said
+        .last()
+        .and_then(|last| last.split(": ").nth(2))
+        .expect("a last one");
+    let (done, rest) = whole.split_once(" of ").expect("so many of so many");
+    assert!(
+        rest.starts_with(&format!("{done} blocks")),
+        "all of them in the end: {said:?}"
+    );
+    plant(
+        &mut client,
+        "revenues",
+        &["UPDATE revenues SET amount = -1 WHERE id <= 15000"],
+    );
+    let said = heard(
+        &mut client,
+        &notices,
+        "SELECT partition_router.repair('revenues')",
+    );
+    assert_said(&said, &[": read: "]);
+    assert_said(&said, &[": compare: ", " of ", " blocks"]);
+    assert_said(&said, &[": mend: 30,000 of 30,000 rows"]);
+    let said = heard(
+        &mut client,
+        &notices,
+        "SELECT * FROM partition_router.mismatches('revenues', 5)",
+    );
+    assert_said(&said, &[": read: "]);
+
+    // Nobody asked for more than one in five seconds, and all of this takes less.
+    notices.try_iter().for_each(drop);
+    run(
+        &mut client,
+        &[
+            "RESET partition_router.notice_interval",
+            "SELECT partition_router.verify('revenues', 'checksum', true)",
+        ],
+    );
+    assert_eq!(notices.try_iter().collect::<Vec<_>>(), Vec::<String>::new());
+
+    run(
+        &mut client,
+        &[
+            "SELECT partition_router.abandon('revenues')",
+            "CREATE TABLE bookings (id int, at date NOT NULL, note text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
+            "CREATE TABLE bookings_default PARTITION OF bookings DEFAULT",
+            "INSERT INTO bookings SELECT g, date '2026-01-01' + g % 90, repeat('x', 500) FROM generate_series(1, 12000) g",
+            "SELECT partition_router.manage('bookings', '1 month')",
+        ],
+    );
+    let said = heard(
+        &mut client,
+        &notices,
+        "CALL partition_router.run_maintenance('bookings')",
+    );
+    assert_said(&said, &["\"public\".\"bookings\": copy: ", " of ", " blocks"]);
+    assert_said(
+        &said,
+        &["\"public\".\"bookings\": index: ", " of ", " partitions"],
+    );
+    let said = heard(
+        &mut client,
+        &notices,
+        "CALL partition_router.unpartition('bookings')",
+    );
+    assert_said(&said, &["copy: ", " of ", " blocks"]);
+}
+
+/// Who waits for a lock hears who has it.
+#[test]
+fn a_call_that_waits_says_for_whom() {
+    let database = Database::new("calls_wait");
+    let mut writer = database.connect();
+    run(
+        &mut writer,
+        &[
+            TABLE,
+            ROWS,
+            "SELECT partition_router.create_twin('revenues', 'occurred_at')",
+        ],
+    );
+    let pid: i32 = one(&mut writer, "SELECT pg_backend_pid()");
+    run(
+        &mut writer,
+        &["BEGIN", "UPDATE revenues SET amount = 0 WHERE id = 1"],
+    );
+    let (mut client, notices) = database.connect_hearing();
+    run(
+        &mut client,
+        &[
+            "SET partition_router.notice_interval = 0",
+            "SET partition_router.lock_timeout = '5ms'",
+        ],
+    );
+    let waiting =
+        std::thread::spawn(move || run(&mut client, &["SELECT partition_router.start_sync('revenues')"]));
+    let waits = format!(
+        "\"public\".\"revenues\": waits for SHARE ROW EXCLUSIVE: pid {pid} (idle in transaction): UPDATE revenues"
+    );
+    loop {
+        let notice = notices
+            .recv_timeout(Duration::from_secs(60))
+            .expect("it says that it waits");
+        if notice.starts_with(&waits) {
+            break;
+        }
+    }
+    run(&mut writer, &["COMMIT"]);
+    waiting.join().expect("the call ends well");
+}
+
+/// A worker builds the index and waits for a snapshot that is older; the session that called waits for the worker.
+#[test]
+fn calls_at_work_are_seen_with_who_blocks_them_and_gone_when_they_end() {
+    let database = Database::new("calls_view");
+    let mut watcher = database.connect();
+    run(
+        &mut watcher,
+        &[
+            "CREATE TABLE bookings (id int, at date NOT NULL) PARTITION BY RANGE (at)",
+            "CREATE TABLE bookings_1 PARTITION OF bookings FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
+            "CREATE TABLE bookings_2 PARTITION OF bookings FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')",
+            "CREATE ROLE calls_monitor LOGIN IN ROLE pg_monitor",
+        ],
+    );
+    let mut holder = database.connect();
+    let pid: i32 = one(&mut holder, "SELECT pg_backend_pid()");
+    run(
+        &mut holder,
+        &["BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT 1"],
+    );
+    let mut client = database.connect();
+    let own: i32 = one(&mut client, "SELECT pg_backend_pid()");
+    let building = std::thread::spawn(move || {
+        run(
+            &mut client,
+            &["CALL partition_router.create_index('bookings', '(id)')"],
+        );
+        client
+    });
+    let mut monitor = database.connect_as("calls_monitor");
+    let seen = "SELECT count(*) FILTER (WHERE blocked_by = $1::text AND pid <> $2) = 1 AND count(*) = 2
+                FROM partition_router.calls
+                WHERE relation = 'bookings'::regclass AND call = 'create_index' AND stage = 'index'
+                  AND unit = 'partitions' AND done BETWEEN 0 AND total AND stage_began_at <= now()";
+    while !monitor
+        .query_one(seen, &[&pid.to_string(), &own])
+        .expect("a monitor may look")
+        .get::<_, bool>(0)
+    {
+        assert!(!building.is_finished(), "it did not wait");
+    }
+    run(&mut holder, &["COMMIT"]);
+    let mut client = building.join().expect("the index is built");
+    // Neither an idle session is at work, nor is what it did before shown while it does something else.
+    assert_eq!(
+        one::<i64>(&mut watcher, "SELECT count(*) FROM partition_router.calls"),
+        0
+    );
+    assert_eq!(
+        one::<i64>(&mut client, "SELECT count(*) FROM partition_router.calls"),
+        0
+    );
 }

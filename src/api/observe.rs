@@ -1,7 +1,7 @@
 //! The calls that show what there is.
 
 use crate::error::report;
-use crate::observe;
+use crate::{calls, observe};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
 use pgrx::{JsonB, prelude::*};
@@ -158,5 +158,43 @@ fn pair_figures() -> TableIterator<
                 )
             },
         )))
+    })
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn calls_at_work() -> TableIterator<
+    'static,
+    (
+        name!(pid, i32),
+        name!(relation, Oid),
+        name!(call, String),
+        name!(stage, String),
+        name!(done, i64),
+        name!(total, Option<i64>),
+        name!(unit, String),
+        name!(rate, Option<f64>),
+        name!(seconds_left, Option<f64>),
+        name!(blocked_by, Option<String>),
+        name!(began, f64),
+    ),
+> {
+    report(|| {
+        Ok(TableIterator::new(calls::at_work()?.into_iter().map(|at_work| {
+            let line = at_work.line;
+            (
+                line.pid,
+                Oid::from(line.relation),
+                line.call.as_str().to_string(),
+                line.stage.as_str().to_string(),
+                line.done as i64,
+                (line.total > 0).then_some(line.total as i64),
+                line.stage.unit().as_str().to_string(),
+                at_work.rate,
+                at_work.eta,
+                at_work.blocked_by,
+                line.began_unix(),
+            )
+        })))
     })
 }

@@ -3,11 +3,11 @@
 
 use super::parquet::AsCsv;
 use super::{Format, place, write};
-use crate::compat;
 use crate::error::{Result, report};
 use crate::ident::Ident;
 use crate::parity::digest::Tally;
 use crate::parity::encode::Digester;
+use crate::{calls, compat};
 use flate2::read::GzDecoder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, Oid};
@@ -203,6 +203,7 @@ pub fn tally(table: Oid, columns: &[Ident], file: File, name: &str, format: Form
             rows += 1;
             if rows % ROWS == 0 {
                 pgrx::check_for_interrupts!();
+                calls::step(calls::Stage::ReadBack, rows as u64, 0)?;
                 pg_sys::MemoryContextReset(memory);
             }
         }

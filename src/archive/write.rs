@@ -6,13 +6,13 @@ use super::parquet::{self, Columns};
 use super::pipe::{Pipe, Sink};
 use super::render::Render;
 use super::{Format, Written, csv, place};
-use crate::compat;
 use crate::error::{Error, Result};
 use crate::ident::{Ident, RelName, list};
 use crate::parity::digest::Tally;
 use crate::parity::encode::Digester;
 use crate::route::choose::Unrouted;
 use crate::session::PinnedSettings;
+use crate::{calls, compat};
 use flate2::write::GzEncoder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, Oid};
@@ -152,14 +152,17 @@ unsafe fn scan<S>(
         );
         let mut state = start((*portal).tupDesc)?;
         let memory = row_memory();
+        let mut rows = 0;
         loop {
             pgrx::check_for_interrupts!();
+            calls::step(calls::Stage::Write, rows, 0)?;
             pg_sys::SPI_cursor_fetch(portal, true, FETCH);
             let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
             let before = pg_sys::MemoryContextSwitchTo(memory);
             for i in 0..count {
                 row(&mut state, *(*table).vals.add(i))?;
             }
+            rows += count as u64;
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextReset(memory);
             pg_sys::SPI_freetuptable(table);

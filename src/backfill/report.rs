@@ -1,14 +1,14 @@
 //! What a person who waits for `migrate()` or `backfill()` sees: a NOTICE when a stage begins, and within a stage one
-//! every five seconds.
+//! every `partition_router.notice_interval`.
 
 use super::state::{CopyState, Stage};
+use crate::calls::{self, Call, grouped};
 use crate::catalog::load;
 use crate::error::Result;
 use crate::pair::{Pair, store};
+use crate::settings;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
-
-const EVERY: Duration = Duration::from_secs(5);
 
 /// The last report of this session.
 #[derive(Clone, Copy)]
@@ -25,8 +25,10 @@ thread_local! {
 
 impl Said {
     /// Whether there is something to say after this: another stage, or enough time.
-    fn is_due(self, pair: i32, stage: Stage, now: Instant) -> bool {
-        self.pair != pair || self.stage != stage || now.duration_since(self.at) >= EVERY
+    fn is_due(self, pair: i32, stage: Stage, now: Instant, every: Option<Duration>) -> bool {
+        self.pair != pair
+            || self.stage != stage
+            || every.is_some_and(|every| now.duration_since(self.at) >= every)
     }
 
     /// Rows a second since then.
@@ -39,11 +41,12 @@ impl Said {
 
 /// Says how far the backfill of `pair` is, when that is due.
 pub fn progress(pair: &Pair, state: &CopyState) -> Result<()> {
+    note(pair, state)?;
     let now = Instant::now();
     let rows = state.rows_copied + state.rows_logged;
     let last = LAST.take().filter(|last| last.pair == pair.id);
     if let Some(last) = last
-        && !last.is_due(pair.id, state.stage, now)
+        && !last.is_due(pair.id, state.stage, now, settings::notice_interval())
     {
         LAST.set(Some(last));
         return Ok(());
@@ -54,11 +57,13 @@ pub fn progress(pair: &Pair, state: &CopyState) -> Result<()> {
         at: now,
         rows,
     }));
-    let partitions =
-        || -> Result<usize> { Ok(load::partitions(pair.twin)?.iter().filter(|p| p.is_leaf).count()) };
+    let partitions = || load::count_leaves(pair.twin);
     let what = match state.stage {
         Stage::Copy => match last.and_then(|last| last.rate(rows, now)) {
-            Some(rate) => format!("{}, {} rows/s", copied(state, rows), grouped(rate)),
+            Some(rate) => {
+                let left = time_left(state, rows, rate).map_or_else(String::new, |left| format!(", {left}"));
+                format!("{}, {} rows/s{left}", copied(state, rows), grouped(rate))
+            }
             None => copied(state, rows),
         },
         Stage::Index => format!(
@@ -79,6 +84,25 @@ pub fn progress(pair: &Pair, state: &CopyState) -> Result<()> {
     say(pair, state.stage.as_str(), &what)
 }
 
+/// For the view `calls`, at every step.
+fn note(pair: &Pair, state: &CopyState) -> Result<()> {
+    let next = u64::from(state.next_block);
+    let (stage, done, total) = match state.stage {
+        Stage::Copy => (calls::Stage::Copy, next, state.blocks.into()),
+        Stage::Index => (calls::Stage::Index, next, load::count_leaves(pair.twin)?),
+        Stage::Drain => (calls::Stage::Drain, state.rows_drained, 0),
+        Stage::Flip => (calls::Stage::Flip, 0, 0),
+        Stage::Finish => (
+            calls::Stage::Finish,
+            next.saturating_sub(1),
+            load::count_leaves(pair.twin)?,
+        ),
+        Stage::Done => return Ok(()),
+    };
+    calls::quietly_at(Call::Backfill, pair.legacy, stage, done, total);
+    Ok(())
+}
+
 /// Says one thing about a stage of a pair's way.
 pub fn say(pair: &Pair, stage: &str, what: &str) -> Result<()> {
     pgrx::notice!("{}: {stage}: {what}", store::display_name(pair.legacy)?);
@@ -90,21 +114,17 @@ fn copied(state: &CopyState, rows: u64) -> String {
     if state.next_block == 0 {
         return format!("{} rows", grouped(rows));
     }
-    let total = u128::from(rows) * u128::from(state.blocks) / u128::from(state.next_block);
-    format!("{} of about {} rows", grouped(rows), grouped(total as u64))
+    format!("{} of about {} rows", grouped(rows), grouped(total(state, rows)))
 }
 
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+fn total(state: &CopyState, rows: u64) -> u64 {
+    (u128::from(rows) * u128::from(state.blocks) / u128::from(state.next_block.max(1))) as u64
+}
+
+/// How long the rest of the copy takes at this rate.
+fn time_left(state: &CopyState, rows: u64, rate: u64) -> Option<String> {
+    let rest = total(state, rows).checked_sub(rows)?;
+    (rate > 0).then(|| calls::left(rest as f64 / rate as f64))
 }
 
 #[cfg(test)]
@@ -112,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn within_a_stage_a_report_comes_every_five_seconds() {
+    fn within_a_stage_a_report_comes_now_and_then() {
         let at = Instant::now();
         let last = Said {
             pair: 1,
@@ -120,22 +140,12 @@ mod tests {
             at,
             rows: 1_000,
         };
-        assert!(!last.is_due(1, Stage::Copy, at + Duration::from_millis(4_900)));
-        assert!(last.is_due(1, Stage::Copy, at + Duration::from_secs(5)));
-        assert!(last.is_due(1, Stage::Index, at));
-        assert!(last.is_due(2, Stage::Copy, at));
+        let every = Some(Duration::from_secs(5));
+        assert!(!last.is_due(1, Stage::Copy, at + Duration::from_millis(4_900), every));
+        assert!(last.is_due(1, Stage::Copy, at + Duration::from_secs(5), every));
+        assert!(!last.is_due(1, Stage::Copy, at + Duration::from_secs(5), None));
+        assert!(last.is_due(1, Stage::Index, at, None));
+        assert!(last.is_due(2, Stage::Copy, at, None));
         assert_eq!(last.rate(11_000, at + Duration::from_secs(5)), Some(2_000));
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (12_345_678, "12,345,678"),
-        ] {
-            assert_eq!(grouped(number), text);
-        }
     }
 }

@@ -141,6 +141,24 @@ pub fn publications(table: Oid) -> Result<Vec<Ident>> {
     )
 }
 
+/// How many partitions without partitions of their own a table has.
+pub fn count_leaves(table: Oid) -> Result<u64> {
+    let number: Option<u64> = spi::row(
+        "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM pg_catalog.pg_partition_tree($1) t WHERE t.isleaf",
+        &[table.into()],
+    )?;
+    Ok(number.unwrap_or(0))
+}
+
+/// Rows that the last VACUUM or ANALYZE counted; 0 when there was none.
+pub fn estimated_rows(table: Oid) -> Result<u64> {
+    let number: Option<i64> = spi::row(
+        "SELECT pg_catalog.to_jsonb(GREATEST(reltuples, 0)::bigint) FROM pg_catalog.pg_class WHERE oid = $1",
+        &[table.into()],
+    )?;
+    Ok(number.unwrap_or(0).unsigned_abs())
+}
+
 /// The tables that hold a relation's rows: its leaf partitions, or the table itself.
 pub fn leaves(table: Oid) -> Result<Vec<Oid>> {
     let oids: Vec<u32> = spi::rows(

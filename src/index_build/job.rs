@@ -5,8 +5,8 @@ use super::ACTIVITY;
 use crate::compat;
 use crate::error::{Error, Remote, Result, report};
 use crate::ident::RelName;
-use crate::locks;
 use crate::worker::{Leader, set, start as start_worker, transaction};
+use crate::{calls, locks};
 use pgrx::PgTryBuilder;
 use pgrx::bgworkers::{BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::pg_sys;
@@ -112,11 +112,14 @@ pub fn start(relation: Oid, table: &RelName, definition: &str, path: &str) -> Re
 /// Waits for the worker a moment; false when it has done all. What it failed with is raised.
 pub fn wait() -> Result<bool> {
     locks::sleep(WAIT);
-    let state = JOB.with_borrow(|job| job.as_ref().map(state_of));
-    let Some((state, has_ended)) = state else {
+    let state = JOB.with_borrow(|job| job.as_ref().map(|job| (state_of(job), job.worker.pid())));
+    let Some(((state, has_ended), pid)) = state else {
         return Ok(false);
     };
     if state == AT_WORK && !has_ended {
+        if let Ok(pid) = pid {
+            calls::tell_of(pid)?;
+        }
         return Ok(true);
     }
     let Some(job) = JOB.take() else { return Ok(false) };

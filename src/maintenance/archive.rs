@@ -10,6 +10,7 @@ use super::log::{self, Event};
 use super::table::{Managed, Partition, PolicyRow, display};
 use crate::archive::place::{self, Place};
 use crate::archive::{Format, read, write};
+use crate::calls::{self, Call};
 use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
@@ -263,6 +264,8 @@ fn forget(archive: &Archive) -> Result<()> {
 fn make(managed: &Managed, archive: &Archive, table: Oid, destination: &Destination) -> Result<()> {
     let source = load::rel_name(table)?.ok_or_else(|| Error::Internal("a partition is gone".into()))?;
     let (owner, columns) = (managed.table.owner(), &archive.columns);
+    let _during = calls::during(Call::Archive, table);
+    calls::expect(load::estimated_rows(table)?);
     let started = Instant::now();
     let milliseconds = |since: Instant| since.elapsed().as_secs_f64() * 1000.0;
     let (write_ms, reading);
@@ -273,6 +276,7 @@ fn make(managed: &Managed, archive: &Archive, table: Oid, destination: &Destinat
                 write::write(&source, columns, place.create(name)?, name, *format)
             })?;
             place.publish(name)?;
+            calls::expect(written.tally.rows as u64);
             (write_ms, reading) = (milliseconds(started), Instant::now());
             let (file, bytes) = place.open(name)?;
             if bytes != written.bytes {

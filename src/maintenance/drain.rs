@@ -7,6 +7,7 @@ use super::log::{self, Event};
 use super::state::has_rows;
 use super::table::{Managed, display};
 use crate::bounds::RawBound;
+use crate::calls::{self, Call, Stage};
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
@@ -157,6 +158,25 @@ pub fn plan(managed: &Managed, slots: &[Slot]) -> Result<Plan> {
     Ok(plan)
 }
 
+impl State {
+    /// Says how far the drain of this table is.
+    fn tell(&self, parent: Oid) -> Result<()> {
+        let done = self.next_block as u64;
+        match self.stage.as_str() {
+            "copy" => calls::at(Call::Maintenance, parent, Stage::Copy, done, self.blocks as u64),
+            // The new default gets its indexes, too.
+            "index" => calls::at(
+                Call::Maintenance,
+                parent,
+                Stage::Index,
+                done,
+                self.slots.len() as u64 + 1,
+            ),
+            _ => calls::at(Call::Maintenance, parent, Stage::Flip, 0, 0),
+        }
+    }
+}
+
 /// One step; false when nothing is left to do.
 pub fn step(managed: &Managed, slots: &[Slot]) -> Result<bool> {
     let Some(state) = state(managed.table.oid())? else {
@@ -193,6 +213,7 @@ pub fn step(managed: &Managed, slots: &[Slot]) -> Result<bool> {
     if !is_same {
         return undo(managed, &state, &drain).map(|()| false);
     }
+    state.tell(managed.table.oid())?;
     match state.stage.as_str() {
         "copy" => copy(managed, &state, &drain),
         "index" => index(managed, &state, &drain),

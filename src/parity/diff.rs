@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::ident::{Ident, Literal, RelName, list};
 use crate::pair::{Pair, store};
 use crate::sync::pair_cache;
-use crate::{session, spi};
+use crate::{calls, session, spi};
 use pgrx::JsonB;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
@@ -152,6 +152,7 @@ pub fn mismatches(relation: Oid, max_rows: i32) -> Result<Vec<Mismatch>> {
             hint: "Ask for zero rows or more.".into(),
         });
     }
+    let _during = calls::during(calls::Call::Mismatches, pair.legacy);
     super::lock(&pair)?;
     super::under_newest_snapshot(|| {
         let found = locate::keys_now(&pair)?;

@@ -11,12 +11,14 @@ use crate::error::Result;
 use crate::ident::{Ident, Literal, list};
 use crate::pair::{Pair, store};
 use crate::sync::pair_cache;
-use crate::{session, spi};
+use crate::{calls, session, spi};
 use pgrx::pg_sys::Oid;
 use serde_json::Value;
 use std::collections::HashSet;
 
 const BUCKETS: usize = 1 << 16;
+/// Blocks that are read before it is said how far that is.
+const STRETCH: u32 = 1024;
 /// So many rows are gathered without a first pass, and about so many at most: 1 MB.
 const FEW: i64 = 20_000;
 /// Keys that are found at a time.
@@ -178,10 +180,14 @@ fn whole_heaps(job: &Job) -> Job {
 /// Calls `body` with each row of the partitions that differ: its partition, its digest, its place, and 1 for the legacy
 /// or -1 for the twin.
 fn each(job: &Job, differs: &[bool], mut body: impl FnMut(Row, i64)) -> Result<()> {
-    for index in 0..job.heaps.len() {
-        if index > 0 && !differs[index - 1] {
-            continue;
-        }
+    let is_read = |index: usize| index == 0 || differs[index - 1];
+    let heaps = job.heaps.iter().enumerate();
+    let total = heaps
+        .filter(|(index, _)| is_read(*index))
+        .map(|(_, heap)| u64::from(heap.blocks))
+        .sum();
+    let mut done = 0;
+    for index in (0..job.heaps.len()).filter(|index| is_read(*index)) {
         // SAFETY: the look's snapshot is active.
         let mut reader = unsafe { Reader::open(job, index)? };
         let mut row = |place, column: usize, digest| {
@@ -208,15 +214,20 @@ fn each(job: &Job, differs: &[bool], mut body: impl FnMut(Row, i64)) -> Result<(
             }
             Ok(())
         };
+        let all = reader.blocks();
         if reader.is_whole() {
             reader.each(&mut row)?;
         } else {
             let of = (index == 0).then_some(differs);
-            reader.each_of(reader.blocks(), of, &mut row)?;
+            for first in all.clone().step_by(STRETCH as usize) {
+                reader.each_of(first..all.end.min(first.saturating_add(STRETCH)), of, &mut row)?;
+                calls::step(calls::Stage::Compare, done + u64::from(first), total)?;
+            }
         }
+        done += u64::from(all.end);
         reader.close();
     }
-    Ok(())
+    calls::step(calls::Stage::Compare, done, total)
 }
 
 fn bucket(row: &Row) -> usize {

@@ -14,7 +14,7 @@ use crate::ident::{Ident, list};
 use crate::pair::{Pair, store};
 use crate::switchover::snapshots;
 use crate::sync::{pair_cache, triggers};
-use crate::{session, spi};
+use crate::{calls, session, spi};
 use mender::Mender;
 use pgrx::JsonB;
 use pgrx::pg_sys;
@@ -30,6 +30,9 @@ pub struct Repaired {
     pub deleted: i64,
 }
 
+/// Rows that are mended before it is said how far that is.
+const TOLD_ROWS: u64 = 1_000;
+
 /// Makes the twin (after a switchover, the legacy) equal to the other side again, row by row, each looked at again
 /// under its lock.
 pub fn repair(relation: Oid, dry_run: bool) -> Result<Repaired> {
@@ -42,6 +45,7 @@ pub fn repair(relation: Oid, dry_run: bool) -> Result<Repaired> {
             next: pair.phase.next_call().into(),
         });
     }
+    let _during = calls::during(calls::Call::Repair, pair.legacy);
     if dry_run {
         super::lock(&pair)?;
         return super::under_newest_snapshot(|| count::all(&pair, locate::all_now(&pair)?));
@@ -174,6 +178,7 @@ fn each_key(
     let snapshot = places.snapshot();
     let mut numbers = (Oid::INVALID, Vec::new());
     let mut number = 0;
+    let count = places.count();
     places.each(|found, row| {
         // SAFETY: the slot holds a row until the next one; the numbers are those of its columns.
         unsafe {
@@ -191,6 +196,9 @@ fn each_key(
             body(mender, number)?;
         }
         number += 1;
+        if number.is_multiple_of(TOLD_ROWS) || number == count {
+            calls::step(calls::Stage::Mend, number, count)?;
+        }
         Ok(())
     })
 }

@@ -8,6 +8,7 @@ use super::encode::Digester;
 use super::page::{self, Heap};
 use super::router::Router;
 use super::{Level, each_row};
+use crate::calls;
 use crate::error::Result;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
@@ -80,6 +81,24 @@ impl Job {
 
     pub fn cells(&self) -> usize {
         self.heaps.iter().map(HeapJob::cells).sum()
+    }
+
+    pub fn blocks(&self) -> u64 {
+        self.heaps.iter().map(|heap| u64::from(heap.blocks)).sum()
+    }
+
+    /// Blocks of the chunks before this one.
+    fn blocks_before(&self, chunk: u32) -> u64 {
+        self.heaps
+            .iter()
+            .map(|heap| {
+                let chunks = chunk.saturating_sub(heap.first_chunk).min(heap.chunks());
+                if heap.whole && chunks > 0 {
+                    return u64::from(heap.blocks);
+                }
+                (u64::from(chunks) * u64::from(heap.chunk_blocks)).min(heap.blocks.into())
+            })
+            .sum()
     }
 
     fn at(&self, chunk: u32) -> (usize, u32) {
@@ -211,6 +230,11 @@ pub unsafe fn work(job: &Job, area: &Area) -> Result<()> {
             reader.chunk(within, area)?;
         }
         area.done()[chunk as usize].store(1, Ordering::SeqCst);
+        calls::step(
+            calls::Stage::Read,
+            job.blocks_before(area.board().next.load(Ordering::Relaxed)),
+            job.blocks(),
+        )?;
     }
     if let Some(reader) = reader {
         reader.close();
