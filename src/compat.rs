@@ -14,6 +14,9 @@ pub use write::*;
 use pgrx::pg_sys;
 use std::ffi::c_int;
 
+/// Whether an identity column of a partitioned table is one of its partitions, too.
+pub const PARTITIONS_SHARE_IDENTITY: bool = cfg!(any(feature = "pg17", feature = "pg18"));
+
 /// `PartitionTupleRouting` of `execPartition.h`, which is opaque outside that file.
 #[repr(C)]
 pub struct PartitionTupleRouting {

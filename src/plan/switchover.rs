@@ -34,6 +34,8 @@ pub struct Swap<'a> {
     pub partition_key: &'a Ident,
     /// Publications that were made to publish by way of the root for the switchover, when this is the way back.
     pub restore_via_root: &'a [Ident],
+    /// Partitions have the identity of their parent, as from PostgreSQL 17 on, rather than a default of their own.
+    pub shares_identity: bool,
     /// What is appended to names of indexes and the like that have to make room.
     pub suffix: &'a str,
 }
@@ -265,8 +267,8 @@ fn give_identity(plan: &mut Plan, swap: &Swap, sequence: &Sequence, kind: &str, 
             sequence.name
         ),
     );
-    // Partitions draw by a default, as identity is not theirs.
-    for (_, partition) in swap.from.partitions {
+    // Where identity is not theirs, partitions draw by a default.
+    for (_, partition) in swap.from.partitions.iter().filter(|_| !swap.shares_identity) {
         plan.push(
             format!("take the default of {column} of {} away", partition.name),
             format!("ALTER TABLE {partition} ALTER COLUMN {column} DROP DEFAULT"),

@@ -10,7 +10,7 @@ use crate::locks::{self, LockMode};
 use crate::pair::{Pair, Phase, store};
 use crate::plan::switchover::keys_in::Moved;
 use crate::plan::switchover::{self as plan, Side, Strength, Swap, SwapPlan};
-use crate::{session, spi};
+use crate::{compat, session, spi};
 use pgrx::pg_sys::Oid;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -101,6 +101,7 @@ impl Scene {
                 Direction::There => &[],
                 Direction::Back => &self.before.via_root,
             },
+            shares_identity: compat::PARTITIONS_SHARE_IDENTITY,
             suffix: match direction {
                 Direction::There => "_legacy",
                 Direction::Back => "_partitioned",

@@ -52,6 +52,7 @@ fn the_twin_takes_the_names_and_the_way_back_gives_them_back() {
         away: &Ident::new("revenues_legacy"),
         partition_key: &Ident::new("at"),
         restore_via_root: &[],
+        shares_identity: false,
         suffix: "_legacy",
     });
     assert_eq!(
@@ -73,6 +74,7 @@ fn the_twin_takes_the_names_and_the_way_back_gives_them_back() {
         away: &Ident::new("revenues_partitioned"),
         partition_key: &Ident::new("at"),
         restore_via_root: &[],
+        shares_identity: false,
         suffix: "_partitioned",
     });
     let back = statements(&back);
@@ -113,6 +115,7 @@ fn a_name_that_makes_room_is_free_and_not_too_long() {
         away: &Ident::new("t_legacy"),
         partition_key: &Ident::new("id"),
         restore_via_root: &[],
+        shares_identity: false,
         suffix: "_legacy",
     });
     let renamed = &done.names.steps[2].statement;
@@ -145,6 +148,7 @@ fn a_trigger_of_one_side_alone_is_told_before_anything_is_locked() {
         away: &Ident::new("t_legacy"),
         partition_key: &Ident::new("id"),
         restore_via_root: &[],
+        shares_identity: false,
         suffix: "_legacy",
     });
     assert_eq!(
@@ -193,6 +197,7 @@ fn keys_that_name_the_partition_key_go_with_the_name_and_others_stay() {
         away: &away,
         partition_key: &key,
         restore_via_root: &[],
+        shares_identity: false,
         suffix: "_legacy",
     });
     let made: Vec<_> = done
@@ -213,4 +218,50 @@ fn keys_that_name_the_partition_key_go_with_the_name_and_others_stay() {
     assert_eq!(done.staying.len(), 4);
     let locked: Vec<_> = done.locks.iter().map(|lock| (lock.oid, lock.strength)).collect();
     assert_eq!(locked, [9, 1, 2, 5].map(|oid| (oid, Strength::AccessExclusive)));
+}
+
+/// Down to the partitions before PostgreSQL 17, whose identity is their own business.
+#[test]
+fn partitions_lose_the_default_that_they_draw_by_where_they_have_one() {
+    let legacy = table(1, "t_legacy", "r", "a", &["id"]);
+    let twin = table(2, "t", "p", "b", &["id"]);
+    let numbers = Dependents {
+        sequences: vec![
+            serde_json::from_value(json!({
+                "column": "id", "name": {"schema": "public", "name": "t_id_seq"}, "identity": "a", "options": "",
+                "grants": [], "comment": null
+            }))
+            .expect("a sequence"),
+        ],
+        ..Dependents::default()
+    };
+    let none = Dependents::default();
+    let partitions = [(3, RelName::new("public", "t_1"))];
+    let leaf_statements = |shares_identity| {
+        let plan = plan(&Swap {
+            from: Side {
+                table: &twin,
+                dependents: &numbers,
+                partitions: &partitions,
+            },
+            to: Side {
+                table: &legacy,
+                dependents: &none,
+                partitions: &[],
+            },
+            away: &Ident::new("t_partitioned"),
+            partition_key: &Ident::new("id"),
+            restore_via_root: &[],
+            shares_identity,
+            suffix: "_partitioned",
+        });
+        let all = statements(&plan).into_iter();
+        all.filter(|statement| statement.starts_with("ALTER TABLE \"public\".\"t_1\""))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        leaf_statements(false),
+        ["ALTER TABLE \"public\".\"t_1\" ALTER COLUMN \"id\" DROP DEFAULT"]
+    );
+    assert_eq!(leaf_statements(true), Vec::<String>::new());
 }
