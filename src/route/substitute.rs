@@ -187,10 +187,12 @@ unsafe fn replace_entry(query: *mut Query, number: usize, columns: &Columns) {
         (*permissions).eref = pg_sys::makeAlias((*(*entry).eref).aliasname, std::ptr::null_mut());
         (*query).rtable = pg_sys::lappend((*query).rtable, permissions.cast());
 
+        // From PostgreSQL 16 on the rights of an entry are found by its relation as well.
+        let reader = statistics_reader(entry, query, columns);
         (*entry).relid = columns.twin;
         (*entry).relkind = pg_sys::RELKIND_PARTITIONED_TABLE as std::ffi::c_char;
         (*entry).inh = true;
-        compat::read_as(query, entry, statistics_reader(entry, query, columns));
+        compat::read_as(query, entry, reader);
         if !columns.is_same {
             (*entry).eref = pg_sys::makeAlias((*(*entry).eref).aliasname, column_names(columns.twin));
         }

@@ -6,6 +6,7 @@
 use super::leaf::{Leaf, reopen_index};
 use super::side::Slot;
 use crate::compat;
+use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::ffi::c_int;
 use std::ptr::null_mut;
@@ -269,6 +270,51 @@ impl KeyScan {
                 pg_sys::ExecClearTuple(leaf.found);
                 pg_sys::XactLockTableWait(busy, null_mut(), null_mut(), pg_sys::XLTW_Oper::XLTW_None);
             }
+        }
+    }
+
+    /// As [`KeyScan::find`], and locks the row. What is in `leaf.found` then is its newest version.
+    ///
+    /// The server's `RelationFindReplTupleByIndex` would do, but from PostgreSQL 16 on it compares whole rows when the index may hold a
+    /// key twice, as that of a deferrable primary key does.
+    ///
+    /// # Safety
+    /// As for [`KeyScan::find`].
+    pub unsafe fn lock(&mut self, leaf: &Leaf, key: Slot) -> Result<bool> {
+        // SAFETY: the caller's promise. The snapshot is registered for as long as it is used.
+        unsafe {
+            while self.find(leaf, key) {
+                let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+                let mut failure = pg_sys::TM_FailureData::default();
+                let mut place = (*leaf.found).tts_tid;
+                // The page is not kept while the row is waited for.
+                pg_sys::ExecClearTuple(leaf.found);
+                let locked = pg_sys::table_tuple_lock(
+                    leaf.relation(),
+                    &mut place,
+                    snapshot,
+                    leaf.found,
+                    pg_sys::GetCurrentCommandId(false),
+                    pg_sys::LockTupleMode::LockTupleExclusive,
+                    pg_sys::LockWaitPolicy::LockWaitBlock,
+                    0,
+                    &mut failure,
+                );
+                pg_sys::UnregisterSnapshot(snapshot);
+                match locked {
+                    pg_sys::TM_Result::TM_Ok => return Ok(true),
+                    // Somebody was faster: the key may name another version by now, or none.
+                    pg_sys::TM_Result::TM_Updated | pg_sys::TM_Result::TM_Deleted => {
+                        pgrx::check_for_interrupts!();
+                    }
+                    other => {
+                        return Err(Error::Internal(format!(
+                            "a row that was found cannot be locked: {other}"
+                        )));
+                    }
+                }
+            }
+            Ok(false)
         }
     }
 

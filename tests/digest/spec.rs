@@ -254,7 +254,6 @@ fn fields(name: &str) -> Option<&'static [usize]> {
         "macaddr" => &[1; 6],
         "macaddr8" => &[1; 8],
         "tid" => &[2; 3],
-        "aclitem" => &[4; 3],
         "point" => &[8; 2],
         "line" | "circle" => &[8; 3],
         "lseg" | "box" => &[8; 4],
@@ -273,6 +272,13 @@ fn built_in(name: &str, raw: &[u8], out: &mut Vec<u8>) {
     }
     let mut value = vec![];
     match name {
+        // Rights have 8 bytes from PostgreSQL 16 on, where there are more kinds of them.
+        "aclitem" => {
+            for width in [4, 4, raw.len() - 8] {
+                out.extend(wire.bytes(width).iter().rev());
+            }
+            return;
+        }
         "bit" | "varbit" => {
             value.extend(wire.u32().to_le_bytes());
             value.extend(wire.0);
@@ -336,8 +342,9 @@ pub fn digest(row: &[u8]) -> u128 {
 fn aclitem(name: &str) -> String {
     format!(
         "CASE WHEN \"{name}\" IS NOT NULL THEN (SELECT int4send(max(grantee)::int8::int) || int4send(max(grantor)::int8::int) ||
-            int4send(sum(1 << array_position(ARRAY['INSERT', 'SELECT', 'UPDATE', 'DELETE'], privilege_type) - 1)::int)
-         FROM aclexplode(ARRAY[\"{name}\"])) END"
+            CASE WHEN current_setting('server_version_num')::int >= 160000 THEN int8send(sum(right_bit)) ELSE int4send(sum(right_bit)::int) END
+         FROM aclexplode(ARRAY[\"{name}\"]),
+             LATERAL (SELECT 1 << array_position(ARRAY['INSERT', 'SELECT', 'UPDATE', 'DELETE'], privilege_type) - 1) AS r(right_bit)) END"
     )
 }
 

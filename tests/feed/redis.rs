@@ -127,6 +127,8 @@ impl Redis {
                 String::from_utf8(text).ok()
             }
             ("+" | ":", _) => Some(rest.to_string()),
+            // It has just been started again.
+            ("-", _) if rest.starts_with("LOADING") => None,
             _ => panic!("{words:?}: {line}"),
         }
     }

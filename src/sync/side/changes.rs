@@ -9,7 +9,6 @@ use crate::sync::relation::relation_name;
 use crate::sync::rows::{convert, same_row};
 use crate::sync::write::{self, Change};
 use pgrx::pg_sys;
-use pgrx::pg_sys::Oid;
 
 impl Side {
     /// Puts `row` (in this side's format) into `target`, a slot of the leaf, in the leaf's format.
@@ -71,22 +70,15 @@ impl Side {
 
     /// Locks the row with the key of `row`; it is then in `leaf.found`.
     fn find(&mut self, leaf: &Leaf, row: Slot) -> Result<bool> {
-        if leaf.key_index == Oid::INVALID {
+        // SAFETY: the state belongs to this side.
+        let Some(scan) = (unsafe { &mut (*leaf.state).scan }) else {
             // SAFETY: the relation is open.
             let name = unsafe { relation_name(leaf.relation()) };
             return Err(Error::NoPrimaryKey { relation: name });
-        }
+        };
         let key = Side::to_leaf(leaf, row, leaf.key);
-        // SAFETY: `key` and `found` are in the leaf's format, the index is one of the leaf.
-        Ok(unsafe {
-            pg_sys::RelationFindReplTupleByIndex(
-                leaf.relation(),
-                leaf.key_index,
-                pg_sys::LockTupleMode::LockTupleExclusive,
-                key,
-                leaf.found,
-            )
-        })
+        // SAFETY: `key` is in the leaf's format, and the leaf is open.
+        unsafe { scan.lock(leaf, key) }
     }
 
     /// As [`Side::find`], with the whole of the row given: among rows that have the same key for a while it is the one.
