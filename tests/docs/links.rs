@@ -150,6 +150,25 @@ fn every_link_of_every_page_leads_somewhere() {
 }
 
 #[test]
+fn every_page_of_docs_is_in_the_index() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let index = read(&docs.join("README.md"));
+    let linked: BTreeSet<&str> = prose(&index).flat_map(|(_, line)| targets(line)).collect();
+    let mut pages: Vec<String> = std::fs::read_dir(&docs)
+        .expect("docs")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .filter(|name| name.ends_with(".md") && name != "README.md")
+        .collect();
+    pages.sort();
+    assert!(pages.len() > 10, "{pages:?}");
+    let missing: Vec<_> = pages
+        .iter()
+        .filter(|page| !linked.contains(page.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "docs/README.md does not name {missing:?}");
+}
+
+#[test]
 fn anchors_are_those_that_github_gives() {
     for (heading, expected) in [
         ("What it costs", "what-it-costs"),
