@@ -67,7 +67,7 @@ COMMENT ON COLUMN partition_router.status.phase IS 'prepared, copying, live, swi
 COMMENT ON COLUMN partition_router.status.strategy IS 'range, hash or list';
 COMMENT ON COLUMN partition_router.status.partition_key IS 'the column by which the twin is partitioned';
 COMMENT ON COLUMN partition_router.status.partition_interval IS 'of range: what a partition spans';
-COMMENT ON COLUMN partition_router.status.partitions IS 'how many partitions hold rows, the default among them';
+COMMENT ON COLUMN partition_router.status.partitions IS 'how many tables its rows lie in, the default among them';
 COMMENT ON COLUMN partition_router.status.created_at IS 'when the twin was made';
 COMMENT ON COLUMN partition_router.status.live_at IS 'when both sides were in step for the first time';
 COMMENT ON COLUMN partition_router.status.verified_at IS 'when both sides were last proven equal; NULL after a verify that failed';
@@ -151,7 +151,7 @@ SELECT relation, partitions, partitions_ahead, premake, bytes, bytes_source, est
 FROM partition_router.table_figures();
 COMMENT ON VIEW partition_router.table_metrics IS 'figures of each twin and table under maintenance, for exporters; times are seconds';
 COMMENT ON COLUMN partition_router.table_metrics.relation IS 'the twin, or the table under maintenance';
-COMMENT ON COLUMN partition_router.table_metrics.partitions IS 'partitions that hold rows';
+COMMENT ON COLUMN partition_router.table_metrics.partitions IS 'tables that its rows lie in, the default among them';
 COMMENT ON COLUMN partition_router.table_metrics.premake IS 'partitions that are to be ahead';
 COMMENT ON COLUMN partition_router.table_metrics.bytes IS 'what all of it takes on disk';
 COMMENT ON COLUMN partition_router.table_metrics.estimated_rows IS 'rows, as of the last VACUUM or ANALYZE';

@@ -87,4 +87,4 @@ WITH privileges AS (
     SELECT 7, t.evtname, 1, format('| `%s` | %s |', t.evtname, obj_description(t.oid, 'pg_event_trigger'))
     FROM pg_event_trigger t WHERE t.evtname LIKE 'partition\_router%'
 )
-SELECT text FROM line ORDER BY part, name COLLATE "C" NULLS FIRST, at
+SELECT replace(text, '<', '\<') FROM line ORDER BY part, name COLLATE "C" NULLS FIRST, at

@@ -462,6 +462,17 @@ fn unpartition_locks_what_the_page_says() {
         "SELECT 'copy'",
         &[("copy", &["`unpartition`: copy"])],
     );
+    for stage in ["PROVE", "PRE-FLIGHT", "PRE-MIGRATION"] {
+        scene.steps(
+            &format!("partition_router.unpartition_step('p', '{stage}')"),
+            "SELECT ''",
+        );
+    }
+    scene.expect_steps(
+        "partition_router.unpartition_step('p', 'SWAP')",
+        "SELECT 'swap'",
+        &[("swap", &["`unpartition`: the swap"])],
+    );
     scene.end();
 }
 
