@@ -2,58 +2,10 @@
 //! `pg_locks` then shows on each kind of table is the strongest that the table names.
 
 use crate::common::{Database, one, run, texts};
+use crate::lock_page::{Held, MODES, NOTHING, promised, strongest};
 use postgres::Client;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
-
-/// From weak to strong; the words of SQL and those of `pg_locks`.
-const MODES: [(&str, &str); 8] = [
-    ("ACCESS SHARE", "AccessShareLock"),
-    ("ROW SHARE", "RowShareLock"),
-    ("ROW EXCLUSIVE", "RowExclusiveLock"),
-    ("SHARE UPDATE EXCLUSIVE", "ShareUpdateExclusiveLock"),
-    ("SHARE", "ShareLock"),
-    ("SHARE ROW EXCLUSIVE", "ShareRowExclusiveLock"),
-    ("EXCLUSIVE", "ExclusiveLock"),
-    ("ACCESS EXCLUSIVE", "AccessExclusiveLock"),
-];
-
-const NOTHING: &str = "–";
-
-/// The strongest mode that a cell names.
-fn strongest(cell: &str) -> &'static str {
-    // Longer names first: "SHARE" is part of most others.
-    let mut names: Vec<(usize, &'static str)> = MODES.iter().enumerate().map(|(i, m)| (i, m.0)).collect();
-    names.sort_by_key(|(_, name)| std::cmp::Reverse(name.len()));
-    let mut rest = cell.to_string();
-    let mut found = None;
-    for (strength, name) in names {
-        if rest.contains(name) {
-            rest = rest.replace(name, "");
-            found = found.max(Some(strength));
-        }
-    }
-    found.map_or(NOTHING, |strength| MODES[strength].0)
-}
-
-/// What the page says about some rows of its table together: for legacy, twin and referenced tables.
-fn promised(rows: &[&str]) -> [&'static str; 3] {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/locks.md");
-    let page = std::fs::read_to_string(path).expect("docs/locks.md");
-    let mut cells = [String::new(), String::new(), String::new()];
-    for row in rows {
-        let line = page
-            .lines()
-            .find(|line| line.starts_with(&format!("| {row} |")))
-            .unwrap_or_else(|| panic!("docs/locks.md has no row {row}"));
-        let found: Vec<&str> = line.split('|').collect();
-        for (cell, text) in cells.iter_mut().zip(&found[2..5]) {
-            cell.push_str(text);
-        }
-    }
-    cells.map(|cell| strongest(&cell))
-}
 
 /// The tables of a scene by what they are: oids stay when names swap.
 struct Scene {
@@ -63,9 +15,6 @@ struct Scene {
     /// Rows that are not true.
     untrue: Vec<String>,
 }
-
-/// What a call held: for legacy, twin and referenced tables.
-type Held = [&'static str; 3];
 
 impl Scene {
     fn new(name: &str, setup: &[&str]) -> Scene {
@@ -204,20 +153,6 @@ impl Scene {
             .map(|(stage, held)| (stage, held.map(|s| s.map_or(NOTHING, |s| MODES[s].0))))
             .collect()
     }
-}
-
-#[test]
-fn the_strongest_mode_of_a_cell_is_found() {
-    assert_eq!(
-        strongest(" SHARE on a partition, ACCESS EXCLUSIVE for its key "),
-        "ACCESS EXCLUSIVE"
-    );
-    assert_eq!(
-        strongest(" SHARE ROW EXCLUSIVE, and SHARE "),
-        "SHARE ROW EXCLUSIVE"
-    );
-    assert_eq!(strongest(" SHARE UPDATE EXCLUSIVE; SHARE "), "SHARE");
-    assert_eq!(strongest(" (new) "), NOTHING);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod catalog;
 #[path = "../common/mod.rs"]
 mod common;
 mod links;
+mod lock_page;
 mod locks;
 
 use common::{Database, one, run};
