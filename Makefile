@@ -5,7 +5,7 @@ ROWS ?= 1000000
 export PG_CONFIG ROWS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress test-matrix bench lint install deb deb-test setup clean
+.PHONY: help demo test stress test-matrix bench reference lint install deb deb-test setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-matrix: ## every session test on PostgreSQL 17 and 18, and the package on a
 bench: install ## side by side with what one would do instead
 	@scripts/setup.sh bench
 	@benches/run.sh
+
+reference: install ## write docs/catalog.md anew, from the comments of the catalog
+	@PARTITION_ROUTER_WRITE=docs scripts/test.sh reference
 
 lint: ## rustfmt, clippy, rustdoc, cargo-deny, shellcheck, pgspot, other PostgreSQL versions
 	@scripts/setup.sh lint

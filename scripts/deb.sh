@@ -25,7 +25,9 @@ root=$stage/root
 install -Dm 0644 -t "$root/usr/lib/postgresql/$PG_MAJOR/lib" "$built_lib/partition_router.so"
 install -Dm 0644 -t "$root/usr/share/postgresql/$PG_MAJOR/extension" "$built_share"/extension/partition_router*
 install -Dm 0644 LICENSE "$root/usr/share/doc/$package/copyright"
-install -Dm 0644 -t "$root/usr/share/doc/$package" README.md
+install -Dm 0644 -t "$root/usr/share/doc/$package" README.md CONTRIBUTING.md Dockerfile
+# The pages link to one another.
+cp -r docs examples "$root/usr/share/doc/$package"
 gzip -9n <CHANGELOG.md >"$root/usr/share/doc/$package/changelog.gz"
 strip --strip-unneeded "$root/usr/lib/postgresql/$PG_MAJOR/lib/partition_router.so"
 

@@ -147,7 +147,7 @@ REVOKE ALL ON FUNCTION partition_router.abandon(regclass, boolean) FROM PUBLIC;
 CREATE FUNCTION partition_router.plan(operation text, relation regclass) RETURNS TABLE (step int, action text, statement text)
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'plan_wrapper';
-COMMENT ON FUNCTION partition_router.plan(text, regclass) IS 'the plan of an operation as rows; changes nothing';
+COMMENT ON FUNCTION partition_router.plan(text, regclass) IS 'the plan of start_sync, backfill, switchover, rollback, cleanup, abandon or run_maintenance as rows; changes nothing';
 REVOKE ALL ON FUNCTION partition_router.plan(text, regclass) FROM PUBLIC;
 
 CREATE FUNCTION partition_router.migrate_check(legacy regclass) RETURNS void

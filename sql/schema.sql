@@ -105,10 +105,22 @@ CREATE TABLE partition_router.archives (
     changed_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE partition_router.archives IS 'each archive of a partition and how far it is: whatever ends a call, the next one goes on from here';
+COMMENT ON COLUMN partition_router.archives.id IS 'by which restore_archive() knows it';
+COMMENT ON COLUMN partition_router.archives.parent IS 'the partitioned table';
+COMMENT ON COLUMN partition_router.archives.table_schema IS 'the schema of the partition';
+COMMENT ON COLUMN partition_router.archives.partition IS 'its name';
+COMMENT ON COLUMN partition_router.archives.bounds IS 'what it held, as the server writes it';
+COMMENT ON COLUMN partition_router.archives.columns IS 'the columns of its rows';
+COMMENT ON COLUMN partition_router.archives.destination IS 'schema, csv, parquet or function';
+COMMENT ON COLUMN partition_router.archives.row_count IS 'rows that were written and read back';
+COMMENT ON COLUMN partition_router.archives.bytes IS 'the length of the file';
+COMMENT ON COLUMN partition_router.archives.read_ms IS 'milliseconds until it was read back and found equal';
+COMMENT ON COLUMN partition_router.archives.created_at IS 'when it was begun';
+COMMENT ON COLUMN partition_router.archives.changed_at IS 'when its state last changed';
 COMMENT ON COLUMN partition_router.archives.relation IS 'the partition while it is there; NULL when its rows are in the archive alone';
 COMMENT ON COLUMN partition_router.archives.location IS 'the file in partition_router.archive_directory, the table, or the relation that the function gave';
 COMMENT ON COLUMN partition_router.archives.state IS 'writing: not whole yet; verified: read back and equal, the partition still attached; detached: the partition is a table of its own; archived: it is gone, or moved to the archive schema; restored: it is back';
-COMMENT ON COLUMN partition_router.archives.write_ms IS 'milliseconds until all was on disk; read_ms are those of reading it back';
+COMMENT ON COLUMN partition_router.archives.write_ms IS 'milliseconds until all was on disk';
 COMMENT ON COLUMN partition_router.archives.checksum IS 'the digest of the rows that were read back, by docs/parity.md';
 
 CREATE TABLE partition_router.drain (

@@ -24,6 +24,14 @@ FROM tree t
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.oid
 WHERE c.relkind OPERATOR(pg_catalog.<>) 'p';
 COMMENT ON VIEW partition_router.partitions IS 'each partition of a twin or of a table under maintenance, with bounds and size, and whether it is held';
+COMMENT ON COLUMN partition_router.partitions.parent IS 'the partitioned table at the top of the tree';
+COMMENT ON COLUMN partition_router.partitions.partition IS 'a table that holds rows';
+COMMENT ON COLUMN partition_router.partitions.bounds IS 'its bounds, as the server writes them';
+COMMENT ON COLUMN partition_router.partitions.is_default IS 'whether it takes the rows that fit nowhere else';
+COMMENT ON COLUMN partition_router.partitions.estimated_rows IS 'rows, as of the last VACUUM or ANALYZE';
+COMMENT ON COLUMN partition_router.partitions.total_bytes IS 'what table, indexes and TOAST take on disk';
+COMMENT ON COLUMN partition_router.partitions.total_size IS 'the same, for people';
+COMMENT ON COLUMN partition_router.partitions.is_held IS 'whether hold() keeps it from being retired';
 
 CREATE VIEW partition_router.status AS
 SELECT p.legacy,
@@ -53,6 +61,24 @@ FROM partition_router.pair p
 LEFT JOIN partition_router.rollout r ON r.pair_id OPERATOR(pg_catalog.=) p.id
 LEFT JOIN partition_router.policy y ON y.parent OPERATOR(pg_catalog.=) p.twin;
 COMMENT ON VIEW partition_router.status IS 'each pair: phase, proof, rollout and policy';
+COMMENT ON COLUMN partition_router.status.legacy IS 'the plain table; NULL when the pair is done';
+COMMENT ON COLUMN partition_router.status.twin IS 'the partitioned one';
+COMMENT ON COLUMN partition_router.status.phase IS 'prepared, copying, live, switched or done';
+COMMENT ON COLUMN partition_router.status.strategy IS 'range, hash or list';
+COMMENT ON COLUMN partition_router.status.partition_key IS 'the column by which the twin is partitioned';
+COMMENT ON COLUMN partition_router.status.partition_interval IS 'of range: what a partition spans';
+COMMENT ON COLUMN partition_router.status.partitions IS 'how many tables its rows lie in, the default among them';
+COMMENT ON COLUMN partition_router.status.created_at IS 'when the twin was made';
+COMMENT ON COLUMN partition_router.status.live_at IS 'when both sides were in step for the first time';
+COMMENT ON COLUMN partition_router.status.verified_at IS 'when both sides were last proven equal; NULL after a verify that failed';
+COMMENT ON COLUMN partition_router.status.verified_level IS 'by what: counts, checksum or rows';
+COMMENT ON COLUMN partition_router.status.rollout_percent IS 'the share of tenants that read the twin';
+COMMENT ON COLUMN partition_router.status.pilots IS 'tenants that read it whatever the share';
+COMMENT ON COLUMN partition_router.status.excluded IS 'tenants that never do';
+COMMENT ON COLUMN partition_router.status.premake IS 'partitions that maintenance keeps ahead';
+COMMENT ON COLUMN partition_router.status.retention IS 'how old a partition grows; NULL keeps everything';
+COMMENT ON COLUMN partition_router.status.retention_action IS 'what becomes of an older one: drop, detach or archive';
+COMMENT ON COLUMN partition_router.status.guard IS 'the table that keeps unique what has no partition key in it; phase done';
 
 CREATE VIEW partition_router.progress AS
 SELECT p.legacy,
@@ -95,6 +121,20 @@ CROSS JOIN LATERAL (SELECT CASE
               OPERATOR(pg_catalog./) s.next_block)::bigint
         ELSE s.rows_total END AS rows_total) e;
 COMMENT ON VIEW partition_router.progress IS 'each copy: stage, rows done of the total (told from the blocks read so far), rate, time of work left (pauses come on top), who blocks it, and the background workers that help';
+COMMENT ON COLUMN partition_router.progress.legacy IS 'the plain table';
+COMMENT ON COLUMN partition_router.progress.twin IS 'the partitioned one';
+COMMENT ON COLUMN partition_router.progress.phase IS 'the phase of the pair';
+COMMENT ON COLUMN partition_router.progress.stage IS 'copy, index, drain, flip, finish or done';
+COMMENT ON COLUMN partition_router.progress.rows_done IS 'rows copied, and rows left to the change log';
+COMMENT ON COLUMN partition_router.progress.rows_total IS 'all rows, told from the blocks that were read so far';
+COMMENT ON COLUMN partition_router.progress.percent IS 'of the copy; 100 in the later stages';
+COMMENT ON COLUMN partition_router.progress.rows_per_second IS 'rows done by the time that was worked';
+COMMENT ON COLUMN partition_router.progress.eta IS 'time of work that is left of the copy; pauses come on top';
+COMMENT ON COLUMN partition_router.progress.rows_drained IS 'keys of the change log that were carried over';
+COMMENT ON COLUMN partition_router.progress.started_at IS 'when the copy began';
+COMMENT ON COLUMN partition_router.progress.updated_at IS 'when a batch was last committed';
+COMMENT ON COLUMN partition_router.progress.blocked_by IS 'the processes that a strong lock on either side waits for';
+COMMENT ON COLUMN partition_router.progress.workers IS 'background workers that help just now';
 
 CREATE VIEW partition_router.calls AS
 SELECT c.pid,
@@ -113,22 +153,39 @@ SELECT c.pid,
 FROM partition_router.calls_at_work() c;
 COMMENT ON VIEW partition_router.calls IS 'long calls at work in this database: stage, how far it is, rate, time left, and who blocks it';
 COMMENT ON COLUMN partition_router.calls.pid IS 'the process that works: of a session, or of a background worker';
+COMMENT ON COLUMN partition_router.calls.relation IS 'the table that the call names';
+COMMENT ON COLUMN partition_router.calls.call IS 'the call, or archive for that part of run_maintenance';
+COMMENT ON COLUMN partition_router.calls.stage IS 'what it is at';
 COMMENT ON COLUMN partition_router.calls.done IS 'units of this stage that are done';
 COMMENT ON COLUMN partition_router.calls.total IS 'units of this stage; NULL where nobody can tell before the end';
 COMMENT ON COLUMN partition_router.calls.unit IS 'what is counted: rows, blocks, partitions or keys';
+COMMENT ON COLUMN partition_router.calls.percent IS 'done of total';
 COMMENT ON COLUMN partition_router.calls.per_second IS 'units a second since the stage began';
 COMMENT ON COLUMN partition_router.calls.eta IS 'time left of this stage, if it goes on as it went';
 COMMENT ON COLUMN partition_router.calls.blocked_by IS 'the processes that it waits for now';
+COMMENT ON COLUMN partition_router.calls.stage_began_at IS 'when this stage began; where a call goes on with one, when it went on';
 
 CREATE VIEW partition_router.health AS
 SELECT relation, "check", status, message, mend FROM partition_router.health_checks();
 COMMENT ON VIEW partition_router.health IS 'one row a check: ok, warn or fail, with the call that mends it';
+COMMENT ON COLUMN partition_router.health.relation IS 'the table, or the database for what is about the server';
+COMMENT ON COLUMN partition_router.health."check" IS 'what is looked at';
+COMMENT ON COLUMN partition_router.health.status IS 'ok, warn or fail';
+COMMENT ON COLUMN partition_router.health.message IS 'what was found';
+COMMENT ON COLUMN partition_router.health.mend IS 'SQL that mends it, to be run as it is';
 
 CREATE VIEW partition_router.table_metrics AS
 SELECT relation, partitions, partitions_ahead, premake, bytes, bytes_source, estimated_rows, default_rows, maintenance_failed,
        maintenance_last_run, archives_unfinished, archive_lag
 FROM partition_router.table_figures();
 COMMENT ON VIEW partition_router.table_metrics IS 'figures of each twin and table under maintenance, for exporters; times are seconds';
+COMMENT ON COLUMN partition_router.table_metrics.relation IS 'the twin, or the table under maintenance';
+COMMENT ON COLUMN partition_router.table_metrics.partitions IS 'tables that its rows lie in, the default among them';
+COMMENT ON COLUMN partition_router.table_metrics.premake IS 'partitions that are to be ahead';
+COMMENT ON COLUMN partition_router.table_metrics.bytes IS 'what all of it takes on disk';
+COMMENT ON COLUMN partition_router.table_metrics.estimated_rows IS 'rows, as of the last VACUUM or ANALYZE';
+COMMENT ON COLUMN partition_router.table_metrics.maintenance_failed IS 'whether the last run had an error';
+COMMENT ON COLUMN partition_router.table_metrics.archives_unfinished IS 'archives that were begun and are not done';
 COMMENT ON COLUMN partition_router.table_metrics.partitions_ahead IS 'partitions that begin after now; of a plain number, above the last one with rows; NULL where there is no such order';
 COMMENT ON COLUMN partition_router.table_metrics.bytes_source IS 'measured, or estimated: of more than 2,000 partitions, what the last VACUUM or ANALYZE saw';
 COMMENT ON COLUMN partition_router.table_metrics.default_rows IS 'rows in the default partition, counted up to 100001';
@@ -140,6 +197,16 @@ SELECT relation, twin, phase, strategy, estimated_legacy_rows, estimated_twin_ro
        backfill_ratio, backfill_rows, backfill_rows_total, backfill_seconds_left, sync_errors
 FROM partition_router.pair_figures();
 COMMENT ON VIEW partition_router.pair_metrics IS 'figures of each pair, for exporters; times are seconds';
+COMMENT ON COLUMN partition_router.pair_metrics.relation IS 'the legacy, or the twin when there is none any more';
+COMMENT ON COLUMN partition_router.pair_metrics.twin IS 'the partitioned table';
+COMMENT ON COLUMN partition_router.pair_metrics.phase IS 'prepared, copying, live, switched or done';
+COMMENT ON COLUMN partition_router.pair_metrics.strategy IS 'range, hash or list';
+COMMENT ON COLUMN partition_router.pair_metrics.estimated_legacy_rows IS 'rows of the legacy, as of its last VACUUM or ANALYZE';
+COMMENT ON COLUMN partition_router.pair_metrics.estimated_twin_rows IS 'the same of the twin';
+COMMENT ON COLUMN partition_router.pair_metrics.rollout_percent IS 'the share of tenants that read the twin';
+COMMENT ON COLUMN partition_router.pair_metrics.backfill_rows IS 'rows done';
+COMMENT ON COLUMN partition_router.pair_metrics.backfill_rows_total IS 'all rows, told from the blocks that were read so far';
+COMMENT ON COLUMN partition_router.pair_metrics.backfill_seconds_left IS 'time of work that is left of the copy';
 COMMENT ON COLUMN partition_router.pair_metrics.proven_rows IS 'of the last verify that passed, which both sides had';
 COMMENT ON COLUMN partition_router.pair_metrics.proven_at IS 'when that was, in seconds since 1970';
 COMMENT ON COLUMN partition_router.pair_metrics.is_proven IS 'whether the pair counts as proven equal now';
@@ -151,18 +218,48 @@ SELECT r.legacy, r.target, r.reason, r.decisions
 FROM partition_router.routing_counts() r
 WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) r.legacy::oid);
 COMMENT ON VIEW partition_router.routing_stats IS 'how many reads were decided, by table, target and reason';
+COMMENT ON COLUMN partition_router.routing_stats.legacy IS 'the legacy that was named';
+COMMENT ON COLUMN partition_router.routing_stats.target IS 'the table that was read';
+COMMENT ON COLUMN partition_router.routing_stats.reason IS 'why, as explain_route() says it';
+COMMENT ON COLUMN partition_router.routing_stats.decisions IS 'how often, since reset_routing_stats()';
 
 CREATE VIEW partition_router.shadow_reads AS
 SELECT id, at, query, is_equal, twin_rows, legacy_rows, twin_ms, legacy_ms, error, by_role FROM partition_router.shadow_read;
 COMMENT ON VIEW partition_router.shadow_reads IS 'reads of a twin that also ran on the legacy: whether the rows were the same, and what each side took';
+COMMENT ON COLUMN partition_router.shadow_reads.id IS 'in the order in which they ended';
+COMMENT ON COLUMN partition_router.shadow_reads.at IS 'when';
+COMMENT ON COLUMN partition_router.shadow_reads.query IS 'its text';
+COMMENT ON COLUMN partition_router.shadow_reads.is_equal IS 'whether both gave the same rows; NULL when the legacy gave an error';
+COMMENT ON COLUMN partition_router.shadow_reads.twin_rows IS 'rows that the twin gave';
+COMMENT ON COLUMN partition_router.shadow_reads.legacy_rows IS 'rows that the legacy gave';
+COMMENT ON COLUMN partition_router.shadow_reads.twin_ms IS 'milliseconds on the twin';
+COMMENT ON COLUMN partition_router.shadow_reads.legacy_ms IS 'milliseconds on the legacy';
+COMMENT ON COLUMN partition_router.shadow_reads.error IS 'what the legacy said instead of rows';
+COMMENT ON COLUMN partition_router.shadow_reads.by_role IS 'who read';
 
 CREATE VIEW partition_router.run_log AS
 SELECT id, at, legacy, operation, stage, detail, by_role FROM partition_router.run_event;
 COMMENT ON VIEW partition_router.run_log IS 'what each operation did, with rows, digests and durations';
+COMMENT ON COLUMN partition_router.run_log.id IS 'in the order of events';
+COMMENT ON COLUMN partition_router.run_log.at IS 'when';
+COMMENT ON COLUMN partition_router.run_log.legacy IS 'the table, by the name that it had then';
+COMMENT ON COLUMN partition_router.run_log.operation IS 'the call';
+COMMENT ON COLUMN partition_router.run_log.stage IS 'the step that was done';
+COMMENT ON COLUMN partition_router.run_log.detail IS 'rows, digests, milliseconds: what there is to say about the step';
+COMMENT ON COLUMN partition_router.run_log.by_role IS 'who called';
 
 CREATE VIEW partition_router.maintenance_log AS
 SELECT id, at, parent, partition, action, status, row_count, sqlstate, message FROM partition_router.maintenance_event;
 COMMENT ON VIEW partition_router.maintenance_log IS 'what maintenance did to which partition, and what failed';
+COMMENT ON COLUMN partition_router.maintenance_log.id IS 'in the order of events';
+COMMENT ON COLUMN partition_router.maintenance_log.at IS 'when';
+COMMENT ON COLUMN partition_router.maintenance_log.parent IS 'the partitioned table, by the name that it had then';
+COMMENT ON COLUMN partition_router.maintenance_log.partition IS 'the partition that it was about';
+COMMENT ON COLUMN partition_router.maintenance_log.action IS 'the task';
+COMMENT ON COLUMN partition_router.maintenance_log.status IS 'done, skipped or failed';
+COMMENT ON COLUMN partition_router.maintenance_log.row_count IS 'rows that were moved or taken away';
+COMMENT ON COLUMN partition_router.maintenance_log.sqlstate IS 'of the error';
+COMMENT ON COLUMN partition_router.maintenance_log.message IS 'why it failed or was left alone';
 
 CREATE VIEW partition_router.change_feed_trigger AS
 SELECT pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1)::int AS feed_id,
@@ -174,6 +271,12 @@ SELECT pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), '\000', 1)::
 FROM pg_catalog.pg_trigger t
 WHERE t.tgfoid OPERATOR(pg_catalog.=) 'partition_router.change_feed()'::pg_catalog.regprocedure::oid;
 COMMENT ON VIEW partition_router.change_feed_trigger IS 'the triggers that tell of changes, and which of them fire always';
+COMMENT ON COLUMN partition_router.change_feed_trigger.feed_id IS 'the number of the feed';
+COMMENT ON COLUMN partition_router.change_feed_trigger.relation IS 'the table that it is on';
+COMMENT ON COLUMN partition_router.change_feed_trigger.trigger IS 'its name';
+COMMENT ON COLUMN partition_router.change_feed_trigger.is_always IS 'whether it fires as a replica as well';
+COMMENT ON COLUMN partition_router.change_feed_trigger.is_row IS 'whether it fires for rows, and not for statements';
+COMMENT ON COLUMN partition_router.change_feed_trigger.is_inherited IS 'whether it came with the partitioned table';
 
 CREATE VIEW partition_router.change_feeds AS
 SELECT f.name,
@@ -192,6 +295,15 @@ FROM partition_router.change_feed f
 LEFT JOIN (SELECT feed_id, pg_catalog.count(*) AS waiting, pg_catalog.min(changed_at) AS oldest_at
            FROM partition_router.change_event GROUP BY feed_id) e ON e.feed_id OPERATOR(pg_catalog.=) f.id;
 COMMENT ON VIEW partition_router.change_feeds IS 'each change feed: its tables, its keys, and how many changes wait, since when';
+COMMENT ON COLUMN partition_router.change_feeds.name IS 'by which consumers know it';
+COMMENT ON COLUMN partition_router.change_feeds.relations IS 'the tables that tell of changes';
+COMMENT ON COLUMN partition_router.change_feeds.key_columns IS 'the columns whose values are told';
+COMMENT ON COLUMN partition_router.change_feeds.notify IS 'whether a transaction wakes the consumers by NOTIFY';
+COMMENT ON COLUMN partition_router.change_feeds.retention IS 'a change that nobody took for longer becomes one of every key';
+COMMENT ON COLUMN partition_router.change_feeds.max_lag IS 'health warns when a change waits longer';
+COMMENT ON COLUMN partition_router.change_feeds.waiting IS 'changes that nobody has taken yet';
+COMMENT ON COLUMN partition_router.change_feeds.oldest_at IS 'since when the oldest of them waits';
+COMMENT ON COLUMN partition_router.change_feeds.enabled_at IS 'when the feed began';
 
 GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress, partition_router.calls,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,

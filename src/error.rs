@@ -4,6 +4,8 @@
 //! extension knows have the class `PR`. How they are raised is in [`raise`].
 
 mod raise;
+#[cfg(test)]
+mod sqlstates;
 
 pub use raise::{Constraint, Remote, Said, decode, explaining, init, keeping_sqlstate, report};
 
@@ -527,5 +529,26 @@ mod tests {
         };
         assert!(error.message().chars().next().is_some_and(char::is_lowercase));
         assert!(error.hint().is_some_and(|h| h.ends_with('.')));
+    }
+
+    /// The codes that the sources choose, and those that the pages list.
+    #[test]
+    fn every_sqlstate_that_is_chosen_is_listed_and_every_listed_one_is_chosen() {
+        let is_code = |text: &str| {
+            text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+        };
+        let mut chosen: Vec<&str> = include_str!("error.rs")
+            .lines()
+            .filter_map(|line| line.split_once("=> \"").map(|(_, rest)| rest))
+            .chain(include_str!("archive/place.rs").split("=> \"").skip(1))
+            .filter_map(|rest| rest.split('"').next())
+            .filter(|code| is_code(code))
+            .collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        let mut listed: Vec<&str> = sqlstates::SQLSTATES.iter().map(|(code, _)| *code).collect();
+        assert!(listed.iter().all(|code| is_code(code)), "{listed:?}");
+        listed.sort_unstable();
+        assert_eq!(chosen, listed);
     }
 }

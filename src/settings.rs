@@ -73,7 +73,7 @@ pub fn init() {
     GucRegistry::define_bool_guc(
         c"partition_router.log_partition_routing",
         c"Writes a LOG line for each routing decision.",
-        c"",
+        c"As in: [PartitionRouting] SELECT - revenues -> revenues_partitioned",
         &LOG_PARTITION_ROUTING,
         GucContext::Userset,
         GucFlags::default(),
@@ -81,7 +81,7 @@ pub fn init() {
     GucRegistry::define_bool_guc(
         c"partition_router.enable_partition_maintenance",
         c"Off: maintenance does nothing, and says so.",
-        c"",
+        c"It is run_maintenance() that does nothing; create_partitions() and other calls by hand go on.",
         &ENABLE_PARTITION_MAINTENANCE,
         GucContext::Userset,
         GucFlags::default(),
@@ -127,7 +127,7 @@ pub fn init() {
     GucRegistry::define_int_guc(
         c"partition_router.max_replica_lag",
         c"How far a replica may be behind before the view health warns.",
-        c"",
+        c"Where there is none, there is nothing to warn of.",
         &MAX_REPLICA_LAG_MS,
         0,
         86_400_000,
@@ -137,7 +137,7 @@ pub fn init() {
     GucRegistry::define_int_guc(
         c"partition_router.notice_interval",
         c"How often a call that takes long says how far it is, and who is in its way.",
-        c"-1: never. The view calls tells it at any time.",
+        c"0: at each step. -1: never. The view calls tells it at any time.",
         &NOTICE_INTERVAL_MS,
         -1,
         86_400_000,
