@@ -1,4 +1,4 @@
-//! `import_partman`: tables go over from pg_partman, of version 4 as packaged and of version 5 by a look-alike.
+//! `import_partman`: tables go over from pg_partman, of the version that is packaged (4 or 5), and of version 5 by a look-alike.
 
 use crate::partitions;
 use crate::session::Session;
@@ -20,20 +20,38 @@ fn policy(s: &mut Session, table: &str) -> String {
 fn with_partman(name: &str) -> Session {
     let mut s = Session::new(name);
     s.run("CREATE SCHEMA partman; CREATE EXTENSION pg_partman SCHEMA partman");
+    // Version 4 has words for intervals, and asks for the native kind.
+    let is_old =
+        s.one("SELECT (extversion < '5')::text FROM pg_extension WHERE extname = 'pg_partman'") == "true";
+    let (interval, kind, sub_check) = if is_old {
+        (
+            "CASE step WHEN '1 day' THEN 'daily' WHEN '1 month' THEN 'monthly' WHEN '1 year' THEN 'yearly' ELSE step END",
+            "native",
+            "p_native_check",
+        )
+    } else {
+        ("step", "range", "p_declarative_check")
+    };
+    s.run(&format!(
+        "CREATE FUNCTION public.partman_parent(name text, key text, step text, ahead int DEFAULT 4) RETURNS void LANGUAGE sql AS
+         $$ SELECT partman.create_parent(name, key, p_interval := {interval}, p_type := '{kind}', p_premake := ahead) $$;
+         CREATE FUNCTION public.partman_sub_parent(name text, key text, step text) RETURNS void LANGUAGE sql AS
+         $$ SELECT partman.create_sub_parent(name, key, p_interval := {interval}, p_type := '{kind}', {sub_check} := 'yes') $$"
+    ));
     s
 }
 
 #[test]
-fn tables_of_version_4_go_over_with_their_rules_and_their_partitions() {
+fn tables_go_over_with_their_rules_and_their_partitions() {
     let mut s = with_partman("partman4");
     s.run(
         "CREATE SCHEMA attic;
          CREATE TABLE monthly (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
          CREATE TABLE numbers (id bigint NOT NULL) PARTITION BY RANGE (id);
          CREATE TABLE forever (on_day date NOT NULL) PARTITION BY RANGE (on_day);
-         SELECT partman.create_parent('public.monthly', 'at', 'native', 'monthly', p_premake := 2);
-         SELECT partman.create_parent('public.numbers', 'id', 'native', '1000', p_premake := 5);
-         SELECT partman.create_parent('public.forever', 'on_day', 'native', 'daily');
+         SELECT partman_parent('public.monthly', 'at', '1 month', 2);
+         SELECT partman_parent('public.numbers', 'id', '1000', 5);
+         SELECT partman_parent('public.forever', 'on_day', '1 day');
          UPDATE partman.part_config SET retention = '3 months', retention_schema = 'attic' WHERE parent_table = 'public.monthly';
          UPDATE partman.part_config SET retention = '2500', retention_keep_table = false WHERE parent_table = 'public.numbers'",
     );
@@ -83,12 +101,12 @@ fn what_cannot_go_over_is_left_as_it_is_and_says_why() {
          CREATE TABLE gone (at date NOT NULL) PARTITION BY RANGE (at);
          CREATE TABLE odd (at timestamp NOT NULL) PARTITION BY RANGE (at);
          CREATE TABLE good (at date NOT NULL) PARTITION BY RANGE (at);
-         SELECT partman.create_parent('public.nested', 'at', 'native', 'yearly');
-         SELECT partman.create_sub_parent('public.nested', 'at', 'native', 'monthly', p_native_check := 'yes');
-         SELECT partman.create_parent('public.ours', 'at', 'native', 'monthly');
-         SELECT partman.create_parent('public.gone', 'at', 'native', 'monthly');
-         SELECT partman.create_parent('public.odd', 'at', 'native', '00:30:00');
-         SELECT partman.create_parent('public.good', 'at', 'native', 'monthly');
+         SELECT partman_parent('public.nested', 'at', '1 year');
+         SELECT partman_sub_parent('public.nested', 'at', '1 month');
+         SELECT partman_parent('public.ours', 'at', '1 month');
+         SELECT partman_parent('public.gone', 'at', '1 month');
+         SELECT partman_parent('public.odd', 'at', '00:30:00');
+         SELECT partman_parent('public.good', 'at', '1 month');
          SELECT partition_router.manage('ours', '1 month');
          DROP TABLE gone",
     );
@@ -96,13 +114,13 @@ fn what_cannot_go_over_is_left_as_it_is_and_says_why() {
     let of = |table: &str| -> String {
         let found = rows
             .iter()
-            .find(|row| row.starts_with(&format!("public.{table}: ")));
+            .find(|row| row.starts_with(&format!("public.{table}")));
         found.unwrap_or_else(|| panic!("{table} in {rows:?}")).clone()
     };
     assert!(of("good").contains(": taken over: interval 1 mon, premake 4, no retention"));
     for (table, reason) in [
-        ("nested", "part_config_sub"),
-        ("nested_p2026", "a partition itself"),
+        ("nested:", "part_config_sub"),
+        ("nested_p", "a partition itself"),
         ("ours", "PR017"),
         ("gone", "no such table"),
         ("odd", "PR008"),
@@ -178,8 +196,8 @@ fn a_caller_takes_over_only_tables_of_their_own() {
          GRANT EXECUTE ON FUNCTION partition_router.import_partman TO partman_user;
          CREATE TABLE theirs (at date NOT NULL) PARTITION BY RANGE (at);
          CREATE TABLE mine (at date NOT NULL) PARTITION BY RANGE (at);
-         SELECT partman.create_parent('public.theirs', 'at', 'native', 'monthly');
-         SELECT partman.create_parent('public.mine', 'at', 'native', 'monthly');
+         SELECT partman_parent('public.theirs', 'at', '1 month');
+         SELECT partman_parent('public.mine', 'at', '1 month');
          ALTER TABLE mine OWNER TO partman_user;
          SET ROLE partman_user",
     );
