@@ -4,7 +4,8 @@
 #   chroot.sh make SUITE            debootstrap, unless it is there
 #   chroot.sh run SUITE COMMAND …   in it, with this repository and the Rust toolchain at their own paths
 #   chroot.sh clean SUITE COMMAND … in it as it was made: what the command changes is forgotten. This repository is at
-#                                   its own path, to be read
+#                                   its own path, to be read, and so are the directories of READABLE (colons between them).
+#                                   Changes are kept in memory, or in the directory SCRATCH, which the caller removes
 #
 # They are in target/chroot, or in CHROOTS. Mounts belong to the command alone and go with it, however it ends.
 set -euo pipefail
@@ -50,8 +51,8 @@ enter() {
   shift 3
   if [[ $kind == clean ]]; then
     local over
-    over=$(mktemp -d)
-    mount -t tmpfs tmpfs "$over"
+    over=$(mktemp -d ${SCRATCH:+"$SCRATCH/XXXXXX"})
+    [[ -n ${SCRATCH:-} ]] || mount -t tmpfs tmpfs "$over"
     mkdir "$over/upper" "$over/work" "$over/root"
     mount -t overlay overlay -o "lowerdir=$place,upperdir=$over/upper,workdir=$over/work" "$over/root"
     place=$over/root
@@ -91,6 +92,7 @@ main() {
     run | clean)
       make_chroot
       local paths=$ROOT
+      [[ $verb == run || -z ${READABLE:-} ]] || paths+=:$READABLE
       [[ $verb == clean ]] || paths+=:${CARGO_HOME:-$HOME/.cargo}:${RUSTUP_HOME:-$HOME/.rustup}
       exec unshare --mount --propagation private "${BASH_SOURCE[0]}" enter "$SUITE" "$verb" "$PLACE" "$paths" "$@"
       ;;

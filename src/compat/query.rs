@@ -72,10 +72,52 @@ pub unsafe fn read_as(query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEnt
         }
         #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
         {
-            // An entry without rights to check is read as the current user; the server has no place for another.
-            let _ = user;
+            // The planner wants rights of every table that a query names, if only to know the user.
             (*entry).perminfoindex = 0;
+            let rights = pg_sys::addRTEPermissionInfo(&raw mut (*query).rteperminfos, entry);
+            (*rights).checkAsUser = user;
         }
+    }
+}
+
+/// Takes rights that ask for nothing, as [`read_as`] leaves them, out of a plan: the executor has no use for them, and where the server
+/// was built with assertions, it says so.
+///
+/// # Safety
+/// `plan` is a new plan.
+pub unsafe fn leave_out_empty_rights(plan: *mut pg_sys::PlannedStmt) {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    let _ = plan;
+    // SAFETY: the caller's promise; entries name their rights by the place in the list, from 1 on.
+    #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+    unsafe {
+        let cells = |list: *mut pg_sys::List| {
+            let count = if list.is_null() {
+                0
+            } else {
+                (*list).length as usize
+            };
+            (0..count).map(move |i| (*(*list).elements.add(i)).ptr_value)
+        };
+        let all = (*plan).permInfos;
+        let mut kept: *mut pg_sys::List = std::ptr::null_mut();
+        let mut places = vec![0];
+        let mut number = 0;
+        for rights in cells(all) {
+            if (*rights.cast::<pg_sys::RTEPermissionInfo>()).requiredPerms == 0 {
+                places.push(0);
+            } else {
+                kept = pg_sys::lappend(kept, rights);
+                number += 1;
+                places.push(number);
+            }
+        }
+        for entry in cells((*plan).rtable) {
+            let entry = entry.cast::<pg_sys::RangeTblEntry>();
+            let place = (*entry).perminfoindex as usize;
+            (*entry).perminfoindex = places.get(place).copied().unwrap_or(0);
+        }
+        (*plan).permInfos = kept;
     }
 }
 

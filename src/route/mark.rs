@@ -13,6 +13,7 @@ use super::nodes::{cells, copy, length, nth};
 use super::reading::Reading;
 use super::state::PairState;
 use super::substitute;
+use crate::compat;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Alias, Const, List, Node, NodeTag, Oid, PlannedStmt, Query, RTEKind, RangeTblEntry};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -123,6 +124,7 @@ impl Mark {
             (*entry).subquery = original;
             (*entry).values_lists = list;
             (*plan).rtable = lappend((*plan).rtable, entry.cast());
+            compat::leave_out_empty_rights(plan);
         }
     }
 
