@@ -20,7 +20,8 @@ inside() {
   cd newcomer
   for target in "$@"; do
     say "make $target, in $(. /etc/os-release && echo "$PRETTY_NAME")"
-    make "$target"
+    # shellcheck disable=SC2086 # with its variables
+    make $target
   done
 }
 

@@ -41,6 +41,9 @@ struct Type {
     has_send: bool,
 }
 
+/// What an aclitem is called here from PostgreSQL 16 on, where its rights have 8 bytes.
+const WIDE_ACLITEM: &str = "aclitem of 16 bytes";
+
 /// All types of a database.
 pub struct Types(HashMap<u32, Type>);
 
@@ -62,10 +65,10 @@ impl Types {
         }
         let types = client
             .query(
-                "SELECT t.oid, t.typname::text, t.typtype::text, t.typbasetype, r.rngsubtype, m.rngtypid,
-                        t.typsubscript = 'array_subscript_handler'::regproc, t.oid < 16384, t.typsend <> 0
+                "SELECT t.oid, CASE WHEN t.typname = 'aclitem' AND t.typlen = 16 THEN $1 ELSE t.typname::text END, t.typtype::text,
+                        t.typbasetype, r.rngsubtype, m.rngtypid, t.typsubscript = 'array_subscript_handler'::regproc, t.oid < 16384, t.typsend <> 0
                  FROM pg_type t LEFT JOIN pg_range r ON r.rngtypid = t.oid LEFT JOIN pg_range m ON m.rngmultitypid = t.oid",
-                &[],
+                &[&WIDE_ACLITEM],
             )
             .expect("the types can be read");
         Types(
@@ -254,6 +257,8 @@ fn fields(name: &str) -> Option<&'static [usize]> {
         "macaddr" => &[1; 6],
         "macaddr8" => &[1; 8],
         "tid" => &[2; 3],
+        "aclitem" => &[4; 3],
+        WIDE_ACLITEM => &[4, 4, 8],
         "point" => &[8; 2],
         "line" | "circle" => &[8; 3],
         "lseg" | "box" => &[8; 4],
@@ -272,13 +277,6 @@ fn built_in(name: &str, raw: &[u8], out: &mut Vec<u8>) {
     }
     let mut value = vec![];
     match name {
-        // Rights have 8 bytes from PostgreSQL 16 on, where there are more kinds of them.
-        "aclitem" => {
-            for width in [4, 4, raw.len() - 8] {
-                out.extend(wire.bytes(width).iter().rev());
-            }
-            return;
-        }
         "bit" | "varbit" => {
             value.extend(wire.u32().to_le_bytes());
             value.extend(wire.0);
@@ -339,12 +337,17 @@ pub fn digest(row: &[u8]) -> u128 {
 }
 
 /// An expression that sends an aclitem, which has no binary form. Rights are bits, INSERT the lowest.
-fn aclitem(name: &str) -> String {
+fn aclitem(name: &str, is_wide: bool) -> String {
+    let rights =
+        "sum(1 << array_position(ARRAY['INSERT', 'SELECT', 'UPDATE', 'DELETE'], privilege_type) - 1)";
+    let sent = match is_wide {
+        true => format!("int8send({rights})"),
+        false => format!("int4send({rights}::int)"),
+    };
     format!(
         "CASE WHEN \"{name}\" IS NOT NULL THEN (SELECT int4send(max(grantee)::int8::int) || int4send(max(grantor)::int8::int) ||
-            CASE WHEN current_setting('server_version_num')::int >= 160000 THEN int8send(sum(right_bit)) ELSE int4send(sum(right_bit)::int) END
-         FROM aclexplode(ARRAY[\"{name}\"]),
-             LATERAL (SELECT 1 << array_position(ARRAY['INSERT', 'SELECT', 'UPDATE', 'DELETE'], privilege_type) - 1) AS r(right_bit)) END"
+{sent}
+         FROM aclexplode(ARRAY[\"{name}\"])) END"
     )
 }
 
@@ -366,8 +369,8 @@ pub fn rows(client: &mut Client, types: &Types, table: &str) -> Vec<Vec<u8>> {
         .iter()
         .map(|(name, ty)| {
             let ty = types.get(*ty);
-            if ty.name == "aclitem" {
-                return aclitem(name);
+            if ty.name == "aclitem" || ty.name == WIDE_ACLITEM {
+                return aclitem(name, ty.name == WIDE_ACLITEM);
             }
             let cast = if ty.has_send && ty.name != "xml" {
                 ""
