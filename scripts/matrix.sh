@@ -3,7 +3,8 @@
 #
 #   matrix.sh [all|slice] [MAJOR …]   17 (trixie) and 18 (forky) unless told otherwise
 #
-# All runs every session test; slice those of MATRIX_TESTS, for CI. The extension is a debug build, as for tests it is that of
+# All runs every session test; slice those of MATRIX_TESTS, for CI. Ends with 3, before any test, where no Debian can be made: without
+# root, without the right to mount, or without a mirror. The extension is a debug build, as for tests it is that of
 # the same compilation; each version has a directory of its own under target/matrix.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -42,11 +43,13 @@ main() {
   fi
   (($#)) || set -- 17 18
   for major in "$@"; do
+    scripts/chroot.sh make "$(debian_with "$major")" || exit 3
+  done
+  for major in "$@"; do
     suite=$(debian_with "$major")
     local directory=$ROOT/target/matrix/$major start
     mkdir -p "$directory/pgrx"
     start=$(now)
-    scripts/chroot.sh make "$suite"
     if CARGO_TARGET_DIR=$directory PGRX_HOME=$directory/pgrx PG_CONFIG='' \
       scripts/chroot.sh run "$suite" scripts/matrix.sh inside "$mode" "$major"; then
       note "PostgreSQL $major: ${GREEN}ok${RESET} in $(elapsed "$start") s"

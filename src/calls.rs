@@ -160,7 +160,7 @@ pub fn tell_of(pid: i32) -> Result<()> {
 }
 
 /// Says who holds `relation`, after a lock on it was not to be had: at most every `partition_router.notice_interval`.
-pub fn waits_for(relation: Oid, mode: &str) -> Result<()> {
+pub fn waits_for(relation: Oid, mode: Option<&str>) -> Result<()> {
     let (statement, now) = (statement(), Instant::now());
     let since = match WAITED.get() {
         Some((same, since)) if same == statement => since,
@@ -174,6 +174,7 @@ pub fn waits_for(relation: Oid, mode: &str) -> Result<()> {
     }
     WAITED.set(Some((statement, now)));
     if let Some(who) = locks::holders(relation)? {
+        let mode = mode.unwrap_or("locks");
         pgrx::notice!("{}: waits for {mode}: {who}", store::display_name(relation)?);
     }
     Ok(())

@@ -127,7 +127,8 @@ pub enum Error {
     /// A lock was not to be had within `partition_router.lock_timeout`, retries included.
     LockNotAvailable {
         relation: String,
-        mode: String,
+        /// Where it is known.
+        mode: Option<&'static str>,
         attempts: usize,
         blockers: String,
     },
@@ -342,7 +343,8 @@ impl Error {
             TwinNotEmpty { twin } => format!("twin {twin} is not empty"),
             NotEqual { relation, .. } => format!("{relation} and its other side are not equal"),
             LockNotAvailable { relation, mode, .. } => {
-                format!("could not lock {relation} in mode {mode}")
+                let mode = mode.map_or_else(String::new, |mode| format!(" in mode {mode}"));
+                format!("could not lock {relation}{mode}")
             }
             PreparedTransaction { relation, .. } => {
                 format!("a prepared transaction holds a lock on {relation}")

@@ -73,7 +73,7 @@ pub fn acquire(wanted: &[(Oid, LockMode)]) -> Result<()> {
             Some((blocked, mode)) if attempt == ATTEMPTS => {
                 return Err(Error::LockNotAvailable {
                     relation: pair::store::display_name(blocked)?,
-                    mode: mode.name().into(),
+                    mode: Some(mode.name()),
                     attempts: ATTEMPTS,
                     blockers: blockers(blocked)?,
                 });
@@ -82,7 +82,7 @@ pub fn acquire(wanted: &[(Oid, LockMode)]) -> Result<()> {
                 if attempt % ATTEMPTS_BEFORE_CANCEL == 0 {
                     cancel_autovacuum(blocked)?;
                 }
-                calls::waits_for(blocked, mode.name())?;
+                calls::waits_for(blocked, Some(mode.name()))?;
                 sleep(pause);
             }
         }

@@ -10,9 +10,9 @@ source scripts/lib.sh
 
 # Within the chroot: what the README says, and no more.
 inside() {
-  local toolchain=$1 repository=$2 target
-  shift 2
-  export DEBIAN_FRONTEND=noninteractive PATH=$toolchain/bin:$PATH
+  local toolchain=$1 trusted=$2/ca-certificates.crt repository=$3 target
+  shift 3
+  export DEBIAN_FRONTEND=noninteractive SSL_CERT_FILE=$trusted PATH=$toolchain/bin:$PATH
   apt-get -qq update
   apt-get -qq -y install --no-install-recommends git make >/tmp/apt.log 2>&1 || { cat /tmp/apt.log && exit 1; }
   cd "$HOME"
@@ -33,8 +33,9 @@ main() {
   mkdir -p target
   SCRATCH=$(mktemp -d "$ROOT/target/newcomer.XXXXXX")
   # Whom this machine trusts is trusted there: the registry of crates may be behind a mirror.
-  export SCRATCH READABLE=$toolchain:/etc/ssl/certs
-  scripts/chroot.sh clean "$suite" "$ROOT/tests/newcomer.sh" inside "$toolchain" "$ROOT" "$@" || status=$?
+  cp /etc/ssl/certs/ca-certificates.crt "$SCRATCH/"
+  export SCRATCH READABLE=$toolchain
+  scripts/chroot.sh clean "$suite" "$ROOT/tests/newcomer.sh" inside "$toolchain" "$SCRATCH" "$ROOT" "$@" || status=$?
   rm -rf "$SCRATCH"
   return "$status"
 }

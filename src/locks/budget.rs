@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::session::PinnedSettings;
-use crate::{pair, settings};
+use crate::{calls, pair, settings};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::CaughtError;
@@ -32,14 +32,17 @@ pub fn within_budget<T>(relation: Oid, mut body: impl FnMut() -> Result<T>) -> R
         match result {
             Ok(result) => return result,
             Err(caught) if !is_lock_failure(&caught) => caught.rethrow(),
-            Err(_) if attempt < ATTEMPTS => super::sleep(pause),
+            Err(_) if attempt < ATTEMPTS => {
+                calls::waits_for(relation, None)?;
+                super::sleep(pause);
+            }
             Err(_) => {}
         }
         pause = (pause * 2).min(Duration::from_millis(500));
     }
     Err(Error::LockNotAvailable {
         relation: pair::store::display_name(relation)?,
-        mode: "ACCESS EXCLUSIVE".into(),
+        mode: None, // the table that was not to be had may be another, which a foreign key names
         attempts: ATTEMPTS as usize,
         blockers: super::blockers(relation)?,
     })
