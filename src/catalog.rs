@@ -59,6 +59,9 @@ pub struct Column {
     pub base_type: String,
     pub not_null: bool,
     pub generated: bool,
+    /// Generated when it is read (from PostgreSQL 18 on), not stored.
+    #[serde(default)]
+    pub is_virtual: bool,
     pub identity: bool,
     /// Of an identity column.
     pub sequence: Option<RelName>,

@@ -38,6 +38,7 @@ SELECT pg_catalog.jsonb_build_object(
                                          ELSE pg_catalog.format_type(a.atttypid, NULL) END,
             'not_null', a.attnotnull,
             'generated', a.attgenerated <> '',
+            'is_virtual', a.attgenerated = 'v',
             'identity', a.attidentity <> '',
             'sequence', CASE WHEN a.attidentity <> '' THEN (
                 SELECT pg_catalog.jsonb_build_object('schema', sn.nspname, 'name', s.relname)

@@ -30,7 +30,8 @@ SELECT jsonb_build_object(
     'mend', CASE
         WHEN d.is_extra THEN format('ALTER TABLE %s DROP COLUMN %I', p.other::regclass, d.attname)
         WHEN d.is_missing THEN format('ALTER TABLE %s ADD COLUMN %I %s', p.other::regclass, d.attname, d.type_name)
-            || CASE WHEN d.attgenerated <> '' THEN format(' GENERATED ALWAYS AS (%s) STORED', d.expression)
+            || CASE WHEN d.attgenerated <> '' THEN format(' GENERATED ALWAYS AS (%s) %s', d.expression,
+                                                          CASE d.attgenerated WHEN 'v' THEN 'VIRTUAL' ELSE 'STORED' END)
                     WHEN d.expression IS NOT NULL THEN ' DEFAULT ' || d.expression ELSE '' END
             || CASE WHEN d.attnotnull THEN ' NOT NULL' ELSE '' END
         WHEN d.other_type THEN format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %2$I::%3$s', p.other::regclass, d.attname, d.type_name)

@@ -162,8 +162,9 @@ fn add(change: &Change, new: &Column) -> Carried<String> {
     }
     if new.generated {
         text += &format!(
-            " GENERATED ALWAYS AS ({}) STORED",
-            new.default.as_deref().unwrap_or("NULL")
+            " GENERATED ALWAYS AS ({}) {}",
+            new.default.as_deref().unwrap_or("NULL"),
+            if new.is_virtual { "VIRTUAL" } else { "STORED" }
         );
     } else if let Some(default) = desired_default(change, new)? {
         text += &format!(" DEFAULT {default}");
