@@ -52,6 +52,11 @@ pub fn init() {
     worker::init();
 }
 
+/// Ends the workers of this session: its transaction has aborted, or its task has failed.
+pub fn leave() {
+    drain::crew::leave();
+}
+
 /// One thing to do for one table. It travels through the procedure as text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -486,6 +491,7 @@ fn retire_one(managed: &Managed, name: &RelName) -> Result<bool> {
 
 /// Records that a task failed, in the log and with the policy.
 pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) -> Result<()> {
+    leave();
     if load::rel_name(parent)?.is_some() {
         pair::store::require_owner(parent)?;
     }

@@ -6,6 +6,7 @@ mod archives;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod crew;
 mod deep;
 mod default;
 mod indexes;
