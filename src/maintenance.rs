@@ -157,8 +157,9 @@ fn owned() -> Result<Vec<Oid>> {
     let parents: Vec<u32> = with_own_tables(|| {
         spi::rows(
             "SELECT pg_catalog.to_jsonb(p.parent::oid::bigint)
-             FROM partition_router.policy p JOIN pg_catalog.pg_class c ON c.oid = p.parent::oid
-             WHERE pg_catalog.pg_has_role($1, c.relowner, 'USAGE') ORDER BY p.created_at, p.parent::oid",
+             FROM partition_router.policy p
+             WHERE pg_catalog.pg_has_role(
+                 $1, (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = p.parent::oid), 'USAGE') ORDER BY p.created_at, p.parent::oid",
             &[user.into()],
         )
     })?;

@@ -187,7 +187,7 @@ fn local_midnights(ranges: &mut [(RawBound, RawBound)]) -> Result<()> {
 }
 
 /// Whether a local time is none of midnight.
-pub fn is_odd(bound: &RawBound) -> bool {
+fn is_odd(bound: &RawBound) -> bool {
     bound
         .value()
         .is_some_and(|text| !text.contains(" 00:00:00") && text.contains(':'))
