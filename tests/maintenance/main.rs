@@ -12,6 +12,7 @@ mod default;
 mod indexes;
 mod keys;
 mod killed;
+mod missing;
 mod pairs;
 mod partman;
 mod rest;
