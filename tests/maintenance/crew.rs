@@ -190,6 +190,27 @@ const NEVER_BUILT: &str = "CREATE FUNCTION never_built(text) RETURNS text LANGUA
     END$$";
 
 #[test]
+fn a_drain_that_is_cancelled_ends_workers_that_wait() {
+    let mut s = Session::new("drain_cancelled_waiting");
+    s.run(&NEVER_BUILT.replace("RAISE EXCEPTION 'not by anyone'", "PERFORM pg_sleep(600)"));
+    waiting(&mut s, "t", MANY);
+    s.run("CREATE INDEX t_never ON ONLY t (public.never_built(left(note, 3)))");
+    let mut holder = s.another();
+    holder.run("SELECT pg_advisory_lock(7)");
+    let mut leader = s.another();
+    let backend = leader.one("SELECT pg_backend_pid()::text");
+    let draining = std::thread::spawn(move || leader.sqlstate("CALL partition_router.run_maintenance('t')"));
+    until(
+        &mut s,
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted)::text",
+    );
+    s.run(&format!("SELECT pg_cancel_backend({backend})"));
+    assert_eq!(draining.join().unwrap(), "57014");
+    until(&mut s, &WORKERS.replace("count(*)::text", "(count(*) = 0)::text"));
+    holder.run("SELECT pg_advisory_unlock(7)");
+}
+
+#[test]
 fn a_drain_that_fails_takes_its_workers_along() {
     let mut s = Session::new("drain_fails");
     s.run(NEVER_BUILT);
