@@ -73,7 +73,7 @@ CREATE TABLE partition_router.policy (
     last_run_at        timestamptz,
     last_error         text,
     left_alone         jsonb NOT NULL DEFAULT '[]'
-);
+) WITH (fillfactor = 50); -- every run notes that it has looked: in place, on the same page
 COMMENT ON TABLE partition_router.policy IS 'what maintenance does for a partitioned table: interval, premake, retention';
 COMMENT ON COLUMN partition_router.policy.retention IS 'partitions wholly older than this are retired; NULL keeps everything';
 COMMENT ON COLUMN partition_router.policy.retention_count IS 'of the partitions that have begun so many are kept, and older ones retired; NULL keeps any number';

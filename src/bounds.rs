@@ -6,6 +6,7 @@
 mod interval;
 mod key;
 mod origin;
+mod stored;
 mod text;
 mod ulid;
 
@@ -16,6 +17,7 @@ mod zones;
 
 pub use interval::Interval;
 pub use key::{EpochUnit, IntegerSize, KeyKind, LetterCase};
+pub use stored::{StoredBound, stored_range};
 pub use text::{RawBound, civil, range_bounds};
 
 use jiff::SignedDuration;

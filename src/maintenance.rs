@@ -52,6 +52,11 @@ pub fn init() {
     worker::init();
 }
 
+/// Ends the workers of this session: its transaction has aborted, or its task has failed.
+pub fn leave() {
+    drain::crew::leave();
+}
+
 /// One thing to do for one table. It travels through the procedure as text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -152,8 +157,9 @@ fn owned() -> Result<Vec<Oid>> {
     let parents: Vec<u32> = with_own_tables(|| {
         spi::rows(
             "SELECT pg_catalog.to_jsonb(p.parent::oid::bigint)
-             FROM partition_router.policy p JOIN pg_catalog.pg_class c ON c.oid = p.parent::oid
-             WHERE pg_catalog.pg_has_role($1, c.relowner, 'USAGE') ORDER BY p.created_at, p.parent::oid",
+             FROM partition_router.policy p
+             WHERE pg_catalog.pg_has_role(
+                 $1, (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = p.parent::oid), 'USAGE') ORDER BY p.created_at, p.parent::oid",
             &[user.into()],
         )
     })?;
@@ -486,6 +492,7 @@ fn retire_one(managed: &Managed, name: &RelName) -> Result<bool> {
 
 /// Records that a task failed, in the log and with the policy.
 pub fn failed(parent: Oid, task: Option<&str>, sqlstate: &str, message: &str) -> Result<()> {
+    leave();
     if load::rel_name(parent)?.is_some() {
         pair::store::require_owner(parent)?;
     }

@@ -91,6 +91,18 @@ pub fn latest_rows<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec
 
 /// As [`rows`], but under the active snapshot also in a transaction that has written, where a statement would take its own.
 pub fn rows_in_snapshot<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Result<Vec<T>> {
+    texts_in_snapshot(query, args)?
+        .into_iter()
+        .map(|[text]| {
+            Ok(serde_json::from_str(
+                &text.ok_or_else(|| Error::Internal("a row is null".into()))?,
+            )?)
+        })
+        .collect()
+}
+
+/// As [`rows_in_snapshot`], of a query with `N` columns of any types, as the server prints them.
+pub fn texts_in_snapshot<const N: usize>(query: &str, args: &[Arg]) -> Result<Vec<[Option<String>; N]>> {
     let _unrouted = Unrouted::new();
     let query = CString::new(query).map_err(|e| Error::Internal(e.to_string()))?;
     let mut types: Vec<_> = args.iter().map(|arg| arg.oid()).collect();
@@ -122,21 +134,20 @@ pub fn rows_in_snapshot<T: DeserializeOwned>(query: &str, args: &[Arg]) -> Resul
             return Err(Error::Internal(format!("SPI gave {status}")));
         }
         let table = pg_sys::SPI_tuptable;
-        let texts: Vec<Option<String>> = (0..pg_sys::SPI_processed as usize)
-            .map(|i| pg_sys::SPI_getvalue(*(*table).vals.add(i), (*table).tupdesc, 1))
-            .map(|text| (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()))
+        if (*(*table).tupdesc).natts != N as i32 {
+            return Err(Error::Internal(format!("a query has not {N} columns")));
+        }
+        let column = |row: usize, column: usize| {
+            let text = pg_sys::SPI_getvalue(*(*table).vals.add(row), (*table).tupdesc, column as i32 + 1);
+            (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+        };
+        let texts = (0..pg_sys::SPI_processed as usize)
+            .map(|row| std::array::from_fn(|n| column(row, n)))
             .collect();
         pg_sys::SPI_finish();
         texts
     };
-    texts
-        .into_iter()
-        .map(|text| {
-            Ok(serde_json::from_str(
-                &text.ok_or_else(|| Error::Internal("a row is null".into()))?,
-            )?)
-        })
-        .collect()
+    Ok(texts)
 }
 
 /// The answer of an EXPLAIN in JSON, routed as a client's is. SPI takes a utility statement for one that writes, so pgrx would

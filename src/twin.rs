@@ -387,7 +387,7 @@ pub fn parse_interval(text: &str) -> Result<Interval> {
         reason: reason.into(),
     };
     let parts: Option<Parts> = pgrx::PgTryBuilder::new(|| {
-        spi::row(
+        spi::kept_row(
             "SELECT pg_catalog.jsonb_build_object(
                 'months', (EXTRACT(year FROM i) * 12 + EXTRACT(month FROM i))::int,
                 'days', EXTRACT(day FROM i)::int,

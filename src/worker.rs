@@ -77,6 +77,7 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
     if event == pg_sys::XactEvent::XACT_EVENT_ABORT {
         crate::parity::crew::leave();
         crate::index_build::leave();
+        crate::maintenance::leave();
     }
 }
 

@@ -10,15 +10,19 @@ WITH RECURSIVE target AS (
       AND NOT EXISTS (SELECT FROM partition_router.pair p
                       WHERE p.twin::oid = c.oid AND p.phase IN ('prepared', 'copying'))
 ), tree AS (
-    SELECT t.oid AS root, t.analyzed, i.inhrelid AS oid FROM target t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
+    SELECT t.oid AS root, t.analyzed, c.oid, c.relkind, c.reltuples
+    FROM target t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+    WHERE c.relkind = 'p' OR c.reltuples > 0
     UNION ALL
-    SELECT t.root, t.analyzed, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
+    SELECT t.root, t.analyzed, c.oid, c.relkind, c.reltuples
+    FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+    WHERE t.relkind = 'p' AND (c.relkind = 'p' OR c.reltuples > 0)
 )
 SELECT pg_catalog.to_jsonb(t.root::bigint)
-FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid AND c.relkind = 'r' AND c.reltuples > 0
+FROM tree t WHERE t.relkind = 'r'
 GROUP BY t.root, t.analyzed
 HAVING t.analyzed IS NULL
-    OR pg_catalog.sum(c.reltuples) FILTER (WHERE pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid) > t.analyzed)
+    OR pg_catalog.sum(t.reltuples) FILTER (WHERE pg_catalog.pg_stat_get_last_autoanalyze_time(t.oid) > t.analyzed)
        > pg_catalog.current_setting('autovacuum_analyze_threshold')::float8
-         + pg_catalog.current_setting('autovacuum_analyze_scale_factor')::float8 * pg_catalog.sum(c.reltuples)
+         + pg_catalog.current_setting('autovacuum_analyze_scale_factor')::float8 * pg_catalog.sum(t.reltuples)
 ORDER BY t.root

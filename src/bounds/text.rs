@@ -204,7 +204,7 @@ pub fn civil(text: &str) -> Option<Edge> {
 }
 
 /// The civil UTC time of a count since the epoch.
-fn since_epoch(value: i64, unit: EpochUnit) -> Edge {
+pub(super) fn since_epoch(value: i64, unit: EpochUnit) -> Edge {
     let per_second = unit.per_second();
     let (seconds, rest) = (value.div_euclid(per_second), value.rem_euclid(per_second));
     let nanos = i32::try_from(rest * (1_000_000_000 / per_second)).unwrap_or(0);

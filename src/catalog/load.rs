@@ -120,7 +120,7 @@ pub fn owner(oid: Oid) -> Result<Oid> {
 
 /// Roles that get privileges on a table which `maker` makes in `schema`: the current user, or a role. Quoted, or `PUBLIC`.
 pub fn given_by_default(schema: &Ident, maker: Option<Oid>) -> Result<Vec<String>> {
-    spi::rows(
+    spi::kept_rows(
         "SELECT DISTINCT pg_catalog.to_jsonb(
              CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(e.grantee)) END)
          FROM pg_catalog.pg_default_acl da, pg_catalog.aclexplode(da.defaclacl) e

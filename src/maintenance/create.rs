@@ -118,13 +118,32 @@ fn latest_oid(name: &RelName) -> Result<Oid> {
     load::latest_oid_of(name)?.ok_or_else(|| Error::Internal(format!("{name} is gone")))
 }
 
-/// Moving is no change of the rows: neither sync nor the triggers and foreign keys of users may see it.
+/// Moving is no change of the rows: neither sync nor the triggers and foreign keys of users may see it. The last step moves them, those
+/// before it take the locks under which a default without a page has none to move.
 fn move_rows(owner: Oid, parts: &NewPartition) -> Result<u64> {
+    let Some((last, locks)) = parts.drain.steps.split_last() else {
+        return Ok(0);
+    };
     let _sync = Suppressed::new();
     let _triggers = PinnedSettings::new(&[(c"session_replication_role", "replica")]);
-    let mut moved = 0;
-    for step in &parts.drain.steps {
-        moved = as_user(owner, || spi::execute(&step.statement, &[]))?;
-    }
-    Ok(moved)
+    as_user(owner, || {
+        for step in locks {
+            spi::execute(&step.statement, &[])?;
+        }
+        match &parts.default {
+            Some(default) if has_no_page(default)? => Ok(0),
+            _ => spi::execute(&last.statement, &[]),
+        }
+    })
+}
+
+/// Whether a plain table has no page, and so no row. Of one that is locked against writers.
+fn has_no_page(table: &RelName) -> Result<bool> {
+    let none: Option<bool> = spi::kept_row(
+        "SELECT pg_catalog.to_jsonb(c.relkind = 'r' AND pg_catalog.pg_relation_size(c.oid) = 0)
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname = $2",
+        &[table.schema.as_str().into(), table.name.as_str().into()],
+    )?;
+    Ok(none == Some(true))
 }

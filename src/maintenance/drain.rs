@@ -1,35 +1,34 @@
 //! Empties a large default partition while applications write: [`crate::plan::drain`] has the statements, this when each is run.
 //! Every step is a transaction with its state in `partition_router.drain`, so that the next call goes on where one ended.
 
+pub mod crew;
 mod fill;
+mod index;
 
 use super::log::{self, Event};
 use super::state::has_rows;
 use super::table::{Managed, display};
 use crate::bounds::RawBound;
 use crate::calls::{self, Call, Stage};
-use crate::catalog::{TableDef, load};
+use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
-use crate::ident::{Ident, RelName, list};
+use crate::ident::{Ident, RelName};
 use crate::locks::budget;
 use crate::plan::drain::{Drain, LOG_ROWS, Part};
 use crate::plan::maintain::{self, Range};
-use crate::plan::{Plan, access, foreign_keys, indexes};
+use crate::plan::{Plan, access};
 use crate::session::{self, PinnedSettings, as_user, with_own_tables};
 use crate::spi;
 use crate::sync::frames::Suppressed;
 use fill::Trust;
 use pgrx::pg_sys::Oid;
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, Instant};
 
 /// From so many rows on a default is drained in batches; fewer move at once, in some tens of milliseconds.
 pub const MANY_ROWS: i64 = 5_000;
 /// Blocks that one transaction copies: 16 MB.
 const BLOCKS: i64 = 2048;
-/// How long one transaction goes on to build indexes.
-const INDEXING: Duration = Duration::from_millis(500);
 /// Keys that may be left in the log for the moment in which everybody waits.
 const LAST_KEYS: i64 = 500;
 
@@ -55,7 +54,8 @@ struct State {
     /// The file of the default now.
     file_now: Option<u32>,
     blocks: i64,
-    /// While partitions get their indexes, and when the proofs of their bounds go, the number of those that are done.
+    /// While partitions get their indexes, the number of those that were looked at, twice; and when the proofs of their bounds go, of
+    /// those that are done.
     next_block: i64,
     row_count: i64,
 }
@@ -211,12 +211,13 @@ pub fn step(managed: &Managed, slots: &[Slot]) -> Result<bool> {
         && managed.table.default_oid == state.default_table
         && can_swap_still(managed)?;
     if !is_same {
+        crew::leave();
         return undo(managed, &state, &drain).map(|()| false);
     }
     state.tell(managed.table.oid())?;
     match state.stage.as_str() {
         "copy" => copy(managed, &state, &drain),
-        "index" => index(managed, &state, &drain),
+        "index" => index::step(managed, &state, &drain),
         _ => flip(managed, &state, &drain),
     }
     .map(|()| true)
@@ -353,7 +354,7 @@ fn copy(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
 }
 
 /// Rows of the default have passed the constraints of the parent, unless these are NOT VALID there; and what a partition generates
-/// is what the default has, unless that has an expression of its own.
+/// is what the default has, unless that has an expression of its own, as it may from PostgreSQL 16 on.
 fn trust(managed: &Managed, default: Oid) -> Result<Trust> {
     let is_odd: Option<bool> = spi::kept_row(
         "SELECT pg_catalog.to_jsonb(
@@ -371,67 +372,6 @@ fn trust(managed: &Managed, default: Oid) -> Result<Trust> {
         Some(false) => Trust::AsTheyLie,
         _ => Trust::Check,
     })
-}
-
-/// Makes what the tables lack, one after the other: indexes, then foreign keys, not valid and then proven.
-fn index(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {
-    let (owner, started) = (managed.table.owner(), Instant::now());
-    let parent = load::table_def(managed.table.oid())?;
-    let new_default = drain.new_default();
-    let tables: Vec<&RelName> = drain
-        .parts
-        .iter()
-        .map(|part| &part.name)
-        .chain([&new_default])
-        .collect();
-    let mut done = state.next_block as usize;
-    while let Some(name) = tables.get(done)
-        && started.elapsed() < INDEXING
-    {
-        let oid = load::oid_of(name)?.ok_or_else(|| Error::Internal(format!("{name} is gone")))?;
-        let leaf = load::table_def(oid)?;
-        let missing: Vec<_> = indexes::missing(&parent.indexes, &leaf.indexes)
-            .into_iter()
-            .cloned()
-            .collect();
-        if !missing.is_empty() {
-            as_user(owner, || {
-                execute::run(&indexes::create(&missing, name), Mode::Run)?;
-                first_statistics(&leaf)
-            })?;
-            // Nothing else is to come: no second look.
-            done += usize::from(parent.foreign_keys.is_empty());
-        } else if let Some(next) = foreign_keys::next_on_leaf(&parent, &leaf) {
-            // For a moment it locks what it points at: in a transaction of its own.
-            budget::within_budget(oid, || as_user(owner, || execute::run(&next.plan, Mode::Run)))?;
-            break;
-        } else {
-            done += 1;
-        }
-    }
-    if done < tables.len() {
-        return set(state, "next_block = $1", &[(done as i64).into()]);
-    }
-    let likes = &drain.parent.completed_like;
-    let parts = drain.parts.iter();
-    let models: Vec<_> = parts
-        .flat_map(|part| likes.iter().map(|like| (part.name.clone(), *like)))
-        .collect();
-    super::create::complete(owner, &models)?;
-    for part in drain.parts {
-        let publish = maintain::publish(drain.parent, &part.name);
-        as_user(owner, || execute::run(&publish, Mode::Run))?;
-    }
-    set(state, "stage = 'flip'", &[])
-}
-
-/// Statistics from a small sample, for the plans of the first minutes. ANALYZE of columns by name leaves the count of changes as it
-/// is, so autovacuum comes and does the rest: for as long as everything takes to be copied and indexed, or longer.
-fn first_statistics(leaf: &TableDef) -> Result<()> {
-    let _small = PinnedSettings::new(&[(c"default_statistics_target", "10")]);
-    let columns = list(leaf.columns.iter().map(|column| &column.name));
-    spi::execute(&format!("ANALYZE {} ({columns})", leaf.name), &[])?;
-    Ok(())
 }
 
 fn flip(managed: &Managed, state: &State, drain: &Drain) -> Result<()> {

@@ -143,22 +143,23 @@ pub fn remember_error(parent: Oid, error: &str) -> Result<()> {
     Ok(())
 }
 
-/// Policies, drains and holds of tables that are gone mean nothing, and their oid may be used again.
+/// Policies, drains and holds of tables that are gone mean nothing, and their oid may be used again. Looked up one by one: a join would
+/// read the whole catalog for some few of them.
 pub fn forget_gone() -> Result<()> {
     with_own_tables(|| {
         spi::execute(
             "DELETE FROM partition_router.policy p
-             WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.parent::oid)",
+             WHERE (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = p.parent::oid) IS NULL",
             &[],
         )?;
         spi::execute(
             "DELETE FROM partition_router.drain d
-             WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = d.parent::oid)",
+             WHERE (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = d.parent::oid) IS NULL",
             &[],
         )?;
         spi::execute(
             "DELETE FROM partition_router.hold h
-             WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = h.partition::oid)",
+             WHERE (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = h.partition::oid) IS NULL",
             &[],
         )
     })?;

@@ -187,7 +187,7 @@ fn local_midnights(ranges: &mut [(RawBound, RawBound)]) -> Result<()> {
 }
 
 /// Whether a local time is none of midnight.
-pub fn is_odd(bound: &RawBound) -> bool {
+fn is_odd(bound: &RawBound) -> bool {
     bound
         .value()
         .is_some_and(|text| !text.contains(" 00:00:00") && text.contains(':'))
@@ -285,10 +285,15 @@ fn strays(managed: &Managed) -> Result<Strays> {
         return Ok((Vec::new(), None));
     }
     let key = managed.table.key()?;
+    // Times become text when they are grouped: there may be a million of them.
+    let example = match managed.scheme.key() {
+        KeyKind::UuidV7 | KeyKind::Ulid(_) => format!("{key}::text COLLATE \"C\""),
+        _ => key.to_string(),
+    };
     let query = format!(
-        "SELECT pg_catalog.jsonb_build_object('at', {at}, 'rows', pg_catalog.count(*),
-                                              'example', pg_catalog.min({key}::text COLLATE \"C\"))
-         FROM {default} WHERE {key} IS NOT NULL GROUP BY {at}",
+        "SELECT pg_catalog.jsonb_build_object('at', x.at::text, 'rows', x.rows, 'example', x.example::text)
+         FROM (SELECT {at} AS at, pg_catalog.count(*) AS rows, pg_catalog.min({example}) AS example
+               FROM {default} WHERE {key} IS NOT NULL GROUP BY 1) x",
         at = group_of(managed, key),
     );
     let (mut strays, mut unplaceable) = (Vec::new(), None::<(i64, String)>);
@@ -306,16 +311,14 @@ fn strays(managed: &Managed) -> Result<Strays> {
     Ok((strays, unplaceable))
 }
 
-/// An expression for the text of a value that lies in the same slot as the key: NULL where no time has such a value.
+/// An expression for a value, or its text, that lies in the same slot as the key: NULL where no time has such a value.
 fn group_of(managed: &Managed, key: &Ident) -> String {
     let unit = match (managed.scheme.unit(), managed.scheme.interval()) {
         (Some(unit), _) => unit,
         (None, Interval::Step(step)) => {
             let (value, step) = (format!("{key}::numeric"), format!("{step}::numeric"));
             let into = format!("({value} - ({})::numeric)", managed.scheme.first_number());
-            return format!(
-                "({value} - pg_catalog.mod(pg_catalog.mod({into}, {step}) + {step}, {step}))::text"
-            );
+            return format!("({value} - pg_catalog.mod(pg_catalog.mod({into}, {step}) + {step}, {step}))");
         }
         (None, _) => "hour",
     };
@@ -327,12 +330,12 @@ fn group_of(managed: &Managed, key: &Ident) -> String {
         ),
         KeyKind::Ulid(case) => ulid_seconds(key, case),
         // A timestamptz becomes a local time of the zone that is set.
-        _ => return format!("pg_catalog.date_trunc('{unit}', {key}::timestamp)::text"),
+        _ => return format!("pg_catalog.date_trunc('{unit}', {key}::timestamp)"),
     };
     // The years 1 to 9999: others have no partitions, and to_timestamp refuses some.
     format!(
         "CASE WHEN {seconds} BETWEEN -62135596800 AND 253402300799 THEN pg_catalog.date_trunc('{unit}', \
-         pg_catalog.timezone('UTC', pg_catalog.to_timestamp({seconds}::float8)))::text END"
+         pg_catalog.timezone('UTC', pg_catalog.to_timestamp({seconds}::float8))) END"
     )
 }
 

@@ -1,10 +1,13 @@
 //! Looks over many tables at once for those with nothing to do: most of them, at most runs. A table that is not plainly at rest
 //! is left to [`super::tasks`], which looks closer; what is decided here is decided by the same [`policy::decide`].
 
+mod files;
+mod zone;
+
 use super::state::{self, Clock};
 use super::table::{self, PolicyRow};
-use crate::bounds::{Edge, Point, Scheme, range_bounds};
-use crate::error::{Error, Result};
+use crate::bounds::{Edge, KeyKind, Point, Scheme, StoredBound, stored_range};
+use crate::error::Result;
 use crate::ident::Ident;
 use crate::locks::budget;
 use crate::policy::{self, Existing, Policy, State};
@@ -23,7 +26,7 @@ struct Ruled {
     policy: PolicyRow,
 }
 
-#[derive(Deserialize)]
+/// What [`SURVEY`] says of a table.
 struct Seen {
     parent: u32,
     key: Ident,
@@ -31,7 +34,30 @@ struct Seen {
     default: Option<u32>,
     is_half_detached: bool,
     oids: Vec<u32>,
-    bounds: Vec<String>,
+    /// As many as oids, each as it is stored.
+    bounds: Vec<(StoredBound, StoredBound)>,
+}
+
+const SURVEY: &str = include_str!("../../sql/catalog/survey.sql");
+
+impl Seen {
+    /// None when a bound is none that we know.
+    fn parse([parent, key, key_type, default, half, oids, bounds]: [Option<String>; 7]) -> Option<Seen> {
+        let (oids, bounds) = (oids.unwrap_or_default(), bounds.unwrap_or_default());
+        let seen = Seen {
+            parent: parent?.parse().ok()?,
+            key: Ident::new(&key?),
+            key_type: key_type?,
+            default: default.map(|oid| oid.parse()).transpose().ok()?,
+            is_half_detached: half.as_deref() == Some("t"),
+            oids: oids
+                .lines()
+                .map(|oid| oid.parse().ok())
+                .collect::<Option<Vec<u32>>>()?,
+            bounds: bounds.lines().map(stored_range).collect::<Option<Vec<_>>>()?,
+        };
+        (seen.oids.len() == seen.bounds.len()).then_some(seen)
+    }
 }
 
 /// Those of the tables that have nothing to do; that they were looked at is noted with their policies. A table that another session
@@ -46,33 +72,45 @@ pub fn at_rest(parents: &[Oid]) -> Result<HashSet<u32>> {
     }
 }
 
+/// What many tables of one zone have in common, asked of the server once.
+#[derive(Default)]
+struct Known {
+    /// By type of the key, interval and origin.
+    schemes: HashMap<(String, String, Option<String>), Option<Scheme>>,
+    /// By zone and retention.
+    clocks: HashMap<(String, Option<String>), Clock>,
+}
+
 fn look(parents: &[Oid]) -> Result<Vec<u32>> {
     let mut zones: BTreeMap<String, HashMap<u32, PolicyRow>> = BTreeMap::new();
+    let mut cut_in = HashMap::new();
     for Ruled { parent, policy } in ruled(parents)? {
-        if let Ok(zone) = table::zone_of(&policy) {
-            zones.entry(zone.to_owned()).or_default().insert(parent, policy);
+        let zone = cut_in
+            .entry((policy.partition_interval.clone(), policy.timezone.clone()))
+            .or_insert_with(|| table::zone_of(&policy).ok().map(str::to_owned));
+        if let Some(zone) = zone {
+            zones.entry(zone.clone()).or_default().insert(parent, policy);
         }
     }
     let mut resting = Vec::new();
     for (zone, mut policies) in zones {
         let _settings = table::pin(&zone);
-        let parents: Vec<Oid> = policies.keys().map(|parent| Oid::from(*parent)).collect();
-        let mut clocks = HashMap::new();
+        // In their order neighbours in the catalog are read together.
+        let mut parents: Vec<u32> = policies.keys().copied().collect();
+        parents.sort_unstable();
+        let mut known = Known::default();
         for some in parents.chunks(AT_ONCE) {
-            let seen: Vec<Seen> = spi::rows_in_snapshot(
-                include_str!("../../sql/catalog/survey.sql"),
-                &[some.to_vec().into()],
-            )?;
-            let mut quiet = Vec::with_capacity(seen.len());
-            for table in seen {
+            let rows = spi::texts_in_snapshot(SURVEY, &[oids(some).into()])?;
+            let mut quiet = Vec::with_capacity(rows.len());
+            for table in rows.into_iter().filter_map(Seen::parse) {
                 if let Some(policy) = policies.remove(&table.parent)
-                    && let Some(must_be_empty) = table.must_be_empty(&policy, &mut clocks)?
+                    && let Some(must_be_empty) = table.must_be_empty(&policy, &mut known)?
                 {
                     quiet.push((table.parent, must_be_empty));
                 }
             }
             let all = quiet.iter().flat_map(|(_, tables)| tables.iter().copied());
-            let filled: HashSet<u32> = state::filled(all)?.into_iter().collect();
+            let filled = files::filled(all)?;
             resting.extend(
                 quiet
                     .into_iter()
@@ -107,9 +145,13 @@ fn ruled(parents: &[Oid]) -> Result<Vec<Ruled>> {
     })
 }
 
+fn oids(tables: &[u32]) -> Vec<Oid> {
+    tables.iter().copied().map(Oid::from).collect()
+}
+
 /// Notes that they were looked at. A policy that another session is changing is left out: nobody waits here.
 fn note(resting: &[u32]) -> Result<HashSet<u32>> {
-    let parents: Vec<Oid> = resting.iter().map(|parent| Oid::from(*parent)).collect();
+    let parents = oids(resting);
     let noted: Vec<u32> = with_own_tables(|| {
         spi::returning_rows(
             "UPDATE partition_router.policy SET last_run_at = pg_catalog.clock_timestamp(), last_error = NULL
@@ -122,40 +164,56 @@ fn note(resting: &[u32]) -> Result<HashSet<u32>> {
     Ok(noted.into_iter().collect())
 }
 
+impl Known {
+    fn scheme_of(&mut self, table: &Seen, policy: &PolicyRow) -> Option<Scheme> {
+        let key = (
+            table.key_type.clone(),
+            policy.partition_interval.clone(),
+            policy.origin.clone(),
+        );
+        *self
+            .schemes
+            .entry(key)
+            .or_insert_with(|| table::time_scheme(&table.key, &table.key_type, policy))
+    }
+
+    fn clock_of(&mut self, scheme: &Scheme, policy: &PolicyRow) -> Result<Clock> {
+        let zone = table::clock_zone(scheme, policy);
+        let key = (zone.to_owned(), policy.retention.clone());
+        if let Some(clock) = self.clocks.get(&key) {
+            return Ok(*clock);
+        }
+        let clock = state::clock(zone, policy.retention.as_deref())?;
+        self.clocks.insert(key, clock);
+        Ok(clock)
+    }
+}
+
 impl Seen {
     /// None when there is something to do, or may be; else the tables that must have no rows for there to be nothing.
-    fn must_be_empty(
-        &self,
-        policy: &PolicyRow,
-        clocks: &mut HashMap<(String, Option<String>), Clock>,
-    ) -> Result<Option<Vec<u32>>> {
-        let Some(scheme) = table::time_scheme(&self.key, &self.key_type, policy) else {
+    fn must_be_empty(&self, policy: &PolicyRow, known: &mut Known) -> Result<Option<Vec<u32>>> {
+        let Some(scheme) = known.scheme_of(self, policy) else {
             return Ok(None);
         };
-        let zone = table::clock_zone(&scheme, policy);
-        let key = (zone.to_owned(), policy.retention.clone());
-        let clock = match clocks.get(&key) {
-            Some(clock) => *clock,
-            None => *clocks
-                .entry(key)
-                .or_insert(state::clock(zone, policy.retention.as_deref())?),
-        };
+        let clock = known.clock_of(&scheme, policy)?;
         let (Some(now), false) = (clock.now, self.is_half_detached) else {
             return Ok(None);
         };
         let mut partitions = Vec::with_capacity(self.oids.len());
-        for (oid, bounds) in self.oids.iter().zip(&self.bounds) {
-            let edge = |bound: &_| scheme.raw_edge(bound).ok();
-            let Some((lower, upper)) = range_bounds(bounds) else {
-                return Err(Error::Internal(format!("unexpected bounds: {bounds}")));
+        for (oid, &(lower, upper)) in self.oids.iter().zip(&self.bounds) {
+            let ends = match scheme.key() {
+                KeyKind::Date => (lower.day(), upper.day()),
+                KeyKind::TimestampTz => {
+                    let (lower, upper) = (zone::local(lower)?, zone::local(upper)?);
+                    // A day of a zone that begins after midnight is for a closer look.
+                    if scheme.is_local() && (lower.is_within_a_day() || upper.is_within_a_day()) {
+                        return Ok(None);
+                    }
+                    (lower.time(), upper.time())
+                }
+                _ => (lower.time(), upper.time()),
             };
-            // A day of a zone that begins after midnight is for a closer look.
-            if scheme.is_local() && (state::is_odd(&lower) || state::is_odd(&upper)) {
-                return Ok(None);
-            }
-            let (Some(start), Some(end)) = (edge(&lower), edge(&upper)) else {
-                return Ok(None);
-            };
+            let (start, end) = ends;
             partitions.push(Existing {
                 name: oid.to_string(),
                 start,

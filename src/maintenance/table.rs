@@ -372,6 +372,8 @@ pub fn pin(zone: &str) -> PinnedSettings {
         (c"IntervalStyle", "postgres"),
         (c"TimeZone", zone),
         (c"row_security", "off"),
+        // What is asked of table after table has one plan for all.
+        (c"plan_cache_mode", "force_generic_plan"),
     ])
 }
 

@@ -284,7 +284,7 @@ pub fn forget_guard(pair: &Pair) -> Result<()> {
 /// locks are taken, since it waits for whoever changes the pair.
 pub fn change_layout(parent: Oid) -> Result<()> {
     session::with_own_tables(|| {
-        spi::execute(
+        spi::kept_execute(
             "UPDATE partition_router.pair SET layout_version = layout_version + 1 WHERE twin::oid = $1",
             &[parent.into()],
         )

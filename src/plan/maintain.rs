@@ -97,6 +97,8 @@ pub struct NewPartition {
     /// What it gets beyond what LIKE copies and ATTACH brings.
     pub dress: Plan,
     pub drain: Plan,
+    /// The default partition whose rows these are.
+    pub default: Option<RelName>,
     /// Tables that are completed before they are attached, each with the one that it is to be like.
     pub complete: Vec<(RelName, u32)>,
     pub attach: Plan,
@@ -137,6 +139,7 @@ pub fn create_partition(parent: &Parent, name: &RelName, range: &Range) -> NewPa
         .extend(parent.completed_like.iter().map(|like| (name.clone(), *like)));
     if let Some(default) = &parent.default {
         move_rows(&mut parts.drain, parent, default, name, range);
+        parts.default = Some(default.clone());
     }
     parts.attach.push(
         "attach partition",

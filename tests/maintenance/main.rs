@@ -6,11 +6,13 @@ mod archives;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod crew;
 mod deep;
 mod default;
 mod indexes;
 mod keys;
 mod killed;
+mod missing;
 mod pairs;
 mod partman;
 mod rest;
