@@ -10,7 +10,7 @@ const TABLES: &[&str] = &[
     "INSERT INTO revenues (at) SELECT date '2026-08-01' + g FROM generate_series(1, 90) g",
 ];
 
-const VIEWS: [&str; 11] = [
+const VIEWS: [&str; 14] = [
     "change_feeds",
     "status",
     "partitions",
@@ -22,6 +22,9 @@ const VIEWS: [&str; 11] = [
     "shadow_reads",
     "table_metrics",
     "pair_metrics",
+    "replica_metrics",
+    "slot_metrics",
+    "standby_metrics",
 ];
 
 fn live(name: &str) -> (Database, Client) {
@@ -52,7 +55,7 @@ fn metrics_have_the_shape_of_the_design() {
     let types = "SELECT string_agg(key || ' ' || jsonb_typeof(value), ', ' ORDER BY key) FROM jsonb_each(partition_router.metrics())";
     assert_eq!(
         one::<String>(c, types),
-        "partitionedTablesEnabled boolean, tables array, timestamp string"
+        "partitionedTablesEnabled boolean, replication object, tables array, timestamp string"
     );
     assert!(one::<bool>(
         c,

@@ -2,6 +2,7 @@
 
 mod feed;
 mod pair;
+mod replication;
 mod settings;
 
 use super::facts::{self, PairFacts, TableFacts};
@@ -96,7 +97,7 @@ pub fn checks() -> Result<Vec<Check>> {
     unpartitioning_checks(&mut found)?;
     feed::checks(&mut found)?;
     settings::checks(&tables, &pairs, &server, &mut found);
-    server_checks(&server, &mut found);
+    replication::checks(&server, &mut found);
     Ok(found)
 }
 
@@ -276,45 +277,6 @@ fn sequence_checks(found: &mut Vec<Check>) -> Result<()> {
         checks.add("sequence", status, message, mend);
     }
     Ok(())
-}
-
-/// Replicas that are behind; none at all is fine.
-fn server_checks(server: &Server, found: &mut Vec<Check>) {
-    let most = crate::settings::max_replica_lag().as_secs_f64();
-    let mut checks = Checks {
-        relation: &server.database,
-        found,
-    };
-    let resume = || Some("SELECT pg_catalog.pg_wal_replay_resume()".to_string());
-    if let Some(lag) = server.standby_lag.filter(|lag| *lag > most) {
-        let message = format!("this standby is {} behind", duration(lag));
-        return checks.add("replica_lag", Status::Warn, message, resume());
-    }
-    match server
-        .replicas
-        .iter()
-        .max_by(|a, b| a.seconds.total_cmp(&b.seconds))
-    {
-        None => checks.ok("replica_lag", "no replica is connected"),
-        Some(last) if last.seconds > most => checks.add(
-            "replica_lag",
-            Status::Warn,
-            format!(
-                "replica {} is {} behind: if its replay is paused, the call is for there",
-                last.name,
-                duration(last.seconds)
-            ),
-            resume(),
-        ),
-        Some(last) => checks.ok(
-            "replica_lag",
-            format!(
-                "replicas: {}, at most {} behind",
-                server.replicas.len(),
-                duration(last.seconds)
-            ),
-        ),
-    }
 }
 
 /// A length of time in the largest unit that leaves a whole number.
