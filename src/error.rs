@@ -228,6 +228,13 @@ pub enum Error {
         reason: String,
     },
     /// The catalog or the extension's tables hold what they never should.
+    /// A call that changes something, where nothing can be written.
+    ReadOnly {
+        call: String,
+        /// The server is a standby; `primary` is where it has its log from, as far as it knows.
+        standby: bool,
+        primary: Option<String>,
+    },
     Internal(String),
 }
 
@@ -278,6 +285,7 @@ impl Error {
             LockNotAvailable { .. } | MaintenanceRunning { .. } | SnapshotInTheWay { .. } => "55P03",
             Busy { .. } => "55006",
             Unsupported { .. } => "0A000",
+            ReadOnly { .. } => "25006",
             Internal(_) => "XX000",
         }
     }
@@ -368,6 +376,10 @@ impl Error {
             ArchiveDiffers { archive, reason } => {
                 format!("archive {archive} does not hold what it was made of: {reason}")
             }
+            ReadOnly { call, standby, .. } => match standby {
+                true => format!("cannot execute {call} on a standby"),
+                false => format!("cannot execute {call} in a read-only transaction"),
+            },
             Internal(what) => format!("partition_router: {what}"),
         }
     }
@@ -405,6 +417,14 @@ impl Error {
                 "{guard} keeps the unique columns of {table} and follows its rows."
             )),
             SnapshotInTheWay { sessions, .. } => Some(format!("Sessions: {sessions}.")),
+            ReadOnly {
+                standby: true,
+                primary,
+                ..
+            } => Some(match primary {
+                Some(primary) => format!("The call changes something, and this server follows {primary}."),
+                None => "The call changes something, and this server is in recovery.".into(),
+            }),
             OldSnapshot { .. } => {
                 Some("The transaction's snapshot does not see the rows that the backfill copied.".into())
             }
@@ -482,6 +502,15 @@ impl Error {
             ArchiveDiffers { .. } => {
                 "Keep the table and the archive, and look for what changes the file; nothing was dropped.".into()
             }
+            ReadOnly {
+                standby: true,
+                primary: Some(primary),
+                ..
+            } => format!("Call it on the primary, {primary}: what it does gets here by replication."),
+            ReadOnly { standby: true, .. } => {
+                "Call it on the primary, or here after pg_promote().".into()
+            }
+            ReadOnly { .. } => "Call it in a transaction that may write: see default_transaction_read_only.".into(),
             Internal(_) => "Please report this with the server's log.".into(),
         };
         Some(hint)
