@@ -228,6 +228,12 @@ pub enum Error {
         reason: String,
     },
     /// The catalog or the extension's tables hold what they never should.
+    /// A partition that has no place on another server.
+    NotPlaced {
+        partition: String,
+        reason: String,
+        hint: String,
+    },
     /// A call that changes something, where nothing can be written.
     ReadOnly {
         call: String,
@@ -269,6 +275,7 @@ impl Error {
             PreparedTransaction { .. } => "PR020",
             WouldBeLost { .. } => "PR021",
             GuardWritten { .. } => "PR022",
+            NotPlaced { .. } => "PR023",
             SchedulerMissing { .. } => "PR070",
             ArchiveDiffers { .. } => "PR050",
             File { sqlstate, .. } => sqlstate,
@@ -376,6 +383,7 @@ impl Error {
             ArchiveDiffers { archive, reason } => {
                 format!("archive {archive} does not hold what it was made of: {reason}")
             }
+            NotPlaced { partition, .. } => format!("cannot place {partition}"),
             ReadOnly { call, standby, .. } => match standby {
                 true => format!("cannot execute {call} on a standby"),
                 false => format!("cannot execute {call} in a read-only transaction"),
@@ -393,7 +401,8 @@ impl Error {
             | Sync { reason, .. }
             | NotCarried { reason, .. }
             | NoWorker { reason, .. }
-            | PartitionInUse { reason, .. } => Some(format!("{}.", capitalise(reason))),
+            | PartitionInUse { reason, .. }
+            | NotPlaced { reason, .. } => Some(format!("{}.", capitalise(reason))),
             NullPartitionKey { rows, .. } => Some(format!("Rows with a null key: {rows}.")),
             TooManyPartitions { limit, value, .. } => {
                 Some(format!("The limit is {limit}; the outermost value is {value}."))
@@ -457,7 +466,7 @@ impl Error {
                 "Use an interval such as '1 month', '3 months', '1 day' for times, or a whole number for integers.".into()
             }
             BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | NotCarried { hint, .. }
-            | PartitionInUse { hint, .. } | SchedulerMissing { hint, .. } | NoWorker { hint, .. } => {
+            | PartitionInUse { hint, .. } | NotPlaced { hint, .. } | SchedulerMissing { hint, .. } | NoWorker { hint, .. } => {
                 hint.clone()
             }
             TooManyPartitions { .. } => "Correct outlying rows, or choose a longer interval.".into(),

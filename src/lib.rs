@@ -100,6 +100,11 @@ pgrx::extension_sql_file!(
     name = "unpartition",
     requires = ["functions"]
 );
+pgrx::extension_sql_file!(
+    "../sql/procedures/place.sql",
+    name = "place",
+    requires = ["functions"]
+);
 pgrx::extension_sql_file!("../sql/functions/feed.sql", name = "feed", requires = ["schema"]);
 pgrx::extension_sql_file!(
     "../sql/functions/observe.sql",
@@ -116,7 +121,8 @@ pgrx::extension_sql_file!(
         "run_maintenance",
         "switchover",
         "create_index",
-        "unpartition"
+        "unpartition",
+        "place"
     ]
 );
 

@@ -6,7 +6,7 @@ use crate::execute::Mode;
 use crate::ident::Ident;
 use crate::maintenance::rules::Change;
 use crate::maintenance::schedule::Job;
-use crate::maintenance::{self, Part, When, by_hand, hold, import, schedule};
+use crate::maintenance::{self, Part, When, by_hand, hold, import, place, schedule};
 use crate::spi;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
@@ -347,4 +347,24 @@ fn unschedule_maintenance() -> TableIterator<
         false,
         schedule::unschedule,
     )))
+}
+
+fn server_name(server: Option<&CStr>) -> Option<Ident> {
+    server.map(ident)
+}
+
+#[pg_extern(sql = false)]
+fn place_step(partition: Option<Oid>, server: Option<&CStr>) -> bool {
+    change(c"place()", false, || {
+        let partition = given("partition", partition)?;
+        about(partition, || place::step(partition, server_name(server)))
+    })
+}
+
+#[pg_extern(sql = false)]
+fn place_dry_run(partition: Option<Oid>, server: Option<&CStr>) {
+    report(|| {
+        let partition = given("partition", partition)?;
+        about(partition, || place::dry_run(partition, server_name(server)))
+    });
 }

@@ -22,6 +22,8 @@ pub const COUNTED_ROWS: i64 = 100_000;
 const LATE_RUN: f64 = 3.0;
 /// An archive that was begun is finished by the next run: a day, in seconds.
 const LATE_ARCHIVE: f64 = 86_400.0;
+/// Rows go to another server in one call: a day, in seconds.
+const LATE_PLACEMENT: f64 = 86_400.0;
 /// The share of an integer column's numbers that a sequence may have used up.
 const SEQUENCE_WARNS: f64 = 0.75;
 const SEQUENCE_FAILS: f64 = 0.90;
@@ -95,6 +97,7 @@ pub fn checks() -> Result<Vec<Check>> {
     table_checks(&tables, &pairs, &server, &mut found)?;
     sequence_checks(&mut found)?;
     unpartitioning_checks(&mut found)?;
+    placement_checks(&mut found)?;
     feed::checks(&mut found)?;
     settings::checks(&tables, &pairs, &server, &mut found);
     replication::checks(&server, &mut found);
@@ -119,6 +122,36 @@ fn unpartitioning_checks(found: &mut Vec<Check>) -> Result<()> {
         let mend = checks.call("CALL partition_router.unpartition");
         let message = format!("it was begun at {at}: its triggers are being laid, and do nothing yet");
         checks.add("unpartition", Status::Warn, message, mend);
+    }
+    Ok(())
+}
+
+/// Partitions on their way to another server, or back, that nobody has gone on with for a day.
+fn placement_checks(found: &mut Vec<Check>) -> Result<()> {
+    let begun: Vec<(String, Option<String>, f64)> = session::with_own_tables(|| {
+        spi::rows(
+            "SELECT pg_catalog.jsonb_build_array(p.partition::text, p.server,
+                 EXTRACT(epoch FROM pg_catalog.clock_timestamp() - p.begun_at)::float8)
+             FROM partition_router.placement p JOIN pg_catalog.pg_class c ON c.oid = p.partition::oid ORDER BY 1",
+            &[],
+        )
+    })?;
+    for (relation, server, age) in begun {
+        let mut checks = Checks {
+            relation: &relation,
+            found,
+        };
+        let (whither, argument) = match &server {
+            Some(server) => (format!("to server {server}"), Literal(server).to_string()),
+            None => ("back from another server".to_string(), "NULL".to_string()),
+        };
+        let message = format!("its way {whither} was begun {} ago", duration(age));
+        if age > LATE_PLACEMENT {
+            let mend = format!("CALL partition_router.place({}, {argument})", Literal(&relation));
+            checks.add("placement", Status::Warn, message, Some(mend));
+        } else {
+            checks.ok("placement", message);
+        }
     }
     Ok(())
 }

@@ -304,6 +304,30 @@ pub const CALLS: &[(&str, By, Asks, &str)] = &[
         "SELECT partition_router.pair_figures()",
     ),
     (
+        "out_of_bounds()",
+        Grant,
+        Trigger,
+        "SELECT partition_router.out_of_bounds()",
+    ),
+    (
+        "place(regclass,name,boolean)",
+        Grant,
+        Owner,
+        "CALL partition_router.place('o.m_2026_01', 'elsewhere')",
+    ),
+    (
+        "place_dry_run(regclass,name)",
+        Grant,
+        Owner,
+        "SELECT partition_router.place_dry_run('o.m_2026_01', 'elsewhere')",
+    ),
+    (
+        "place_step(regclass,name)",
+        Grant,
+        Owner,
+        "SELECT partition_router.place_step('o.m_2026_01', 'elsewhere')",
+    ),
+    (
         "plan(text,regclass)",
         Grant,
         Owner,

@@ -39,10 +39,14 @@ const READING: &[&str] = &[
 ];
 
 /// What is called by the server alone, as a trigger.
-const TRIGGERS: &[&str] = &["carry_ddl", "change_feed", "log_key", "sync"];
+const TRIGGERS: &[&str] = &["carry_ddl", "change_feed", "log_key", "out_of_bounds", "sync"];
 
-/// What reads, too, and answers with an error here as on any server: the phase is another, there is no pg_partman.
-const ANSWERING: &[(&str, &str)] = &[("cleanup_dry_run", "PR012"), ("import_partman", "22023")];
+/// What reads, too, and answers with an error here as on any server: the phase is another, there is no pg_partman, no such server.
+const ANSWERING: &[(&str, &str)] = &[
+    ("cleanup_dry_run", "PR012"),
+    ("import_partman", "22023"),
+    ("place_dry_run", "PR023"),
+];
 
 /// The SQLSTATE, DETAIL and HINT of a call; `00000` when it succeeds.
 fn said(client: &mut Client, call: &str) -> [String; 3] {
