@@ -504,6 +504,61 @@ fn what_cannot_be_placed_is_refused_before_anything_changes() {
 }
 
 #[test]
+fn an_owner_who_is_no_superuser_places_with_execute_on_the_call_alone() {
+    let mut world = world("owned");
+    let (mut there, c) = (world.there(), &mut world.client);
+    run(&mut there, &[PLACE]);
+    let role = format!("owner_{}", world.here.name);
+    run(
+        c,
+        &[
+            &format!("CREATE ROLE {role} LOGIN"),
+            &format!(
+                "GRANT EXECUTE ON FUNCTION partition_router.place_step(regclass, name) TO {role};
+                 GRANT EXECUTE ON PROCEDURE partition_router.place(regclass, name, boolean) TO {role}"
+            ),
+            &format!("GRANT USAGE ON FOREIGN SERVER cold TO {role}"),
+            // Only a superuser may say that no password is asked for, as the tests' servers do not.
+            &format!(
+                "CREATE USER MAPPING FOR {role} SERVER cold OPTIONS (user 'postgres', password_required 'false')"
+            ),
+            &format!("GRANT CREATE ON SCHEMA public TO {role}"),
+            &format!("ALTER TABLE visits OWNER TO {role}"),
+            &format!("ALTER TABLE visits_2025_01 OWNER TO {role}"),
+            // A trigger of the table whose function its owner may not execute comes to the foreign table as well.
+            "CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+            "REVOKE ALL ON FUNCTION loud() FROM PUBLIC",
+            "CREATE TRIGGER loud AFTER UPDATE ON visits FOR EACH ROW EXECUTE FUNCTION loud()",
+        ],
+    );
+    let before: String = one(c, SUM);
+    let mut owner = world.here.connect_as(&role);
+    run(
+        &mut owner,
+        &["CALL partition_router.place('visits_2025_01', 'cold')"],
+    );
+    assert_eq!(kind(c, "visits_2025_01"), "f");
+    assert_eq!(one::<String>(&mut owner, SUM), before);
+    let owned = "SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = 'visits_2025_01'::regclass";
+    assert_eq!(one::<String>(c, owned), role);
+    run(
+        &mut owner,
+        &["CALL partition_router.place('visits_2025_01', NULL)"],
+    );
+    assert_eq!(one::<String>(c, owned), role);
+    assert_eq!(one::<String>(c, SUM), before);
+    assert_clean(c);
+    drop(owner);
+    run(
+        c,
+        &[
+            &format!("DROP OWNED BY {role} CASCADE"),
+            &format!("DROP ROLE {role}"),
+        ],
+    );
+}
+
+#[test]
 fn a_partition_by_hash_goes_and_keeps_the_rows_of_others_out() {
     let mut world = world("hashed");
     let (mut there, c) = (world.there(), &mut world.client);

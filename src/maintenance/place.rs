@@ -128,6 +128,12 @@ impl Journey {
         self.as_owner(|| execute::run(plan, Mode::Run))
     }
 
+    /// Triggers have functions that the owner may not execute, and ATTACH makes those of the table above: what is the owner's own code
+    /// runs as the owner all the same.
+    fn change(&self, plan: &Plan) -> Result<()> {
+        session::with_all_rows_of(self.facts.owner.into(), || execute::run(plan, Mode::Run))
+    }
+
     fn set(&self, assignments: &str) -> Result<()> {
         let statement =
             format!("UPDATE partition_router.placement SET {assignments} WHERE partition::oid = $1");
@@ -236,6 +242,7 @@ pub fn dry_run(partition: Oid, server: Option<Ident>) -> Result<()> {
     }
     for part in [
         placing.create(),
+        placing.create_log(),
         placing.note_writes(),
         placing.fill(),
         placing.swap(),
@@ -331,12 +338,13 @@ fn prepare(journey: &Journey) -> Result<()> {
     if journey.server.is_some() {
         require_place(journey)?;
     }
+    journey.run(&placing.create_log())?;
     budget::undone(|| {
         locks::acquire(&locks)?;
-        journey.run(&placing.note_writes())?;
-        journey.run(&placing.swap())
+        journey.change(&placing.note_writes())?;
+        journey.change(&placing.swap())
     })?;
-    budget::within_budget(journey.oid, || journey.run(&placing.note_writes()))?;
+    budget::within_budget(journey.oid, || journey.change(&placing.note_writes()))?;
     let copy = load::latest_oid_of(&placing.copy())?
         .ok_or_else(|| Error::Internal(format!("{} is gone", placing.copy())))?;
     let held = format!("on its way {}", journey.whither());
@@ -526,8 +534,8 @@ fn swap(journey: &Journey, found: &Underway) -> Result<bool> {
         .ok_or_else(|| Error::Internal(format!("{} is gone", placing.copy())))?;
     budget::within_budget(parent, || {
         store::change_layout(parent)?;
-        journey.run(&placing.swap())?;
-        journey.run(&rename_indexes(journey, copy)?)
+        journey.change(&placing.swap())?;
+        journey.change(&rename_indexes(journey, copy)?)
     })?;
     let held = format!("on its way {}", journey.whither());
     with_own_tables(|| {
@@ -607,7 +615,8 @@ fn cancel(partition: Oid, facts: Facts, wanted: Option<Ident>, found: Underway) 
         ));
     }
     let journey = Journey::new(partition, facts, found.server)?;
-    budget::within_budget(partition, || journey.run(&journey.placing().cancel()))?;
+    journey.run(&journey.placing().empty())?;
+    budget::within_budget(partition, || journey.change(&journey.placing().cancel()))?;
     let held = format!("on its way {}", journey.whither());
     with_own_tables(|| {
         spi::execute(

@@ -138,24 +138,32 @@ impl Placing<'_> {
         }
     }
 
-    /// From its commit on every write to the partition is noted. Writers wait for that moment.
-    pub fn note_writes(&self) -> Plan {
-        let (partition, log) = (self.partition, self.log());
-        let trigger = Ident::new(NOTING);
+    /// The log of writes, which belongs to the table's owner.
+    pub fn create_log(&self) -> Plan {
         let mut plan = Plan::default();
         plan.push(
             "create log of writes",
             format!(
-                "CREATE TABLE {log} AS SELECT {} FROM ONLY {partition} WITH NO DATA",
-                list(self.keys())
+                "CREATE TABLE {} AS SELECT {} FROM ONLY {} WITH NO DATA",
+                self.log(),
+                list(self.keys()),
+                self.partition
             ),
         );
+        plan
+    }
+
+    /// From its commit on every write to the partition is noted. Writers wait for that moment.
+    pub fn note_writes(&self) -> Plan {
+        let partition = self.partition;
+        let trigger = Ident::new(NOTING);
+        let mut plan = Plan::default();
         plan.push(
             "note who writes to the partition",
             format!(
                 "CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {partition} FOR EACH ROW \
                  EXECUTE FUNCTION partition_router.log_key({})",
-                Literal(log.name.as_str())
+                Literal(self.log().name.as_str())
             ),
         );
         plan.push(
@@ -243,6 +251,13 @@ impl Placing<'_> {
         plan
     }
 
+    /// Removes what was copied: also over there.
+    pub fn empty(&self) -> Plan {
+        let mut plan = Plan::default();
+        plan.push("remove what was copied", format!("DELETE FROM {}", self.copy()));
+        plan
+    }
+
     /// Back to before: nothing was swapped yet.
     pub fn cancel(&self) -> Plan {
         let copy = self.copy();
@@ -252,13 +267,13 @@ impl Placing<'_> {
             format!("DROP TRIGGER {} ON {}", Ident::new(NOTING), self.partition),
         );
         plan.push("drop log of writes", format!("DROP TABLE {}", self.log()));
-        match self.direction {
-            Direction::There(_) => {
-                plan.push("remove what was copied", format!("DELETE FROM {copy}"));
-                plan.push("drop foreign table", format!("DROP FOREIGN TABLE {copy}"));
-            }
-            Direction::Back => plan.push("drop what was copied", format!("DROP TABLE {copy}")),
-        }
+        plan.push(
+            "drop what was filled",
+            match self.direction {
+                Direction::There(_) => format!("DROP FOREIGN TABLE {copy}"),
+                Direction::Back => format!("DROP TABLE {copy}"),
+            },
+        );
         plan
     }
 }
@@ -309,7 +324,12 @@ mod tests {
                 .over_there()
                 .contains("CHECK (\"k\" OPERATOR(pg_catalog.>=) '1'")
         );
-        let before = [placing.create(), placing.note_writes(), placing.fill()];
+        let before = [
+            placing.create(),
+            placing.create_log(),
+            placing.note_writes(),
+            placing.fill(),
+        ];
         assert!(
             before
                 .iter()
