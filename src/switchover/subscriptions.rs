@@ -1,5 +1,6 @@
 //! Subscriptions apply by name, and keep by oid how far they are with a table: what comes for a table that they do not know is passed
-//! over without a word. So the side that takes the name becomes known to them in the transaction that gives it the name.
+//! over without a word, by every worker that is started from then on. So the side that takes the name becomes known to them in the
+//! transaction that gives it the name.
 
 use crate::error::{Error, Result};
 use crate::pair::store;
