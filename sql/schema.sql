@@ -143,6 +143,23 @@ COMMENT ON TABLE partition_router.drain IS 'each large default partition whose r
 COMMENT ON COLUMN partition_router.drain.slots IS 'the partitions that they go to';
 COMMENT ON COLUMN partition_router.drain.file_node IS 'the default''s file when the copy began: another one means that it was truncated or rewritten, and everything begins anew';
 
+CREATE TABLE partition_router.placement (
+    partition  regclass PRIMARY KEY,
+    target     regclass NOT NULL,
+    server     name,
+    state      text NOT NULL DEFAULT 'copying' CHECK (state IN ('copying', 'copied', 'proven')),
+    file_node  bigint NOT NULL,
+    attempts   int NOT NULL DEFAULT 0,
+    row_count  bigint,
+    checksum   text,
+    begun_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE partition_router.placement IS 'each partition that is on its way to another server or back, and how far it is: whatever ends a call, the next one goes on from here';
+COMMENT ON COLUMN partition_router.placement.target IS 'what is filled, and takes the partition''s place';
+COMMENT ON COLUMN partition_router.placement.server IS 'where it goes; NULL for the way back';
+COMMENT ON COLUMN partition_router.placement.file_node IS 'the partition''s file when it was copied, 0 for a foreign table: another one means that it was truncated or rewritten';
+COMMENT ON COLUMN partition_router.placement.checksum IS 'the digest of the rows that were read back, by docs/parity.md';
+
 CREATE TABLE partition_router.unpartitioning (
     parent   regclass PRIMARY KEY,
     pair_id  int NOT NULL UNIQUE,
@@ -280,6 +297,7 @@ SELECT pg_catalog.pg_extension_config_dump('partition_router.rollout', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.policy', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.archives', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.archives_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('partition_router.placement', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.drain', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.drain_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partition_router.unpartitioning', '');

@@ -213,6 +213,71 @@ COMMENT ON COLUMN partition_router.pair_metrics.is_proven IS 'whether the pair c
 COMMENT ON COLUMN partition_router.pair_metrics.backfill_ratio IS 'how much of the copy is done, from 0 to 1';
 COMMENT ON COLUMN partition_router.pair_metrics.sync_errors IS 'statements that failed because a change could not reach the other side, since the server keeps count';
 
+CREATE VIEW partition_router.replica_metrics AS
+SELECT CASE WHEN pg_catalog.count(*) OVER (PARTITION BY r.name) OPERATOR(pg_catalog.>) 1
+            THEN pg_catalog.concat(r.name, ' ', r.pid) ELSE r.name END AS replica,
+       r.kind,
+       COALESCE(EXTRACT(epoch FROM r.replay_lag)::double precision, 0) AS lag_seconds,
+       COALESCE(pg_catalog.pg_wal_lsn_diff(r.written, r.replay_lsn), 0)::bigint AS lag_bytes
+FROM (SELECT s.pid,
+             CASE WHEN s.application_name OPERATOR(pg_catalog.<>) '' THEN s.application_name ELSE s.pid::text END AS name,
+             CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_replication_slots o WHERE o.active_pid OPERATOR(pg_catalog.=) s.pid
+                     AND o.slot_type OPERATOR(pg_catalog.=) 'logical') THEN 'logical' ELSE 'physical' END AS kind,
+             s.replay_lag, s.replay_lsn,
+             CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                  ELSE pg_catalog.pg_current_wal_lsn() END AS written
+      FROM pg_catalog.pg_stat_replication s
+      WHERE s.state OPERATOR(pg_catalog.=) 'streaming' OR s.replay_lsn IS NOT NULL) r;
+COMMENT ON VIEW partition_router.replica_metrics IS 'each replica and each subscriber that is connected, and how far it is behind';
+COMMENT ON COLUMN partition_router.replica_metrics.replica IS 'its application_name, and the pid of its sender where several have that name, or where it has none';
+COMMENT ON COLUMN partition_router.replica_metrics.kind IS 'physical, or logical for a subscriber';
+COMMENT ON COLUMN partition_router.replica_metrics.lag_seconds IS 'between what was written here and what it has replayed';
+COMMENT ON COLUMN partition_router.replica_metrics.lag_bytes IS 'log that it has not replayed';
+
+CREATE VIEW partition_router.slot_metrics AS
+SELECT s.slot,
+       s.kind,
+       s.is_active,
+       s.wal_status OPERATOR(pg_catalog.=) ANY (ARRAY['unreserved', 'lost']) AS is_lost,
+       s.wal_status,
+       COALESCE(pg_catalog.pg_wal_lsn_diff(s.written, s.restart_lsn), 0)::bigint AS kept_bytes,
+       COALESCE(pg_catalog.pg_wal_lsn_diff(s.written, COALESCE(s.confirmed_flush_lsn, s.restart_lsn)), 0)::bigint AS lag_bytes
+FROM (SELECT o.slot_name::text AS slot, o.slot_type AS kind, o.active AS is_active, COALESCE(o.wal_status, 'reserved') AS wal_status,
+             o.restart_lsn, o.confirmed_flush_lsn,
+             CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                  ELSE pg_catalog.pg_current_wal_lsn() END AS written
+      FROM pg_catalog.pg_replication_slots o
+      WHERE NOT o.temporary) s;
+COMMENT ON VIEW partition_router.slot_metrics IS 'each replication slot that lasts, of the whole server: who reads it is told of here also while nobody does';
+COMMENT ON COLUMN partition_router.slot_metrics.kind IS 'physical, or logical for a subscriber';
+COMMENT ON COLUMN partition_router.slot_metrics.is_active IS 'whether somebody reads it now';
+COMMENT ON COLUMN partition_router.slot_metrics.is_lost IS 'whether log that it needs is gone, or goes with the next checkpoint: who reads it has to begin anew';
+COMMENT ON COLUMN partition_router.slot_metrics.wal_status IS 'as pg_replication_slots has it';
+COMMENT ON COLUMN partition_router.slot_metrics.kept_bytes IS 'log that the server keeps for it';
+COMMENT ON COLUMN partition_router.slot_metrics.lag_bytes IS 'log that its reader has not confirmed';
+
+CREATE VIEW partition_router.standby_metrics AS
+SELECT s.is_standby,
+       COALESCE(s.is_paused, false) AS is_paused,
+       COALESCE(s.is_receiving, false) AS is_receiving,
+       COALESCE(CASE WHEN s.is_standby AND (NOT s.is_receiving
+                     OR pg_catalog.pg_last_wal_receive_lsn() IS DISTINCT FROM pg_catalog.pg_last_wal_replay_lsn())
+            THEN EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) COALESCE(
+                pg_catalog.pg_last_xact_replay_timestamp(), pg_catalog.pg_postmaster_start_time()))::double precision END, 0) AS lag_seconds,
+       s.primary_server
+FROM (SELECT r.is_standby,
+             CASE WHEN r.is_standby THEN pg_catalog.pg_get_wal_replay_pause_state() OPERATOR(pg_catalog.<>) 'not paused' END AS is_paused,
+             CASE WHEN r.is_standby THEN EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver w
+                  WHERE w.status OPERATOR(pg_catalog.=) 'streaming') END AS is_receiving,
+             CASE WHEN r.is_standby THEN (SELECT pg_catalog.concat_ws(':', w.sender_host, w.sender_port)
+                  FROM pg_catalog.pg_stat_wal_receiver w WHERE w.sender_host IS NOT NULL) END AS primary_server
+      FROM (SELECT pg_catalog.pg_is_in_recovery() AS is_standby) r) s;
+COMMENT ON VIEW partition_router.standby_metrics IS 'one row: whether this server is a standby, and how far it is behind';
+COMMENT ON COLUMN partition_router.standby_metrics.is_paused IS 'whether its replay is paused';
+COMMENT ON COLUMN partition_router.standby_metrics.is_receiving IS 'whether log comes from the primary by streaming';
+COMMENT ON COLUMN partition_router.standby_metrics.lag_seconds IS 'since the last transaction that it has replayed, where there is more or where none can come; 0 where it has all, and on a primary';
+COMMENT ON COLUMN partition_router.standby_metrics.primary_server IS 'where the log comes from: host and port';
+
 CREATE VIEW partition_router.routing_stats AS
 SELECT r.legacy, r.target, r.reason, r.decisions
 FROM partition_router.routing_counts() r
@@ -308,7 +373,8 @@ COMMENT ON COLUMN partition_router.change_feeds.enabled_at IS 'when the feed beg
 GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress, partition_router.calls,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,
     partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives,
-    partition_router.table_metrics, partition_router.pair_metrics, partition_router.change_feeds, partition_router.change_feed_trigger TO pg_monitor;
+    partition_router.table_metrics, partition_router.pair_metrics,
+    partition_router.replica_metrics, partition_router.slot_metrics, partition_router.standby_metrics, partition_router.change_feeds, partition_router.change_feed_trigger TO pg_monitor;
 GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
     partition_router.health_checks(), partition_router.routing_counts(), partition_router.calls_at_work(), partition_router.openmetrics(), partition_router.report(),
     partition_router.chart(regclass), partition_router.table_figures(), partition_router.pair_figures() TO pg_monitor;

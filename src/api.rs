@@ -32,12 +32,33 @@ fn text(name: &CStr) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// Runs a call that changes something, which a standby cannot: there it ends with 25006. A dry run only reads.
+/// Runs a call that changes something, which neither a standby can nor a read-only transaction: there it ends with 25006. A dry run
+/// only reads.
 fn change<T>(call: &CStr, dry_run: bool, body: impl FnOnce() -> Result<T>) -> T {
-    if !dry_run {
-        compat::refuse_during_recovery(call);
-    }
-    report(body)
+    report(|| {
+        if !dry_run {
+            require_writable(call)?;
+        }
+        body()
+    })
+}
+
+/// # Errors
+/// `25006` where nothing can be written.
+fn require_writable(call: &CStr) -> Result<()> {
+    let Some(why) = compat::read_only() else {
+        return Ok(());
+    };
+    let standby = why == compat::ReadOnly::Recovery;
+    let primary = match standby {
+        true => crate::observe::primary()?,
+        false => None,
+    };
+    Err(Error::ReadOnly {
+        call: text(call),
+        standby,
+        primary,
+    })
 }
 
 /// Runs a call about a table. Whoever calls: the code of the table's owner that the server comes across runs as the owner.
@@ -211,7 +232,7 @@ fn waiting_time(pause: Option<pgrx::datum::Interval>) -> Duration {
 
 #[pg_extern(sql = false)]
 fn muster_workers(relation: Option<Oid>, batch_rows: Option<i32>, pause: Option<pgrx::datum::Interval>) {
-    change(c"a copy", false, || {
+    change(c"migrate() or backfill()", false, || {
         let (relation, batch_rows) = (given("relation", relation)?, given("batch_rows", batch_rows)?);
         crate::worker::muster(relation, batch_rows, waiting_time(pause))
     })
@@ -508,7 +529,7 @@ fn cleanup_dry_run(relation: Option<Oid>, keep_legacy: Option<bool>, keep_unique
 
 #[pg_extern(sql = false)]
 fn redefine_materialized_view(view: Option<Oid>, definition: Option<&str>) {
-    report(|| {
+    change(c"redefine_materialized_view()", false, || {
         let view = given("view", view)?;
         let definition = given("definition", definition)?;
         about(view, || switchover::redefine::materialized_view(view, definition))

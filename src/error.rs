@@ -231,6 +231,19 @@ pub enum Error {
         reason: String,
     },
     /// The catalog or the extension's tables hold what they never should.
+    /// A partition that has no place on another server.
+    NotPlaced {
+        partition: String,
+        reason: String,
+        hint: String,
+    },
+    /// A call that changes something, where nothing can be written.
+    ReadOnly {
+        call: String,
+        /// The server is a standby; `primary` is where it has its log from, as far as it knows.
+        standby: bool,
+        primary: Option<String>,
+    },
     Internal(String),
 }
 
@@ -265,6 +278,7 @@ impl Error {
             PreparedTransaction { .. } => "PR020",
             WouldBeLost { .. } => "PR021",
             GuardWritten { .. } => "PR022",
+            NotPlaced { .. } => "PR023",
             SchedulerMissing { .. } => "PR070",
             ArchiveDiffers { .. } => "PR050",
             File { sqlstate, .. } => sqlstate,
@@ -281,6 +295,7 @@ impl Error {
             LockNotAvailable { .. } | MaintenanceRunning { .. } | SnapshotInTheWay { .. } => "55P03",
             Busy { .. } => "55006",
             Unsupported { .. } => "0A000",
+            ReadOnly { .. } => "25006",
             Internal(_) => "XX000",
         }
     }
@@ -372,6 +387,11 @@ impl Error {
             ArchiveDiffers { archive, reason } => {
                 format!("archive {archive} does not hold what it was made of: {reason}")
             }
+            NotPlaced { partition, .. } => format!("cannot place {partition}"),
+            ReadOnly { call, standby, .. } => match standby {
+                true => format!("cannot execute {call} on a standby"),
+                false => format!("cannot execute {call} in a read-only transaction"),
+            },
             Internal(what) => format!("partition_router: {what}"),
         }
     }
@@ -385,7 +405,8 @@ impl Error {
             | Sync { reason, .. }
             | NotCarried { reason, .. }
             | NoWorker { reason, .. }
-            | PartitionInUse { reason, .. } => Some(format!("{}.", capitalise(reason))),
+            | PartitionInUse { reason, .. }
+            | NotPlaced { reason, .. } => Some(format!("{}.", capitalise(reason))),
             NullPartitionKey { rows, .. } => Some(format!("Rows with a null key: {rows}.")),
             TooManyPartitions { limit, value, .. } => {
                 Some(format!("The limit is {limit}; the outermost value is {value}."))
@@ -409,6 +430,14 @@ impl Error {
                 "{guard} keeps the unique columns of {table} and follows its rows."
             )),
             SnapshotInTheWay { sessions, .. } => Some(format!("Sessions: {sessions}.")),
+            ReadOnly {
+                standby: true,
+                primary,
+                ..
+            } => Some(match primary {
+                Some(primary) => format!("The call changes something, and this server follows {primary}."),
+                None => "The call changes something, and this server is in recovery.".into(),
+            }),
             OldSnapshot { .. } => {
                 Some("The transaction's snapshot does not see the rows that the backfill copied.".into())
             }
@@ -441,7 +470,7 @@ impl Error {
                 "Use an interval such as '1 month', '3 months', '1 day' for times, or a whole number for integers.".into()
             }
             BadArgument { hint, .. } | Unsupported { hint, .. } | Sync { hint, .. } | NotCarried { hint, .. }
-            | PartitionInUse { hint, .. } | SchedulerMissing { hint, .. } | NoWorker { hint, .. } => {
+            | PartitionInUse { hint, .. } | NotPlaced { hint, .. } | SchedulerMissing { hint, .. } | NoWorker { hint, .. } => {
                 hint.clone()
             }
             TooManyPartitions { .. } => "Correct outlying rows, or choose a longer interval.".into(),
@@ -486,6 +515,15 @@ impl Error {
             ArchiveDiffers { .. } => {
                 "Keep the table and the archive, and look for what changes the file; nothing was dropped.".into()
             }
+            ReadOnly {
+                standby: true,
+                primary: Some(primary),
+                ..
+            } => format!("Call it on the primary, {primary}: what it does gets here by replication."),
+            ReadOnly { standby: true, .. } => {
+                "Call it on the primary, or here after pg_promote().".into()
+            }
+            ReadOnly { .. } => "Call it in a transaction that may write: see default_transaction_read_only.".into(),
             Internal(_) => "Please report this with the server's log.".into(),
         };
         Some(hint)

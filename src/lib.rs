@@ -102,6 +102,11 @@ pgrx::extension_sql_file!(
     name = "unpartition",
     requires = ["functions"]
 );
+pgrx::extension_sql_file!(
+    "../sql/procedures/place.sql",
+    name = "place",
+    requires = ["functions"]
+);
 pgrx::extension_sql_file!("../sql/functions/feed.sql", name = "feed", requires = ["schema"]);
 pgrx::extension_sql_file!(
     "../sql/functions/observe.sql",
@@ -118,7 +123,8 @@ pgrx::extension_sql_file!(
         "run_maintenance",
         "switchover",
         "create_index",
-        "unpartition"
+        "unpartition",
+        "place"
     ]
 );
 

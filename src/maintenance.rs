@@ -14,6 +14,7 @@ mod key_log;
 pub mod lease;
 pub mod log;
 pub mod parity;
+pub mod place;
 pub mod restore;
 mod retire;
 pub mod rules;

@@ -19,3 +19,4 @@ pub use checks::{checks, verify_partitions};
 pub use metrics::{metrics, pairs as pair_metrics, tables as table_metrics};
 pub use openmetrics::openmetrics;
 pub use page::report;
+pub use server::primary;

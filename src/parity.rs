@@ -146,6 +146,11 @@ pub fn verify(relation: Oid, level: Level, extent: Extent) -> Result<Vec<Verdict
                 scanned,
                 keys.map(<[_]>::len),
             )?;
+        } else {
+            pgrx::notice!(
+                "{}: this verify is not recorded: nothing can be written here",
+                store::display_name(pair.legacy)?
+            );
         }
         Ok(verdicts)
     })
@@ -394,8 +399,7 @@ pub fn count_rows(table: Oid) -> Result<i64> {
 
 /// A standby or a read-only transaction can look, not remember.
 fn can_record() -> bool {
-    // SAFETY: plain reads.
-    unsafe { !(pg_sys::XactReadOnly || pg_sys::RecoveryInProgress()) }
+    crate::compat::read_only().is_none()
 }
 
 /// The active snapshot as `pg_snapshot` prints it.

@@ -12,6 +12,7 @@ pub mod foreign_keys;
 pub mod guard;
 pub mod indexes;
 pub mod maintain;
+pub mod place;
 pub mod retire;
 pub mod switchover;
 pub mod sync_triggers;

@@ -18,6 +18,7 @@ static VERIFY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static NOTICE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static VERIFY_INTERVAL_MINUTES: GucSetting<i32> = GucSetting::<i32>::new(1440);
 static MAX_REPLICA_LAG_MS: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+static MAX_SLOT_WAL_MB: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static MAINTENANCE_INTERVAL_SECONDS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAINTENANCE_ROLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static ARCHIVE_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -145,6 +146,16 @@ pub fn init() {
         GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
+        c"partition_router.max_slot_wal",
+        c"How much log the server may keep for a replication slot before the view health warns.",
+        c"",
+        &MAX_SLOT_WAL_MB,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_int_guc(
         c"partition_router.verify_interval",
         c"Maintenance verifies a pair whose last verify is older than this.",
         c"-1: maintenance verifies nothing. 0: it verifies at every run.",
@@ -257,6 +268,11 @@ pub fn verify_interval() -> Option<Duration> {
 /// How far a replica may be behind before `health` warns.
 pub fn max_replica_lag() -> Duration {
     Duration::from_millis(u64::try_from(MAX_REPLICA_LAG_MS.get()).unwrap_or(0))
+}
+
+/// How many bytes of log may be kept for a replication slot before `health` warns.
+pub fn max_slot_wal() -> u64 {
+    u64::try_from(MAX_SLOT_WAL_MB.get()).unwrap_or(0) << 20
 }
 
 /// How often a background worker runs maintenance; zero is never.

@@ -6,6 +6,7 @@ pub mod cleanup;
 mod in_the_way;
 pub mod redefine;
 pub mod snapshots;
+mod subscriptions;
 mod swap;
 
 use crate::backfill;

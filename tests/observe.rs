@@ -10,7 +10,7 @@ const TABLES: &[&str] = &[
     "INSERT INTO revenues (at) SELECT date '2026-08-01' + g FROM generate_series(1, 90) g",
 ];
 
-const VIEWS: [&str; 12] = [
+const VIEWS: [&str; 15] = [
     "calls",
     "change_feeds",
     "status",
@@ -23,6 +23,9 @@ const VIEWS: [&str; 12] = [
     "shadow_reads",
     "table_metrics",
     "pair_metrics",
+    "replica_metrics",
+    "slot_metrics",
+    "standby_metrics",
 ];
 
 fn live(name: &str) -> (Database, Client) {
@@ -53,7 +56,7 @@ fn metrics_have_the_shape_of_the_design() {
     let types = "SELECT string_agg(key || ' ' || jsonb_typeof(value), ', ' ORDER BY key) FROM jsonb_each(partition_router.metrics())";
     assert_eq!(
         one::<String>(c, types),
-        "partitionedTablesEnabled boolean, tables array, timestamp string"
+        "partitionedTablesEnabled boolean, replication object, tables array, timestamp string"
     );
     assert!(one::<bool>(
         c,

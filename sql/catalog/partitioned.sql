@@ -64,6 +64,7 @@ SELECT pg_catalog.jsonb_build_object(
             'name', pg_catalog.jsonb_build_object('schema', pn.nspname, 'name', p.relname),
             'display', p.oid::pg_catalog.regclass::text,
             'bounds', pg_catalog.pg_get_expr(p.relpartbound, 0),
+            'is_foreign', p.relkind = 'f',
             'options', COALESCE(pg_catalog.to_jsonb(p.reloptions), '[]')) ORDER BY p.oid), '[]')
         FROM pg_catalog.pg_inherits i
         JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid

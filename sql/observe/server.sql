@@ -1,16 +1,15 @@
 -- What is about the server and the database as a whole, as one jsonb.
 SELECT jsonb_build_object(
     'database', current_database(),
-    'is_standby', pg_is_in_recovery(),
-    'standby_lag', CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
-        THEN EXTRACT(epoch FROM clock_timestamp() - COALESCE(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()))::double precision END,
-    'replicas', (SELECT COALESCE(jsonb_agg(jsonb_build_object(
-            'name', COALESCE(NULLIF(r.application_name, ''), r.pid::text),
-            'seconds', COALESCE(EXTRACT(epoch FROM r.replay_lag)::double precision, 0),
-            'bytes', COALESCE(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-                                                   ELSE pg_current_wal_lsn() END, r.replay_lsn), 0)::double precision)
-            ORDER BY r.application_name, r.pid), '[]')
-        FROM pg_stat_replication r WHERE r.state = 'streaming' OR r.replay_lsn IS NOT NULL),
+    'standby', (SELECT jsonb_build_object('is_standby', s.is_standby, 'is_paused', s.is_paused, 'is_receiving', s.is_receiving,
+            'seconds', s.lag_seconds, 'primary', s.primary_server,
+            'wants_primary', s.is_standby AND EXISTS (SELECT FROM pg_settings g WHERE g.name = 'primary_conninfo' AND g.setting <> ''))
+        FROM partition_router.standby_metrics s),
+    'replicas', (SELECT COALESCE(jsonb_agg(jsonb_build_object('name', r.replica, 'kind', r.kind, 'seconds', r.lag_seconds,
+            'bytes', r.lag_bytes) ORDER BY r.replica), '[]') FROM partition_router.replica_metrics r),
+    'slots', (SELECT COALESCE(jsonb_agg(jsonb_build_object('name', s.slot, 'kind', s.kind, 'is_active', s.is_active,
+            'is_lost', s.is_lost, 'wal_status', s.wal_status, 'kept', s.kept_bytes, 'lag', s.lag_bytes) ORDER BY s.slot), '[]')
+        FROM partition_router.slot_metrics s),
     'workers', (SELECT COALESCE(jsonb_object_agg(w.backend_type, w.number), '{}') FROM (
             SELECT a.backend_type, count(*) AS number FROM pg_stat_activity a
             WHERE a.backend_type LIKE 'partition\_router %' AND (a.datname = current_database() OR a.backend_type LIKE '% launcher')

@@ -6,7 +6,7 @@ use crate::execute::Mode;
 use crate::ident::Ident;
 use crate::maintenance::rules::Change;
 use crate::maintenance::schedule::Job;
-use crate::maintenance::{self, Part, When, by_hand, hold, import, schedule};
+use crate::maintenance::{self, Part, When, by_hand, hold, import, place, schedule};
 use crate::spi;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
@@ -217,7 +217,9 @@ fn maintenance_tasks(
         true => When::AtOnce,
         false => When::Later,
     };
-    let tasks = report(|| about(parent, || maintenance::tasks(parent, Part::parse(part)?, when)));
+    let tasks = change(c"run_maintenance()", false, || {
+        about(parent, || maintenance::tasks(parent, Part::parse(part)?, when))
+    });
     TableIterator::once((tasks.create, tasks.cleanup))
 }
 
@@ -228,12 +230,14 @@ fn maintenance_let_go() {
 
 #[pg_extern(sql = false)]
 fn maintenance_task(parent: Oid, task: &str) -> bool {
-    report(|| about(parent, || maintenance::run_task(parent, task)))
+    change(c"run_maintenance()", false, || {
+        about(parent, || maintenance::run_task(parent, task))
+    })
 }
 
 #[pg_extern(sql = false)]
 fn maintenance_unproven(relation: Option<Oid>, part: Option<&str>) -> Vec<Oid> {
-    report(|| {
+    change(c"run_maintenance()", false, || {
         let part = given("part", part)?;
         // The last look of a call: what could not be recorded before may have room by now.
         maintenance::failures::record_waiting()?;
@@ -246,7 +250,9 @@ fn maintenance_unproven(relation: Option<Oid>, part: Option<&str>) -> Vec<Oid> {
 
 #[pg_extern(sql = false)]
 fn maintenance_verify(legacy: Oid) {
-    report(|| about(legacy, || maintenance::parity::check(legacy)));
+    change(c"run_maintenance()", false, || {
+        about(legacy, || maintenance::parity::check(legacy))
+    });
 }
 
 #[pg_extern(sql = false)]
@@ -256,7 +262,9 @@ fn maintenance_unanalyzed(relation: Option<Oid>) -> Vec<Oid> {
 
 #[pg_extern(sql = false)]
 fn maintenance_analyze(parent: Oid) {
-    report(|| about(parent, || maintenance::analyze::run(parent)));
+    change(c"run_maintenance()", false, || {
+        about(parent, || maintenance::analyze::run(parent))
+    });
 }
 
 #[pg_extern(sql = false)]
@@ -266,7 +274,7 @@ fn maintenance_failed(
     sqlstate: Option<&str>,
     message: Option<&str>,
 ) {
-    report(|| {
+    change(c"run_maintenance()", false, || {
         let (sqlstate, message) = (given("sqlstate", sqlstate)?, given("message", message)?);
         maintenance::failed(given("parent", parent)?, task.as_deref(), sqlstate, message)
     });
@@ -339,4 +347,24 @@ fn unschedule_maintenance() -> TableIterator<
         false,
         schedule::unschedule,
     )))
+}
+
+fn server_name(server: Option<&CStr>) -> Option<Ident> {
+    server.map(ident)
+}
+
+#[pg_extern(sql = false)]
+fn place_step(partition: Option<Oid>, server: Option<&CStr>) -> bool {
+    change(c"place()", false, || {
+        let partition = given("partition", partition)?;
+        about(partition, || place::step(partition, server_name(server)))
+    })
+}
+
+#[pg_extern(sql = false)]
+fn place_dry_run(partition: Option<Oid>, server: Option<&CStr>) {
+    report(|| {
+        let partition = given("partition", partition)?;
+        about(partition, || place::dry_run(partition, server_name(server)))
+    });
 }

@@ -3,10 +3,26 @@
 use pgrx::pg_sys;
 use std::ffi::c_int;
 
-/// Ends a call that changes something with 25006 on a standby, where it could only fail with an internal error.
-pub fn refuse_during_recovery(call: &std::ffi::CStr) {
-    // SAFETY: looks at the state of the server; an error passes the guard with its SQLSTATE.
-    unsafe { pg_sys::PreventCommandDuringRecovery(call.as_ptr()) }
+/// Why nothing can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// The server is a standby, or recovers from a backup.
+    Recovery,
+    Transaction,
+}
+
+/// Why this transaction can write nothing; none when it can.
+pub fn read_only() -> Option<ReadOnly> {
+    // SAFETY: plain reads.
+    unsafe {
+        if pg_sys::RecoveryInProgress() {
+            Some(ReadOnly::Recovery)
+        } else if pg_sys::XactReadOnly {
+            Some(ReadOnly::Transaction)
+        } else {
+            None
+        }
+    }
 }
 
 /// Lets SIGTERM end this background worker at its next safe point, as it ends a session. What the server sets for workers

@@ -43,6 +43,10 @@ pub const SQLSTATES: &[(&str, &str)] = &[
         "a statement writes to the guard of unique columns, which follows its table",
     ),
     (
+        "PR023",
+        "a partition that cannot be placed on another server, or brought back; the DETAIL says why",
+    ),
+    (
         "PR050",
         "an archive does not hold what it was made of: nothing was dropped",
     ),
@@ -50,6 +54,10 @@ pub const SQLSTATES: &[(&str, &str)] = &[
     ("0A000", "this version cannot do or carry over that"),
     ("22004", "an argument is NULL that must not be"),
     ("22023", "an argument has a wrong value"),
+    (
+        "25006",
+        "a call that changes something, on a standby or in a read-only transaction; the HINT names the primary",
+    ),
     (
         "40001",
         "an UPDATE or DELETE of the twin in a transaction whose snapshot is older than the copy: run it again",

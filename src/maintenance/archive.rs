@@ -15,10 +15,10 @@ use crate::catalog::load;
 use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, RelName};
-use crate::locks::budget;
+use crate::locks::{self, LockMode, budget};
 use crate::pair::store;
 use crate::parity::digest::Tally;
-use crate::plan::retire::{self, Fate};
+use crate::plan::retire::{self, Fate, Kind};
 use crate::session::{as_user, with_own_tables};
 use crate::spi;
 use pgrx::pg_sys::Oid;
@@ -347,6 +347,7 @@ fn detach(managed: &Managed, partition: &Partition, archive: &Archive) -> Result
     let plan = retire::at_once(
         &table.name,
         &partition.name,
+        partition.kind(),
         &Fate::Detach,
         table.referenced(),
         &table.sequence_defaults,
@@ -355,6 +356,17 @@ fn detach(managed: &Managed, partition: &Partition, archive: &Archive) -> Result
         store::change_layout(table.oid())?;
         as_user(table.owner(), || execute::run(&plan, Mode::Run))?;
         set(archive, "state = 'detached'", &[])
+    })
+}
+
+fn kind_of(table: Oid) -> Result<Kind> {
+    let is_foreign: Option<bool> = spi::row(
+        "SELECT pg_catalog.to_jsonb(c.relkind = 'f') FROM pg_catalog.pg_class c WHERE c.oid = $1",
+        &[table.into()],
+    )?;
+    Ok(match is_foreign {
+        Some(true) => Kind::Foreign,
+        _ => Kind::Local,
     })
 }
 
@@ -377,11 +389,16 @@ pub fn finish(managed: &Managed, name: &RelName) -> Result<bool> {
         Some(format) => Destination::File(format),
         None => Destination::Function(managed.policy.archive_function.clone().unwrap_or_default()),
     };
+    let kind = kind_of(table)?;
     let is_archived = budget::within_budget(table, || {
         let source = load::rel_name(table)?.ok_or_else(|| Error::Internal("a partition is gone".into()))?;
-        as_user(managed.table.owner(), || {
-            spi::execute(&format!("LOCK TABLE {source} IN ACCESS EXCLUSIVE MODE"), &[])
-        })?;
+        match kind {
+            Kind::Local => as_user(managed.table.owner(), || {
+                spi::execute(&format!("LOCK TABLE {source} IN ACCESS EXCLUSIVE MODE"), &[]).map(|_| ())
+            })?,
+            // LOCK TABLE takes none.
+            Kind::Foreign => locks::acquire(&[(table, LockMode::AccessExclusive)])?,
+        }
         if archive.checksum.is_none()
             || !archive.holds(as_user(managed.table.owner(), || {
                 write::tally(&source, &archive.columns)
@@ -398,9 +415,7 @@ pub fn finish(managed: &Managed, name: &RelName) -> Result<bool> {
                 });
             }
         }
-        as_user(managed.table.owner(), || {
-            spi::execute(&format!("DROP TABLE {source}"), &[])
-        })?;
+        as_user(managed.table.owner(), || spi::execute(&kind.drop(&source), &[]))?;
         set(&archive, "state = 'archived', relation = NULL", &[])?;
         Ok(true)
     })?;

@@ -160,7 +160,14 @@ pub fn drop_partition(partition: Oid, mode: Mode) -> Result<()> {
     let _settings = table::pin("UTC");
     let table = table::partitioned(target.parent)?;
     let victim = victim(&table, partition)?;
-    let plan = retire::at_once(&table.name, &victim.name, &Fate::Drop, table.referenced(), &[]);
+    let plan = retire::at_once(
+        &table.name,
+        &victim.name,
+        victim.kind(),
+        &Fate::Drop,
+        table.referenced(),
+        &[],
+    );
     if mode == Mode::DryRun {
         return execute::run(&plan, mode);
     }
@@ -168,8 +175,11 @@ pub fn drop_partition(partition: Oid, mode: Mode) -> Result<()> {
     budget::within_budget(partition, || {
         pair::store::change_layout(table.oid())?;
         as_user(table.owner(), || {
-            let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", victim.name);
-            spi::execute(&lock, &[])?;
+            // LOCK TABLE takes no foreign table; to drop one locks it as well, and nothing of it is looked at before.
+            if !victim.is_foreign {
+                let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", victim.name);
+                spi::execute(&lock, &[])?;
+            }
             if (paired || victim.bounds == "DEFAULT") && has_rows(&victim.name, "true")? {
                 return Err(in_use(&victim, paired));
             }
@@ -212,5 +222,6 @@ fn victim(table: &Partitioned, oid: Oid) -> Result<Partition> {
         name,
         bounds: "DEFAULT".into(),
         options: Vec::new(),
+        is_foreign: false,
     })
 }

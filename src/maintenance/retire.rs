@@ -110,6 +110,7 @@ fn at_once(managed: &Managed, partition: &Partition, fate: &Fate) -> Result<Plan
     let mut plan = retire::at_once(
         &managed.table.name,
         &partition.name,
+        partition.kind(),
         fate,
         managed.table.referenced(),
         &managed.table.sequence_defaults,

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ident::{Ident, RelName};
 use crate::pair::{self, Pair};
 use crate::plan::maintain::Parent;
-use crate::plan::retire::Referenced;
+use crate::plan::retire::{Kind, Referenced};
 use crate::session::{PinnedSettings, as_user, with_own_tables};
 use crate::{spi, twin};
 use pgrx::pg_sys::Oid;
@@ -106,9 +106,19 @@ pub struct Partition {
     pub bounds: String,
     /// Storage parameters: `name=value`.
     pub options: Vec<String>,
+    /// Its rows are on another server.
+    pub is_foreign: bool,
 }
 
 impl Partition {
+    pub fn kind(&self) -> Kind {
+        if self.is_foreign {
+            Kind::Foreign
+        } else {
+            Kind::Local
+        }
+    }
+
     /// The ends of its range, as the server prints them.
     pub fn range(&self) -> Result<(RawBound, RawBound)> {
         range_bounds(&self.bounds)

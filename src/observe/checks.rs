@@ -2,6 +2,7 @@
 
 mod feed;
 mod pair;
+mod replication;
 mod settings;
 
 use super::facts::{self, PairFacts, TableFacts};
@@ -21,6 +22,8 @@ pub const COUNTED_ROWS: i64 = 100_000;
 const LATE_RUN: f64 = 3.0;
 /// An archive that was begun is finished by the next run: a day, in seconds.
 const LATE_ARCHIVE: f64 = 86_400.0;
+/// Rows go to another server in one call: a day, in seconds.
+const LATE_PLACEMENT: f64 = 86_400.0;
 /// The share of an integer column's numbers that a sequence may have used up.
 const SEQUENCE_WARNS: f64 = 0.75;
 const SEQUENCE_FAILS: f64 = 0.90;
@@ -94,9 +97,10 @@ pub fn checks() -> Result<Vec<Check>> {
     table_checks(&tables, &pairs, &server, &mut found)?;
     sequence_checks(&mut found)?;
     unpartitioning_checks(&mut found)?;
+    placement_checks(&mut found)?;
     feed::checks(&mut found)?;
     settings::checks(&tables, &pairs, &server, &mut found);
-    server_checks(&server, &mut found);
+    replication::checks(&server, &mut found);
     Ok(found)
 }
 
@@ -118,6 +122,36 @@ fn unpartitioning_checks(found: &mut Vec<Check>) -> Result<()> {
         let mend = checks.call("CALL partition_router.unpartition");
         let message = format!("it was begun at {at}: its triggers are being laid, and do nothing yet");
         checks.add("unpartition", Status::Warn, message, mend);
+    }
+    Ok(())
+}
+
+/// Partitions on their way to another server, or back, that nobody has gone on with for a day.
+fn placement_checks(found: &mut Vec<Check>) -> Result<()> {
+    let begun: Vec<(String, Option<String>, f64)> = session::with_own_tables(|| {
+        spi::rows(
+            "SELECT pg_catalog.jsonb_build_array(p.partition::text, p.server,
+                 EXTRACT(epoch FROM pg_catalog.clock_timestamp() - p.begun_at)::float8)
+             FROM partition_router.placement p JOIN pg_catalog.pg_class c ON c.oid = p.partition::oid ORDER BY 1",
+            &[],
+        )
+    })?;
+    for (relation, server, age) in begun {
+        let mut checks = Checks {
+            relation: &relation,
+            found,
+        };
+        let (whither, argument) = match &server {
+            Some(server) => (format!("to server {server}"), Literal(server).to_string()),
+            None => ("back from another server".to_string(), "NULL".to_string()),
+        };
+        let message = format!("its way {whither} was begun {} ago", duration(age));
+        if age > LATE_PLACEMENT {
+            let mend = format!("CALL partition_router.place({}, {argument})", Literal(&relation));
+            checks.add("placement", Status::Warn, message, Some(mend));
+        } else {
+            checks.ok("placement", message);
+        }
     }
     Ok(())
 }
@@ -276,45 +310,6 @@ fn sequence_checks(found: &mut Vec<Check>) -> Result<()> {
         checks.add("sequence", status, message, mend);
     }
     Ok(())
-}
-
-/// Replicas that are behind; none at all is fine.
-fn server_checks(server: &Server, found: &mut Vec<Check>) {
-    let most = crate::settings::max_replica_lag().as_secs_f64();
-    let mut checks = Checks {
-        relation: &server.database,
-        found,
-    };
-    let resume = || Some("SELECT pg_catalog.pg_wal_replay_resume()".to_string());
-    if let Some(lag) = server.standby_lag.filter(|lag| *lag > most) {
-        let message = format!("this standby is {} behind", duration(lag));
-        return checks.add("replica_lag", Status::Warn, message, resume());
-    }
-    match server
-        .replicas
-        .iter()
-        .max_by(|a, b| a.seconds.total_cmp(&b.seconds))
-    {
-        None => checks.ok("replica_lag", "no replica is connected"),
-        Some(last) if last.seconds > most => checks.add(
-            "replica_lag",
-            Status::Warn,
-            format!(
-                "replica {} is {} behind: if its replay is paused, the call is for there",
-                last.name,
-                duration(last.seconds)
-            ),
-            resume(),
-        ),
-        Some(last) => checks.ok(
-            "replica_lag",
-            format!(
-                "replicas: {}, at most {} behind",
-                server.replicas.len(),
-                duration(last.seconds)
-            ),
-        ),
-    }
 }
 
 /// A length of time in the largest unit that leaves a whole number.

@@ -195,8 +195,33 @@ pub fn metrics() -> Result<Value> {
     Ok(json!({
         "partitionedTablesEnabled": crate::settings::use_partitioned_tables() && crate::settings::enable_partition_routing(),
         "tables": pairs.iter().map(one).collect::<Vec<_>>(),
+        "replication": replication(&server::server()?),
         "timestamp": now,
     }))
+}
+
+/// Who follows this server, whom it keeps log for, and how far it is behind itself where it is a standby.
+fn replication(server: &server::Server) -> Value {
+    let replicas = server.replicas.iter().map(|replica| {
+        json!({
+            "name": replica.name, "kind": replica.kind, "lagSeconds": replica.seconds, "lagBytes": replica.bytes as i64,
+        })
+    });
+    let slots = server.slots.iter().map(|slot| {
+        json!({
+            "name": slot.name, "kind": slot.kind, "active": slot.is_active, "walStatus": slot.wal_status,
+            "keptBytes": slot.kept as i64, "lagBytes": slot.lag as i64,
+        })
+    });
+    let standby = server.standby.is_standby.then(|| {
+        json!({
+            "paused": server.standby.is_paused, "receiving": server.standby.is_receiving,
+            "lagSeconds": server.standby.seconds, "primary": server.standby.primary,
+        })
+    });
+    json!({
+        "replicas": replicas.collect::<Vec<_>>(), "slots": slots.collect::<Vec<_>>(), "standby": standby,
+    })
 }
 
 /// The rows of each pair, by its number.

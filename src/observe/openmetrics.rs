@@ -431,7 +431,8 @@ fn server_families(server: &Server, gathered: &mut Gathered) {
         [()],
         |()| Some((vec![], server.replicas.len() as f64)),
     );
-    let replica = |replica: &server::Replica| vec![("replica", replica.name.clone())];
+    let replica =
+        |replica: &server::Replica| vec![("replica", replica.name.clone()), ("kind", replica.kind.clone())];
     gathered.add(
         ("replica_lag_seconds", "How far a replica is behind"),
         Kind::Gauge,
@@ -444,4 +445,65 @@ fn server_families(server: &Server, gathered: &mut Gathered) {
         &server.replicas,
         |one: &server::Replica| Some((replica(one), one.bytes)),
     );
+    slot_families(server, gathered);
+    standby_families(server, gathered);
+}
+
+fn slot_families(server: &Server, gathered: &mut Gathered) {
+    let mut gauge = |named, value: fn(&server::Slot) -> f64| {
+        gathered.add(named, Kind::Gauge, &server.slots, |slot: &server::Slot| {
+            let labels = vec![("slot", slot.name.clone()), ("kind", slot.kind.clone())];
+            Some((labels, value(slot)))
+        });
+    };
+    gauge(
+        ("slot_active", "1 when somebody reads the replication slot"),
+        |s| f64::from(u8::from(s.is_active)),
+    );
+    gauge(
+        (
+            "slot_lost",
+            "1 when log that the slot needs is gone, or goes with the next checkpoint",
+        ),
+        |s| f64::from(u8::from(s.is_lost)),
+    );
+    gauge(
+        ("slot_kept_bytes", "Log that the server keeps for the slot"),
+        |s| s.kept,
+    );
+    gauge(
+        (
+            "slot_lag_bytes",
+            "Log that the reader of the slot has not confirmed",
+        ),
+        |s| s.lag,
+    );
+}
+
+fn standby_families(server: &Server, gathered: &mut Gathered) {
+    let number = |is: bool| f64::from(u8::from(is));
+    let standby = &server.standby;
+    for (named, value) in [
+        (
+            ("standby_mode", "1 when the server is a standby"),
+            number(standby.is_standby),
+        ),
+        (
+            ("standby_paused", "1 when the standby's replay is paused"),
+            number(standby.is_paused),
+        ),
+        (
+            (
+                "standby_receiving",
+                "1 when log comes from the primary by streaming",
+            ),
+            number(standby.is_receiving),
+        ),
+        (
+            ("standby_lag_seconds", "How far the standby is behind"),
+            standby.seconds,
+        ),
+    ] {
+        gathered.add(named, Kind::Gauge, [()], |()| Some((vec![], value)));
+    }
 }

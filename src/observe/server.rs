@@ -10,10 +10,9 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Deserialize)]
 pub struct Server {
     pub database: String,
-    pub is_standby: bool,
-    /// How far this standby is behind; none when it is not, or is none.
-    pub standby_lag: Option<f64>,
+    pub standby: Standby,
     pub replicas: Vec<Replica>,
+    pub slots: Vec<Slot>,
     /// Background workers of the extension by their kind: `launcher`, `maintenance`, …
     pub workers: BTreeMap<String, i64>,
     pub preloaded: Vec<String>,
@@ -23,11 +22,39 @@ pub struct Server {
     pub archives: Vec<Archives>,
 }
 
+/// The view `standby_metrics`; on a primary nothing of it is so.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Standby {
+    pub is_standby: bool,
+    pub is_paused: bool,
+    pub is_receiving: bool,
+    /// How far it is behind; 0 where it has replayed all that there is.
+    pub seconds: f64,
+    pub primary: Option<String>,
+    /// Whether it is set up to stream from another server.
+    pub wants_primary: bool,
+}
+
+/// A row of the view `replica_metrics`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Replica {
     pub name: String,
+    pub kind: String,
     pub seconds: f64,
     pub bytes: f64,
+}
+
+/// A row of the view `slot_metrics`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Slot {
+    pub name: String,
+    pub kind: String,
+    pub is_active: bool,
+    pub is_lost: bool,
+    pub wal_status: String,
+    /// Bytes of log that are kept for it, and that its reader has not confirmed.
+    pub kept: f64,
+    pub lag: f64,
 }
 
 /// What `partition_router.maintenance_role` names.
@@ -74,6 +101,12 @@ pub fn server() -> Result<Server> {
         )
     })?
     .ok_or_else(|| Error::Internal("the server says nothing of itself".into()))
+}
+
+/// Where this standby has its log from: host and port.
+pub fn primary() -> Result<Option<String>> {
+    let query = "SELECT to_jsonb(primary_server) FROM partition_router.standby_metrics WHERE primary_server IS NOT NULL";
+    with_own_tables(|| spi::row(query, &[]))
 }
 
 pub fn sequences() -> Result<Vec<Sequence>> {

@@ -180,9 +180,11 @@ pub fn get_to_let_go(relation: Oid, operation: &str) -> Result<Pair> {
 /// at most.
 pub fn keep_workers_out(pair: &Pair) -> Result<()> {
     let _patient = session::PinnedSettings::new(&[(c"lock_timeout", "0")]);
+    // Read, not executed: a dry run on a standby gets here, too.
     session::with_own_tables(|| {
-        spi::execute(
-            "SELECT pg_catalog.pg_advisory_xact_lock('partition_router.copy_task'::regclass::oid::int, $1)",
+        spi::row::<String>(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.pg_advisory_xact_lock(
+                 'partition_router.copy_task'::regclass::oid::int, $1)::text)",
             &[pair.id.into()],
         )
     })?;

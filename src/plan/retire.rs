@@ -49,6 +49,23 @@ pub enum Referenced {
     No,
 }
 
+/// What a partition is: a table of this server, or the name of one on another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Local,
+    Foreign,
+}
+
+impl Kind {
+    /// Drops the partition; of a foreign one the table over there stays.
+    pub fn drop(self, partition: &RelName) -> String {
+        match self {
+            Self::Local => format!("DROP TABLE {partition}"),
+            Self::Foreign => format!("DROP FOREIGN TABLE {partition}"),
+        }
+    }
+}
+
 /// Takes a partition away at once. With foreign keys in it is detached before it is dropped: DETACH checks them and names
 /// the one in the way, DROP would only name the constraint.
 ///
@@ -56,6 +73,7 @@ pub enum Referenced {
 pub fn at_once(
     parent: &RelName,
     partition: &RelName,
+    kind: Kind,
     fate: &Fate,
     referenced: Referenced,
     sequence_defaults: &[Ident],
@@ -68,7 +86,7 @@ pub fn at_once(
         );
     }
     match fate {
-        Fate::Drop => plan.push("drop partition", format!("DROP TABLE {partition}")),
+        Fate::Drop => plan.push("drop partition", kind.drop(partition)),
         Fate::Detach => drop_defaults(&mut plan, partition, sequence_defaults),
         Fate::Archive(schema) => {
             drop_defaults(&mut plan, partition, sequence_defaults);
@@ -177,7 +195,14 @@ impl Paired<'_> {
 
     /// Drops the empty partition and gives its name to the table that keeps the rows.
     pub fn finish(&self, referenced: Referenced) -> Plan {
-        let mut plan = at_once(&self.parent.name, self.partition, &Fate::Drop, referenced, &[]);
+        let mut plan = at_once(
+            &self.parent.name,
+            self.partition,
+            Kind::Local,
+            &Fate::Drop,
+            referenced,
+            &[],
+        );
         if *self.fate != Fate::Drop {
             let name = &self.partition.name;
             plan.push(
@@ -204,9 +229,32 @@ mod tests {
 
     #[test]
     fn a_partition_alone_goes_at_once() {
-        let drop = at_once(&name("t"), &name("p"), &Fate::Drop, Referenced::No, &[]);
+        let drop = at_once(
+            &name("t"),
+            &name("p"),
+            Kind::Local,
+            &Fate::Drop,
+            Referenced::No,
+            &[],
+        );
         assert_eq!(statements(&drop), ["DROP TABLE \"s\".\"p\""]);
-        let detach = at_once(&name("t"), &name("p"), &Fate::Detach, Referenced::No, &[]);
+        let far = at_once(
+            &name("t"),
+            &name("p"),
+            Kind::Foreign,
+            &Fate::Drop,
+            Referenced::No,
+            &[],
+        );
+        assert_eq!(statements(&far), ["DROP FOREIGN TABLE \"s\".\"p\""]);
+        let detach = at_once(
+            &name("t"),
+            &name("p"),
+            Kind::Local,
+            &Fate::Detach,
+            Referenced::No,
+            &[],
+        );
         assert_eq!(
             statements(&detach),
             ["ALTER TABLE \"s\".\"t\" DETACH PARTITION \"s\".\"p\""]
@@ -214,6 +262,7 @@ mod tests {
         let archive = at_once(
             &name("t"),
             &name("p"),
+            Kind::Local,
             &Fate::Archive(Ident::new("Arch ive")),
             Referenced::No,
             &[],
@@ -226,7 +275,14 @@ mod tests {
 
     #[test]
     fn foreign_keys_in_are_checked_by_a_detach() {
-        let drop = at_once(&name("t"), &name("p"), &Fate::Drop, Referenced::Yes, &[]);
+        let drop = at_once(
+            &name("t"),
+            &name("p"),
+            Kind::Local,
+            &Fate::Drop,
+            Referenced::Yes,
+            &[],
+        );
         assert_eq!(drop.steps.len(), 2);
         assert!(drop.steps[0].statement.contains("DETACH"));
     }

@@ -1,6 +1,6 @@
 //! The one transaction in which the names swap.
 
-use super::{Direction, SWAPPED, in_the_way, log, require_whole, say, snapshots};
+use super::{Direction, SWAPPED, in_the_way, log, require_whole, say, snapshots, subscriptions};
 use crate::catalog::dependents::{self, Dependents};
 use crate::catalog::{TableDef, load};
 use crate::error::{Error, Result};
@@ -165,6 +165,7 @@ pub fn wait_for_old_snapshots(pair: &Pair, direction: Direction) -> Result<()> {
 /// The plan, when nothing of the catalog is in its way.
 fn make(pair: &Pair, direction: Direction) -> Result<SwapPlan> {
     let scene = Scene::look(pair, direction)?;
+    subscriptions::require_copied(scene.from.oid.into())?;
     require_names(&scene)?;
     require_rights(&scene)?;
     scene.swap(pair, direction, |swap| {
@@ -324,6 +325,8 @@ fn change(pair: &Pair, direction: Direction, swap: &SwapPlan) -> Result<()> {
         .map(|name| name.name)
         .unwrap_or_default();
     execute::run(&swap.names, Mode::Run)?;
+    let (from, to) = direction.sides(pair);
+    subscriptions::follow(from, to)?;
     let owner = load::owner(pair.twin)?;
     let define = || execute::run(&swap.definitions, Mode::Run);
     // Of several owners nobody's code may run with the rights of another.

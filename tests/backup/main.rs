@@ -123,7 +123,7 @@ fn facts(c: &mut Client) -> Vec<String> {
         "SELECT concat_ws(' ', parent, partition) FROM partition_router.partitions",
         "SELECT concat_ws(' ', operation, stage, legacy) FROM partition_router.run_log",
         "SELECT concat_ws(' ', relation, \"check\", status) FROM partition_router.health
-         WHERE \"check\" NOT IN ('replica_lag', 'settings', 'worker')",
+         WHERE \"check\" NOT IN ('replica_lag', 'replication_slots', 'standby', 'settings', 'worker')",
     ] {
         facts.extend(texts(c, &format!("{query} ORDER BY 1")));
     }

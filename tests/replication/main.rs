@@ -3,6 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod switched;
+
 use common::{Cluster, Database, assert_equal_sides, one, plant, run};
 use postgres::Client;
 use std::sync::{Arc, Mutex, OnceLock, Weak};

@@ -8,3 +8,4 @@ mod around;
 mod hostile;
 mod malformed;
 mod rights;
+mod standby;

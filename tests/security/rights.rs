@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 /// Who may call a function before anybody has granted anything.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum By {
+pub enum By {
     /// Superusers.
     Grant,
     /// And members of `pg_monitor`.
@@ -17,7 +17,7 @@ enum By {
 
 /// What is asked of a caller who was granted EXECUTE.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Asks {
+pub enum Asks {
     /// To own the table that the call is about.
     Owner,
     /// Nothing: it tells no row of a table, changes what belongs to the session, or, as `set_rollout()`, chooses between equal
@@ -30,7 +30,7 @@ use Asks::{Nothing, Owner, Trigger};
 use By::{Everybody, Grant, Monitor};
 
 /// Signature, who may, what is asked, and a call: `o.t` is a live pair of the owner, `o.m` a table under maintenance.
-const CALLS: &[(&str, By, Asks, &str)] = &[
+pub const CALLS: &[(&str, By, Asks, &str)] = &[
     (
         "abandon(regclass,boolean)",
         Grant,
@@ -304,6 +304,30 @@ const CALLS: &[(&str, By, Asks, &str)] = &[
         "SELECT partition_router.pair_figures()",
     ),
     (
+        "out_of_bounds()",
+        Grant,
+        Trigger,
+        "SELECT partition_router.out_of_bounds()",
+    ),
+    (
+        "place(regclass,name,boolean)",
+        Grant,
+        Owner,
+        "CALL partition_router.place('o.m_2026_01', 'elsewhere')",
+    ),
+    (
+        "place_dry_run(regclass,name)",
+        Grant,
+        Owner,
+        "SELECT partition_router.place_dry_run('o.m_2026_01', 'elsewhere')",
+    ),
+    (
+        "place_step(regclass,name)",
+        Grant,
+        Owner,
+        "SELECT partition_router.place_step('o.m_2026_01', 'elsewhere')",
+    ),
+    (
         "plan(text,regclass)",
         Grant,
         Owner,
@@ -461,7 +485,11 @@ const ROLES: [&str; 5] = ["superuser", "owner", "writer", "monitor", "stranger"]
 
 /// A live pair, a managed table and some more, all of `right_owner`.
 fn world(test: &str) -> (Database, Client) {
-    let database = Database::new(test);
+    world_on(Database::new(test))
+}
+
+/// The same in a database that there is.
+pub fn world_on(database: Database) -> (Database, Client) {
     let mut client = database.connect();
     for role in ROLES {
         let attribute = if role == "superuser" { "SUPERUSER" } else { "" };

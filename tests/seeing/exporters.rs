@@ -51,7 +51,8 @@ fn wanted() -> BTreeSet<String> {
 #[test]
 fn every_metric_that_a_rule_or_a_panel_names_is_there_by_exporter_and_by_call() {
     let cluster = Arc::new(Cluster::start(&[]));
-    let _standby = cluster.standby(&[]);
+    // Two of one name, and a slot that nobody reads.
+    let _standbys = [cluster.standby(&[]), cluster.standby(&[])];
     let database = Database::on(Arc::clone(&cluster), "exported");
     let mut client = database.connect();
     let c = &mut client;
@@ -71,6 +72,7 @@ fn every_metric_that_a_rule_or_a_panel_names_is_there_by_exporter_and_by_call() 
             "UPDATE partition_router.copy_state SET stage = 'copy', blocks = 4, next_block = 2, busy = '1 s'",
             "INSERT INTO revenues (at) VALUES (current_date + 4000)",
             "CREATE ROLE exporter LOGIN IN ROLE pg_monitor",
+            "SELECT pg_create_physical_replication_slot('unread', true)",
         ],
     );
     let place = Place::new("exporters");
@@ -109,7 +111,7 @@ fn every_metric_that_a_rule_or_a_panel_names_is_there_by_exporter_and_by_call() 
         let labels = |job: &str| {
             // A column that is NULL is not a number to the exporter, and is not said by the call.
             let result = prometheus.query(&format!(
-                "count by (relation, side, source, check, status, state, phase, target, reason, kind, replica, result) (
+                "count by (relation, side, source, check, status, state, phase, target, reason, kind, replica, slot, result) (
                      {metric}{{job=\"{job}\"}} == {metric}{{job=\"{job}\"}})"
             ));
             let metrics = result.into_iter().map(|one| one["metric"].to_string());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The worst status of a check, with its message.
-fn status(client: &mut Client, check: &str) -> (String, String) {
+pub fn status(client: &mut Client, check: &str) -> (String, String) {
     let row = client
         .query_one(
             "SELECT status, message FROM partition_router.health WHERE \"check\" = $1
@@ -23,7 +23,7 @@ fn assert_status(client: &mut Client, check: &str, expected: &str) {
     assert_eq!(found, expected, "{check}: {message}");
 }
 
-fn mend_of(client: &mut Client, check: &str) -> String {
+pub fn mend_of(client: &mut Client, check: &str) -> String {
     one(
         client,
         &format!(
@@ -71,6 +71,7 @@ fn a_migrated_table_has_every_check_and_all_are_ok() {
             "partitions_ahead",
             "phase",
             "replica_lag",
+            "replication_slots",
             "sequence",
             "settings",
             "sync",
@@ -444,8 +445,7 @@ fn a_standby_that_is_behind_says_so_and_no_replica_is_fine() {
         "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()",
     );
     assert_status(&mut s, "replica_lag", "warn");
-    let behind =
-        "SELECT partition_router.openmetrics() ~ 'replica_lag_bytes\\{replica=\"walreceiver\"\\} [1-9]'";
+    let behind = "SELECT partition_router.openmetrics() ~ 'replica_lag_bytes\\{replica=\"walreceiver\",kind=\"physical\"\\} [1-9]'";
     wait(&mut primary, behind);
     let mend = mend_of(&mut s, "replica_lag");
     run(&mut s, &[&mend]);

@@ -9,6 +9,7 @@ mod health;
 mod openmetrics;
 mod page;
 mod processes;
+mod replication;
 mod roles;
 
 use common::{Database, migrated_revenues};

@@ -35,7 +35,7 @@ fn worker_check(server: &Server, checks: &mut Checks<'_>) {
             "no worker is asked for (partition_router.maintenance_interval)",
         );
     }
-    if server.workers.contains_key("partition_router launcher") || server.is_standby {
+    if server.workers.contains_key("partition_router launcher") || server.standby.is_standby {
         return checks.ok("worker", "the launcher of maintenance runs");
     }
     let libraries = match server.shared_preload.trim() {

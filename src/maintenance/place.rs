@@ -1,0 +1,635 @@
+//! Places a partition on another server, as a foreign table of `postgres_fdw`, and brings it back. Each step is a transaction and
+//! leaves its state in `partition_router.placement`. Rows go over while applications write; who writes to the partition meanwhile is
+//! noted, and then they go over anew. What is here goes in the transaction in which the proven copy takes its place.
+
+use super::log::{self, Event};
+use super::{lease, table};
+use crate::archive::write;
+use crate::bounds::range_bounds;
+use crate::catalog::load;
+use crate::error::{Error, Remote, Result};
+use crate::execute::{self, Mode};
+use crate::ident::{Ident, Literal, RelName};
+use crate::locks::{self, LockMode, budget};
+use crate::pair::store;
+use crate::plan::Plan;
+use crate::plan::maintain::Range;
+use crate::plan::place::{Bounds, Direction, IN_BOUNDS, Placing, hash_bounds};
+use crate::session::{self, as_user, with_own_tables};
+use crate::spi;
+use pgrx::pg_sys::Oid;
+use serde::Deserialize;
+
+/// Somebody who writes all the time has no cold partition.
+const ATTEMPTS: i32 = 5;
+
+/// As `sql/catalog/placing.sql` gives it.
+#[derive(Debug, Clone, Deserialize)]
+struct Facts {
+    name: RelName,
+    kind: String,
+    owner: u32,
+    parent: u32,
+    parent_name: RelName,
+    strategy: String,
+    bounds: String,
+    condition: Option<String>,
+    /// None for an expression.
+    keys: Vec<Option<Ident>>,
+    columns: Vec<Ident>,
+    definitions: Vec<String>,
+    generated: Option<Ident>,
+    unique_index: Option<Ident>,
+    foreign_key: Option<Ident>,
+    in_pair: bool,
+    file_node: u32,
+    placed_on: Option<Ident>,
+    server: Option<Server>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Server {
+    is_postgres: bool,
+    may_use: bool,
+    is_mapped: bool,
+}
+
+/// A row of `partition_router.placement`.
+#[derive(Debug, Clone, Deserialize)]
+struct Underway {
+    server: Option<Ident>,
+    state: String,
+    file_node: u32,
+    row_count: Option<i64>,
+    attempts: i32,
+}
+
+/// A partition on its way, with what its plan borrows from.
+struct Journey {
+    oid: Oid,
+    facts: Facts,
+    server: Option<Ident>,
+    bounds: Bounds,
+}
+
+fn refused(facts: &Facts, reason: impl Into<String>, hint: impl Into<String>) -> Error {
+    Error::NotPlaced {
+        partition: facts.name.to_string(),
+        reason: reason.into(),
+        hint: hint.into(),
+    }
+}
+
+fn facts(partition: Oid, server: Option<&Ident>) -> Result<Facts> {
+    let arguments = [partition.into(), server.map(Ident::as_str).into()];
+    let found = with_own_tables(|| spi::rows(include_str!("../../sql/catalog/placing.sql"), &arguments))?;
+    match found.into_iter().next() {
+        Some(facts) => Ok(facts),
+        None => Err(Error::NotAnOrdinaryTable {
+            relation: table::display(partition)?,
+            reason: "it is not a partition".into(),
+        }),
+    }
+}
+
+impl Journey {
+    fn new(oid: Oid, facts: Facts, server: Option<Ident>) -> Result<Journey> {
+        let bounds = bounds(&facts)?;
+        Ok(Journey {
+            oid,
+            facts,
+            server,
+            bounds,
+        })
+    }
+
+    fn placing(&self) -> Placing<'_> {
+        Placing {
+            parent: &self.facts.parent_name,
+            partition: &self.facts.name,
+            oid: self.oid.to_u32(),
+            direction: match &self.server {
+                Some(server) => Direction::There(server),
+                None => Direction::Back,
+            },
+            columns: &self.facts.columns,
+            definitions: &self.facts.definitions,
+            for_values: &self.facts.bounds,
+            condition: self.facts.condition.as_deref().unwrap_or("true"),
+            bounds: &self.bounds,
+        }
+    }
+
+    fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
+        as_user(self.facts.owner.into(), body)
+    }
+
+    fn run(&self, plan: &Plan) -> Result<()> {
+        self.as_owner(|| execute::run(plan, Mode::Run))
+    }
+
+    /// Triggers have functions that the owner may not execute, and ATTACH makes those of the table above: what is the owner's own code
+    /// runs as the owner all the same.
+    fn change(&self, plan: &Plan) -> Result<()> {
+        session::with_all_rows_of(self.facts.owner.into(), || execute::run(plan, Mode::Run))
+    }
+
+    fn set(&self, assignments: &str) -> Result<()> {
+        let statement =
+            format!("UPDATE partition_router.placement SET {assignments} WHERE partition::oid = $1");
+        with_own_tables(|| spi::execute(&statement, &[self.oid.into()]))?;
+        Ok(())
+    }
+
+    fn whither(&self) -> String {
+        match &self.server {
+            Some(server) => format!("to server {server}"),
+            None => "back from another server".into(),
+        }
+    }
+}
+
+fn bounds(facts: &Facts) -> Result<Bounds> {
+    let keys: Option<Vec<Ident>> = facts.keys.iter().cloned().collect();
+    match (facts.strategy.as_str(), keys) {
+        ("h", Some(keys)) => {
+            if let Some((modulus, remainder)) = hash_bounds(&facts.bounds) {
+                return Ok(Bounds::Hash {
+                    modulus,
+                    remainder,
+                    keys,
+                });
+            }
+        }
+        ("r", Some(mut keys)) if keys.len() == 1 => {
+            if let (Some(key), Some((lower, upper))) = (keys.pop(), range_bounds(&facts.bounds)) {
+                return Ok(Bounds::Range {
+                    key,
+                    range: Range { lower, upper },
+                });
+            }
+        }
+        _ => {}
+    }
+    Err(refused(
+        facts,
+        "only a partition by range of one column, or by hash of columns, has bounds that can be kept over there",
+        "Leave a default partition, one by list and one by an expression here.",
+    ))
+}
+
+/// The way of a partition that the caller may send: he owns the table, and nobody else is at it.
+fn claim(partition: Oid, server: Option<&Ident>) -> Result<Facts> {
+    session::require_read_committed("place a partition")?;
+    let facts = facts(partition, server)?;
+    let parent = Oid::from(facts.parent);
+    store::require_owner(parent)?;
+    store::require_owner(partition)?;
+    if !lease::claim(parent)? {
+        return Err(Error::MaintenanceRunning {
+            relation: table::display(parent)?,
+        });
+    }
+    Ok(facts)
+}
+
+fn under_way(partition: Oid) -> Result<Option<Underway>> {
+    with_own_tables(|| {
+        spi::latest_rows(
+            "SELECT to_jsonb(p) FROM partition_router.placement p WHERE p.partition::oid = $1",
+            &[partition.into()],
+        )
+        .map(|mut rows| rows.pop())
+    })
+}
+
+/// One step; true when there is another.
+///
+/// # Errors
+/// `NotPlaced`, before anything is changed; `NotOwner`, `MaintenanceRunning`, `LockNotAvailable`; errors of the other server.
+pub fn step(partition: Oid, server: Option<Ident>) -> Result<bool> {
+    let facts = claim(partition, server.as_ref())?;
+    let _settings = table::pin("UTC");
+    let Some(found) = under_way(partition)? else {
+        if facts.kind == "f" && server.is_some() && facts.placed_on == server {
+            pgrx::notice!("{} is there already", facts.name);
+            return Ok(false);
+        }
+        let journey = Journey::new(partition, checked(facts, server.as_ref())?, server)?;
+        prepare(&journey)?;
+        return Ok(true);
+    };
+    if found.server != server {
+        return cancel(partition, facts, server, found).map(|()| false);
+    }
+    let journey = Journey::new(partition, facts, server)?;
+    match found.state.as_str() {
+        "copying" => copy(&journey, &found).map(|()| true),
+        "copied" => prove(&journey).map(|()| true),
+        _ => swap(&journey, &found),
+    }
+}
+
+/// The steps, as NOTICEs.
+pub fn dry_run(partition: Oid, server: Option<Ident>) -> Result<()> {
+    let facts = claim(partition, server.as_ref())?;
+    let _settings = table::pin("UTC");
+    let journey = Journey::new(partition, checked(facts, server.as_ref())?, server)?;
+    let placing = journey.placing();
+    let mut plan = Plan::default();
+    if journey.server.is_some() {
+        plan.push("over there, by hand, if it is not there", placing.over_there());
+    }
+    for part in [
+        placing.create(),
+        placing.create_log(),
+        placing.note_writes(),
+        placing.fill(),
+        placing.swap(),
+    ] {
+        plan.extend(part);
+    }
+    execute::run(&plan, Mode::DryRun)
+}
+
+/// What is in the way, from the catalog alone.
+fn checked(facts: Facts, server: Option<&Ident>) -> Result<Facts> {
+    let refuse = |reason: String, hint: &str| Err(refused(&facts, reason, hint));
+    let Some(server) = server else {
+        return match facts.kind.as_str() {
+            "f" => Ok(facts),
+            _ => refuse("it is here".into(), "Name the server that it is to be placed on."),
+        };
+    };
+    match facts.kind.as_str() {
+        "r" => {}
+        "f" => {
+            return refuse(
+                "it is on another server".into(),
+                "Bring it back first, with NULL as server.",
+            );
+        }
+        _ => {
+            return refuse("it has partitions of its own".into(), "Place those, one by one.");
+        }
+    }
+    if facts.in_pair {
+        return refuse(
+            "its table is in a pair, or has a guard, and what is written there would not be carried".into(),
+            "End the migration with partition_router.cleanup() first.",
+        );
+    }
+    match &facts.server {
+        None => {
+            return refuse(
+                format!("there is no server {server}"),
+                "Make it with CREATE SERVER … FOREIGN DATA WRAPPER postgres_fdw.",
+            );
+        }
+        Some(found) if !found.is_postgres => {
+            return refuse(
+                format!("server {server} is none of postgres_fdw"),
+                "Name a server of postgres_fdw: what is placed must be written and read back.",
+            );
+        }
+        Some(found) if !found.may_use => {
+            return refuse(
+                format!("the table's owner may not use server {server}"),
+                "Grant the owner USAGE ON FOREIGN SERVER.",
+            );
+        }
+        Some(found) if !found.is_mapped => {
+            return refuse(
+                format!("the table's owner has no user mapping for server {server}"),
+                "Make one with CREATE USER MAPPING, for the owner and for whoever reads the table.",
+            );
+        }
+        Some(_) => {}
+    }
+    if let Some(index) = &facts.unique_index {
+        return refuse(
+            format!("the unique index {index} of its table cannot be on a foreign table"),
+            "A table with a primary key keeps its partitions here; an archive may be elsewhere.",
+        );
+    }
+    if let Some(key) = &facts.foreign_key {
+        return refuse(
+            format!("the foreign key {key} cannot be checked on a foreign table"),
+            "Drop the foreign key, or leave the partition here.",
+        );
+    }
+    if let Some(column) = &facts.generated {
+        return refuse(
+            format!("column {column} is generated"),
+            "Leave a partition with generated columns here.",
+        );
+    }
+    Ok(facts)
+}
+
+/// Makes the copy, tries the swap, and lets writes be noted. Whatever is wrong shows here, and then nothing is changed.
+fn prepare(journey: &Journey) -> Result<()> {
+    let placing = journey.placing();
+    let locks = [
+        (Oid::from(journey.facts.parent), LockMode::AccessExclusive),
+        (journey.oid, LockMode::AccessExclusive),
+    ];
+    journey.run(&placing.create())?;
+    if journey.server.is_some() {
+        require_place(journey)?;
+    }
+    journey.run(&placing.create_log())?;
+    budget::undone(|| {
+        locks::acquire(&locks)?;
+        journey.change(&placing.note_writes())?;
+        journey.change(&placing.swap())
+    })?;
+    budget::within_budget(journey.oid, || journey.change(&placing.note_writes()))?;
+    let copy = load::latest_oid_of(&placing.copy())?
+        .ok_or_else(|| Error::Internal(format!("{} is gone", placing.copy())))?;
+    let held = format!("on its way {}", journey.whither());
+    with_own_tables(|| {
+        spi::execute(
+            "INSERT INTO partition_router.placement (partition, target, server, file_node)
+             VALUES ($1::regclass, $2::regclass, $3, $4)",
+            &[
+                journey.oid.into(),
+                copy.into(),
+                journey.server.as_ref().map(Ident::as_str).into(),
+                i64::from(journey.facts.file_node).into(),
+            ],
+        )?;
+        // Nothing takes it away meanwhile.
+        spi::execute(
+            "INSERT INTO partition_router.hold (partition, reason) VALUES ($1::regclass, $2) ON CONFLICT DO NOTHING",
+            &[journey.oid.into(), held.as_str().into()],
+        )
+    })?;
+    Ok(())
+}
+
+/// The table over there is there, empty, can be written and read, and keeps the bounds.
+fn require_place(journey: &Journey) -> Result<()> {
+    let (facts, placing) = (&journey.facts, journey.placing());
+    let copy = placing.copy();
+    let look = format!("SELECT pg_catalog.to_jsonb(EXISTS (SELECT FROM {copy}))");
+    let looked = budget::subtransaction(|| journey.as_owner(|| spi::row::<bool>(&look, &[])));
+    let has_rows = match looked {
+        Ok(found) => found?,
+        Err(caught) => {
+            let said = Remote::from_caught(&caught);
+            if said.sqlstate == "57014" {
+                caught.rethrow();
+            }
+            return Err(refused(
+                facts,
+                format!("its place over there cannot be read: {}", said.message),
+                format!("Run there, as the user of the mapping: {};", placing.over_there()),
+            ));
+        }
+    };
+    if has_rows == Some(true) {
+        return Err(refused(
+            facts,
+            "the table over there has rows already",
+            "Empty it, or name another server: what is there is not overwritten.",
+        ));
+    }
+    if let Bounds::Range { .. } = journey.bounds
+        && !has_check(journey, &copy)?
+    {
+        return Err(refused(
+            facts,
+            "the table over there has no CHECK of the partition's bounds that its owner, the user of the mapping, sees",
+            format!("Make it anew over there: {};", placing.over_there()),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the table over there has the CHECK that the copy here has, as the servers print them.
+fn has_check(journey: &Journey, copy: &RelName) -> Result<bool> {
+    let Some(server) = &journey.server else {
+        return Ok(true);
+    };
+    let name = &journey.facts.name;
+    let far = |what: &str| {
+        name.sibling(Ident::new(format!(
+            "partition_router_{what}_{}",
+            journey.oid.to_u32()
+        )))
+    };
+    let (checks, constraints) = (far("checks"), far("constraints"));
+    budget::undone(|| {
+        journey.as_owner(|| {
+            for (table, columns, source) in [
+                (&checks, "constraint_schema text, constraint_name text, check_clause text", "check_constraints"),
+                (&constraints, "constraint_schema text, constraint_name text, table_schema text, table_name text", "table_constraints"),
+            ] {
+                let mut plan = Plan::default();
+                plan.push(
+                    "read the other server's catalog",
+                    format!(
+                        "CREATE FOREIGN TABLE {table} ({columns}) SERVER {server} \
+                         OPTIONS (schema_name 'information_schema', table_name '{source}')"
+                    ),
+                );
+                execute::run(&plan, Mode::Run)?;
+            }
+            // Parentheses are not printed the same way by all versions.
+            let query = format!(
+                "SELECT pg_catalog.to_jsonb(EXISTS (
+                     SELECT FROM {checks} c JOIN {constraints} t ON t.constraint_schema = c.constraint_schema
+                         AND t.constraint_name = c.constraint_name
+                     WHERE t.table_schema = {} AND t.table_name = {}
+                       AND pg_catalog.translate(c.check_clause, '() ', '') = (
+                           SELECT pg_catalog.translate(pg_catalog.pg_get_expr(k.conbin, k.conrelid), '() ', '')
+                           FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class r ON r.oid = k.conrelid
+                           JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+                           WHERE k.conname = {} AND r.relname = {} AND n.nspname = {})))",
+                Literal(name.schema.as_str()),
+                Literal(name.name.as_str()),
+                Literal(IN_BOUNDS),
+                Literal(copy.name.as_str()),
+                Literal(copy.schema.as_str()),
+            );
+            let found: Vec<bool> = spi::latest_rows(&query, &[])?;
+            Ok(found.first() == Some(&true))
+        })
+    })
+}
+
+fn copy(journey: &Journey, found: &Underway) -> Result<()> {
+    if found.attempts >= ATTEMPTS {
+        journey.set("attempts = 0")?;
+        return Err(refused(
+            &journey.facts,
+            format!("it was written to while it was copied, {ATTEMPTS} times"),
+            "Call again when nobody writes to it, or stop with NULL as server.",
+        ));
+    }
+    journey.run(&journey.placing().fill())?;
+    journey.set(&format!(
+        "state = 'copied', attempts = attempts + 1, file_node = {}",
+        journey.facts.file_node
+    ))
+}
+
+/// Whether the partition was written to, or has another file, since the copy began. Needs a lock to be sure of it.
+fn was_written(journey: &Journey, file_node: u32) -> Result<bool> {
+    let log = format!(
+        "SELECT pg_catalog.to_jsonb(EXISTS (SELECT FROM {}))",
+        journey.placing().log()
+    );
+    let logged: Vec<bool> = journey.as_owner(|| spi::latest_rows(&log, &[]))?;
+    let now: Vec<u32> = spi::latest_rows(
+        "SELECT pg_catalog.to_jsonb(COALESCE(pg_catalog.pg_relation_filenode($1), 0)::bigint)",
+        &[journey.oid.into()],
+    )?;
+    Ok(logged.first() == Some(&true) || now.first() != Some(&file_node))
+}
+
+/// Reads back what is over there, and compares.
+fn prove(journey: &Journey) -> Result<()> {
+    let (facts, copy) = (&journey.facts, journey.placing().copy());
+    let [here, there] = journey.as_owner(|| -> Result<_> {
+        Ok([
+            write::tally(&facts.name, &facts.columns)?,
+            write::tally(&copy, &facts.columns)?,
+        ])
+    })?;
+    if was_written(journey, facts.file_node)? {
+        return journey.set("state = 'copying'");
+    }
+    if here != there {
+        return Err(refused(
+            facts,
+            format!(
+                "{} rows were copied and {} read back, or they differ",
+                here.rows, there.rows
+            ),
+            "Call it with NULL as server to stop; look at the columns and triggers of the table over there.",
+        ));
+    }
+    journey.set(&format!(
+        "state = 'proven', row_count = {}, checksum = {}",
+        there.rows,
+        Literal(&there.checksum())
+    ))
+}
+
+/// The copy takes the partition's place, unless somebody has written: then its rows are copied anew.
+fn swap(journey: &Journey, found: &Underway) -> Result<bool> {
+    let (facts, placing) = (&journey.facts, journey.placing());
+    let parent = Oid::from(facts.parent);
+    locks::acquire(&[
+        (parent, LockMode::AccessExclusive),
+        (journey.oid, LockMode::AccessExclusive),
+    ])?;
+    if was_written(journey, found.file_node)? || is_emptied(journey, found)? {
+        journey.set("state = 'copying'")?;
+        return Ok(true);
+    }
+    let copy = load::latest_oid_of(&placing.copy())?
+        .ok_or_else(|| Error::Internal(format!("{} is gone", placing.copy())))?;
+    budget::within_budget(parent, || {
+        store::change_layout(parent)?;
+        journey.change(&placing.swap())?;
+        journey.change(&rename_indexes(journey, copy)?)
+    })?;
+    let held = format!("on its way {}", journey.whither());
+    with_own_tables(|| {
+        spi::execute(
+            "DELETE FROM partition_router.placement WHERE partition::oid = $1",
+            &[journey.oid.into()],
+        )?;
+        spi::execute(
+            "DELETE FROM partition_router.hold WHERE partition::oid = $1 AND reason = $2",
+            &[journey.oid.into(), held.as_str().into()],
+        )?;
+        // Who held it holds what has taken its place.
+        spi::execute(
+            "UPDATE partition_router.hold SET partition = $2::regclass WHERE partition::oid = $1",
+            &[journey.oid.into(), copy.into()],
+        )
+    })?;
+    let message = match &journey.server {
+        Some(server) => format!("proven equal, and on server {server}"),
+        None => "proven equal, and here; what is over there stays".into(),
+    };
+    let mut event = Event::done(&table::display(parent)?, "place", &message);
+    (event.partition, event.row_count) = (Some(facts.name.name.as_str().into()), found.row_count);
+    log::write(&event)?;
+    Ok(false)
+}
+
+/// What LIKE has named after the copy is named after the partition, where that name is free.
+fn rename_indexes(journey: &Journey, copy: Oid) -> Result<Plan> {
+    let (old, new) = (journey.placing().copy().name, &journey.facts.name.name);
+    let names: Vec<Ident> = spi::latest_rows(
+        "SELECT pg_catalog.to_jsonb(x.relname) FROM pg_catalog.pg_index i
+         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = $1 ORDER BY x.oid",
+        &[copy.into()],
+    )?;
+    let mut plan = Plan::default();
+    for name in names {
+        let Some(rest) = name.as_str().strip_prefix(old.as_str()) else {
+            continue;
+        };
+        let wanted = Ident::new(format!("{}{rest}", new.as_str())).cut();
+        if load::latest_oid_of(&journey.facts.name.sibling(wanted.clone()))?.is_none() {
+            let index = journey.facts.name.sibling(name);
+            plan.push(
+                "name index after its table",
+                format!("ALTER INDEX {index} RENAME TO {wanted}"),
+            );
+        }
+    }
+    Ok(plan)
+}
+
+/// A TRUNCATE of a foreign table fires no trigger before PostgreSQL 16, and there is no file here that would tell.
+fn is_emptied(journey: &Journey, found: &Underway) -> Result<bool> {
+    if journey.server.is_some() {
+        return Ok(false);
+    }
+    let count = format!(
+        "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM {}",
+        journey.facts.name
+    );
+    let rows: Vec<i64> = journey.as_owner(|| spi::latest_rows(&count, &[]))?;
+    Ok(rows.first().copied() != found.row_count)
+}
+
+/// Stops a placement that is under way: the partition stays where it is.
+fn cancel(partition: Oid, facts: Facts, wanted: Option<Ident>, found: Underway) -> Result<()> {
+    let stays = match &found.server {
+        Some(_) => wanted.is_none(),
+        None => wanted == facts.placed_on,
+    };
+    if !stays {
+        return Err(refused(
+            &facts,
+            "it is on its way to somewhere else",
+            "Stop that first: name where it is now as server, NULL for here.",
+        ));
+    }
+    let journey = Journey::new(partition, facts, found.server)?;
+    journey.run(&journey.placing().empty())?;
+    budget::within_budget(partition, || journey.change(&journey.placing().cancel()))?;
+    let held = format!("on its way {}", journey.whither());
+    with_own_tables(|| {
+        spi::execute(
+            "DELETE FROM partition_router.placement WHERE partition::oid = $1",
+            &[partition.into()],
+        )?;
+        spi::execute(
+            "DELETE FROM partition_router.hold WHERE partition::oid = $1 AND reason = $2",
+            &[partition.into(), held.as_str().into()],
+        )
+    })?;
+    let parent = Oid::from(journey.facts.parent);
+    let mut event = Event::done(&table::display(parent)?, "place", "stopped: it stays where it is");
+    event.partition = Some(journey.facts.name.name.as_str().into());
+    log::write(&event)
+}

@@ -1,0 +1,637 @@
+//! `place()`: partitions go to another server and come back, while applications write, and whatever ends a call.
+
+mod common;
+
+use common::{Cluster, Database, cluster_sh, is_stress, one, run, sqlstate, texts};
+use postgres::Client;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+/// Two servers: the second one is `cold` to the first.
+struct World {
+    far: Arc<Cluster>,
+    here: Database,
+    client: Client,
+}
+
+const SUM: &str =
+    "SELECT format('%s %s', count(*), md5(string_agg(v::text, ',' ORDER BY id, at))) FROM visits v";
+
+/// The statement that makes the place of January over there.
+const PLACE: &str = "CREATE TABLE visits_2025_01 (id bigint NOT NULL, at date NOT NULL, note text,
+    CHECK (at >= '2025-01-01' AND at < '2025-02-01'))";
+
+impl World {
+    fn there(&self) -> Client {
+        self.far.connect(&self.here.name)
+    }
+}
+
+/// The other server, which the tests share: each has a database of its name there.
+fn far() -> Arc<Cluster> {
+    static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().expect("no test panicked in here");
+    if let Some(cluster) = shared.upgrade() {
+        return cluster;
+    }
+    let cluster = Arc::new(Cluster::start(&["shared_buffers=16MB"]));
+    *shared = Arc::downgrade(&cluster);
+    cluster
+}
+
+fn world(test: &str) -> World {
+    world_on(Cluster::shared(), test)
+}
+
+fn world_on(server: Arc<Cluster>, test: &str) -> World {
+    let far = far();
+    let here = Database::on(server, test);
+    run(
+        &mut far.connect("postgres"),
+        &[&format!("CREATE DATABASE \"{}\"", here.name)],
+    );
+    let mut client = here.connect();
+    run(
+        &mut client,
+        &[
+            "CREATE EXTENSION postgres_fdw",
+            &format!(
+                "CREATE SERVER cold FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{}', port '5432', dbname '{}')",
+                far.socket(),
+                here.name
+            ),
+            "CREATE USER MAPPING FOR CURRENT_USER SERVER cold OPTIONS (user 'postgres')",
+            "CREATE TABLE visits (id bigint NOT NULL, at date NOT NULL, note text) PARTITION BY RANGE (at)",
+            "CREATE TABLE visits_2025_01 PARTITION OF visits FOR VALUES FROM ('2025-01-01') TO ('2025-02-01')",
+            "CREATE TABLE visits_2025_02 PARTITION OF visits FOR VALUES FROM ('2025-02-01') TO ('2025-03-01')",
+            "CREATE INDEX ON visits (at)",
+            "INSERT INTO visits SELECT g, date '2025-01-01' + g % 59, 'visit ' || g FROM generate_series(1, 4000) g",
+            "SELECT partition_router.manage('visits', '1 month')",
+            "SELECT partition_router.create_partitions('visits')",
+        ],
+    );
+    World { far, here, client }
+}
+
+fn kind(client: &mut Client, table: &str) -> String {
+    one(
+        client,
+        &format!("SELECT relkind::text FROM pg_class WHERE oid = '{table}'::regclass"),
+    )
+}
+
+/// The steps of `place()` one by one, until the state is reached.
+fn step_until(client: &mut Client, state: &str) {
+    let found = "SELECT COALESCE((SELECT state FROM partition_router.placement), 'none')";
+    while one::<String>(client, found) != state {
+        assert!(one::<bool>(
+            client,
+            "SELECT partition_router.place_step('visits_2025_01', 'cold')"
+        ));
+    }
+}
+
+/// Nothing of a placement is left but what was asked for.
+fn assert_clean(client: &mut Client) {
+    let left = texts(
+        client,
+        "SELECT relname::text FROM pg_class WHERE relname LIKE 'partition\\_router\\_%' AND relnamespace = 'public'::regnamespace
+         UNION ALL SELECT tgname FROM pg_trigger WHERE tgname = 'partition_router_place'
+         UNION ALL SELECT partition::text FROM partition_router.placement
+         UNION ALL SELECT partition::text FROM partition_router.hold",
+    );
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_partition_goes_to_another_server_is_written_there_and_comes_back() {
+    let mut world = world("placed");
+    let (mut there, c) = (world.there(), &mut world.client);
+    run(&mut there, &[PLACE]);
+    let before: String = one(c, SUM);
+    run(
+        c,
+        &["CALL partition_router.place('visits_2025_01', 'cold', dry_run => true)"],
+    );
+    assert_eq!(kind(c, "visits_2025_01"), "r");
+    assert_clean(c);
+    run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
+    assert_eq!(kind(c, "visits_2025_01"), "f");
+    assert_clean(c);
+    assert_eq!(one::<String>(c, SUM), before);
+    let over_there = "SELECT count(*) FROM visits_2025_01";
+    let rows: i64 = one(&mut there, over_there);
+    assert_eq!(one::<i64>(c, "SELECT count(*) FROM ONLY visits_2025_01"), rows);
+    assert!(rows > 2000);
+    // A second call has nothing to do.
+    run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
+    run(
+        c,
+        &[
+            "INSERT INTO visits VALUES (9000, '2025-01-31', 'late')",
+            "UPDATE visits SET note = 'later' WHERE id = 9000",
+        ],
+    );
+    assert_eq!(
+        one::<String>(&mut there, "SELECT note FROM visits_2025_01 WHERE id = 9000"),
+        "later"
+    );
+    let moved = "UPDATE visits SET at = '2025-02-02' WHERE id = 9000";
+    assert_eq!(sqlstate(c, moved), "23514");
+    run(
+        c,
+        &[
+            "CALL partition_router.run_maintenance('visits')",
+            "ANALYZE visits",
+        ],
+    );
+    let failed = texts(
+        c,
+        "SELECT concat_ws(' ', status, message) FROM partition_router.maintenance_log WHERE status = 'failed'
+         UNION ALL SELECT concat_ws(' ', \"check\", message) FROM partition_router.health WHERE status <> 'ok'",
+    );
+    assert!(failed.is_empty(), "{failed:?}");
+    let logged = "SELECT string_agg(concat_ws(' ', partition, action, row_count), ', ') FROM partition_router.maintenance_log
+                  WHERE action = 'place'";
+    assert_eq!(one::<String>(c, logged), format!("visits_2025_01 place {rows}"));
+
+    let before: String = one(c, SUM);
+    run(c, &["CALL partition_router.place('visits_2025_01', NULL)"]);
+    assert_eq!(kind(c, "visits_2025_01"), "r");
+    assert_clean(c);
+    assert_eq!(one::<String>(c, SUM), before);
+    assert_eq!(
+        one::<i64>(&mut there, over_there),
+        rows + 1,
+        "what is there stays"
+    );
+    assert_eq!(
+        one::<i64>(
+            c,
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'visits_at_idx'::regclass
+               AND inhrelid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'visits_2025_01'::regclass)"
+        ),
+        1
+    );
+    run(c, &[moved]);
+    // Over there are rows, which are not overwritten.
+    assert_eq!(
+        sqlstate(c, "CALL partition_router.place('visits_2025_01', 'cold')"),
+        "PR023"
+    );
+    run(&mut there, &["TRUNCATE visits_2025_01"]);
+    run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
+    assert_eq!(kind(c, "visits_2025_01"), "f");
+}
+
+#[test]
+fn a_row_that_is_written_while_a_partition_is_placed_goes_with_it() {
+    let mut world = world("raced");
+    let (mut there, c) = (world.there(), &mut world.client);
+    run(&mut there, &[PLACE]);
+    let found = |c: &mut Client| {
+        one::<String>(
+            c,
+            "SELECT COALESCE(string_agg(state || ' ' || attempts, ''), 'placed') FROM partition_router.placement",
+        )
+    };
+    // Committed between the proof and the swap, each kind of write.
+    for write in [
+        "INSERT INTO visits VALUES (9001, '2025-01-05', 'through the root')",
+        "INSERT INTO visits_2025_01 VALUES (9002, '2025-01-06', 'straight')",
+        "UPDATE visits SET note = 'changed' WHERE id = 9001",
+        "DELETE FROM visits WHERE id = 9002",
+    ] {
+        step_until(c, "proven");
+        run(c, &[write]);
+        assert!(one::<bool>(
+            c,
+            "SELECT partition_router.place_step('visits_2025_01', 'cold')"
+        ));
+        assert!(found(c).starts_with("copying"), "{write}: {}", found(c));
+    }
+    // Without triggers of its own a session that replicates is noted as well.
+    step_until(c, "proven");
+    run(
+        c,
+        &[
+            "UPDATE partition_router.placement SET attempts = 0",
+            "SET session_replication_role = replica",
+            "INSERT INTO visits VALUES (9003, '2025-01-07', 'replicated')",
+            "RESET session_replication_role",
+        ],
+    );
+    assert!(one::<bool>(
+        c,
+        "SELECT partition_router.place_step('visits_2025_01', 'cold')"
+    ));
+    assert!(found(c).starts_with("copying"));
+    // Held at the swap: the writer has written and not committed, the copy does not see it.
+    step_until(c, "proven");
+    let mut writer = world.here.connect();
+    run(
+        &mut writer,
+        &["BEGIN", "INSERT INTO visits VALUES (9004, '2025-01-08', 'held')"],
+    );
+    let mut placer = world.here.connect();
+    let placing = std::thread::spawn(move || {
+        run(
+            &mut placer,
+            &["CALL partition_router.place('visits_2025_01', 'cold')"],
+        );
+    });
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
+                 AND relation IN ('visits'::regclass, 'visits_2025_01'::regclass))";
+    let started = Instant::now();
+    while !one::<bool>(c, waits) {
+        assert!(started.elapsed() < Duration::from_secs(60), "nobody waits");
+        std::thread::yield_now();
+    }
+    run(&mut writer, &["COMMIT"]);
+    placing.join().expect("it is placed");
+    assert_eq!(found(c), "placed");
+    assert_eq!(kind(c, "visits_2025_01"), "f");
+    let written =
+        "SELECT string_agg(id || ' ' || note, ', ' ORDER BY id) FROM visits_2025_01 WHERE id > 9000";
+    assert_eq!(
+        one::<String>(&mut there, written),
+        "9001 changed, 9003 replicated, 9004 held"
+    );
+    assert_clean(c);
+    // Emptied in the middle of its way back.
+    assert!(one::<bool>(
+        c,
+        "SELECT partition_router.place_step('visits_2025_01', NULL)"
+    ));
+    assert!(one::<bool>(
+        c,
+        "SELECT partition_router.place_step('visits_2025_01', NULL)"
+    ));
+    assert!(one::<bool>(
+        c,
+        "SELECT partition_router.place_step('visits_2025_01', NULL)"
+    ));
+    assert!(found(c).starts_with("proven"));
+    run(
+        c,
+        &[
+            "TRUNCATE visits_2025_01",
+            "INSERT INTO visits VALUES (9005, '2025-01-09', 'after')",
+        ],
+    );
+    run(c, &["CALL partition_router.place('visits_2025_01', NULL)"]);
+    assert_eq!(
+        texts(c, "SELECT id || ' ' || note FROM visits_2025_01"),
+        ["9005 after"]
+    );
+    assert_clean(c);
+}
+
+#[test]
+fn a_truncate_while_a_partition_is_placed_is_seen() {
+    let mut world = world("truncated");
+    let (mut there, c) = (world.there(), &mut world.client);
+    run(&mut there, &[PLACE]);
+    step_until(c, "proven");
+    run(c, &["TRUNCATE visits"]);
+    run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
+    assert_eq!(one::<i64>(&mut there, "SELECT count(*) FROM visits_2025_01"), 0);
+    assert_eq!(one::<i64>(c, "SELECT count(*) FROM visits"), 0);
+}
+
+#[test]
+fn a_server_that_is_killed_between_copy_and_swap_goes_on_from_there() {
+    let states: &[&str] = match is_stress() {
+        true => &["copying", "copied", "proven"],
+        false => &["copied"],
+    };
+    for state in states.iter().copied() {
+        let server = Arc::new(Cluster::start(&["shared_buffers=32MB"]));
+        let mut world = world_on(Arc::clone(&server), "killed");
+        let mut there = world.there();
+        run(&mut there, &[PLACE]);
+        let before: String = one(&mut world.client, SUM);
+        step_until(&mut world.client, state);
+        if state == "copying" {
+            // The other server has committed what it got, and this one has not.
+            run(
+                &mut there,
+                &[
+                    "INSERT INTO visits_2025_01 SELECT g, '2025-01-01', 'left over' FROM generate_series(1, 10) g",
+                ],
+            );
+        }
+        cluster_sh(&["crash", server.directory()]);
+        cluster_sh(&["start", server.directory()]);
+        world.client = world.here.connect();
+        let c = &mut world.client;
+        assert_eq!(one::<String>(c, SUM), before, "{state}");
+        run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
+        assert_eq!(kind(c, "visits_2025_01"), "f");
+        assert_eq!(one::<String>(c, SUM), before, "{state}");
+        assert_clean(c);
+    }
+}
+
+#[test]
+fn rows_that_only_the_other_server_has_committed_do_not_come_twice() {
+    let mut world = world("half_committed");
+    let (mut there, c) = (world.there(), &mut world.client);
+    run(&mut there, &[PLACE]);
+    let before: String = one(c, SUM);
+    // It commits first: what a crash in between leaves is rows over there, and a state here that knows nothing of them.
+    step_until(c, "copied");
+    run(
+        c,
+        &["UPDATE partition_router.placement SET state = 'copying', attempts = 0"],
+    );
+    run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
+    assert_eq!(one::<String>(c, SUM), before);
+}
+
+#[test]
+fn what_was_begun_can_be_stopped_and_nothing_is_left() {
+    let mut world = world("stopped");
+    let (mut there, c) = (world.there(), &mut world.client);
+    run(&mut there, &[PLACE]);
+    let before: String = one(c, SUM);
+    step_until(c, "proven");
+    // Health tells of one that is left so.
+    let told =
+        "SELECT concat_ws(' ', status, mend) FROM partition_router.health WHERE \"check\" = 'placement'";
+    assert_eq!(one::<String>(c, told), "ok");
+    run(
+        c,
+        &["UPDATE partition_router.placement SET begun_at = begun_at - interval '2 days'"],
+    );
+    assert_eq!(
+        one::<String>(c, told),
+        "warn CALL partition_router.place('public.visits_2025_01', 'cold')"
+    );
+    // Nothing takes it away meanwhile.
+    assert_eq!(
+        sqlstate(c, "SELECT partition_router.drop_partition('visits_2025_01')"),
+        "55000"
+    );
+    run(c, &["CALL partition_router.place('visits_2025_01', NULL)"]);
+    assert_eq!(kind(c, "visits_2025_01"), "r");
+    assert_eq!(one::<String>(c, SUM), before);
+    assert_eq!(one::<i64>(&mut there, "SELECT count(*) FROM visits_2025_01"), 0);
+    assert_clean(c);
+    // The other way, too.
+    run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
+    assert!(one::<bool>(
+        c,
+        "SELECT partition_router.place_step('visits_2025_01', NULL)"
+    ));
+    run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
+    assert_eq!(kind(c, "visits_2025_01"), "f");
+    assert_eq!(one::<String>(c, SUM), before);
+    assert_clean(c);
+}
+
+#[test]
+fn what_cannot_be_placed_is_refused_before_anything_changes() {
+    let mut world = world("unplaceable");
+    let (mut there, c) = (world.there(), &mut world.client);
+    run(
+        c,
+        &[
+            "CREATE EXTENSION file_fdw",
+            "CREATE SERVER files FOREIGN DATA WRAPPER file_fdw",
+            "CREATE SERVER unmapped FOREIGN DATA WRAPPER postgres_fdw",
+            "CREATE SERVER down FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '/nowhere')",
+            "CREATE USER MAPPING FOR CURRENT_USER SERVER down OPTIONS (user 'postgres')",
+            "CREATE TABLE keyed (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
+            "CREATE TABLE keyed_1 PARTITION OF keyed FOR VALUES FROM ('2025-01-01') TO ('2025-02-01')",
+            "CREATE TABLE listed (at int) PARTITION BY LIST (at)",
+            "CREATE TABLE listed_1 PARTITION OF listed FOR VALUES IN (1)",
+            "CREATE TABLE visits_rest PARTITION OF visits DEFAULT",
+            "CREATE TABLE computed (at date, y int GENERATED ALWAYS AS (EXTRACT(year FROM at)::int) STORED) PARTITION BY RANGE (at)",
+            "CREATE TABLE computed_1 PARTITION OF computed FOR VALUES FROM ('2025-01-01') TO ('2025-02-01')",
+            "CREATE TABLE named (at date PRIMARY KEY)",
+            "CREATE TABLE pointing (at date REFERENCES named) PARTITION BY RANGE (at)",
+            "CREATE TABLE pointing_1 PARTITION OF pointing FOR VALUES FROM ('2025-01-01') TO ('2025-02-01')",
+            "CREATE TABLE paired (id int PRIMARY KEY, at date NOT NULL)",
+            "INSERT INTO paired VALUES (1, '2025-01-01')",
+            "CALL partition_router.migrate('paired', 'at')",
+        ],
+    );
+    let said = |c: &mut Client, partition: &str, server: &str, words: &str| {
+        let call = format!("CALL partition_router.place('{partition}', '{server}')");
+        let error = c.batch_execute(&call).expect_err(&call);
+        let error = error.as_db_error().expect("an error of the server").clone();
+        let text = format!("{} {}", error.detail().unwrap_or(""), error.hint().unwrap_or(""));
+        assert_eq!(error.code().code(), "PR023", "{call}: {} {text}", error.message());
+        assert!(text.contains(words), "{call}: {text}");
+        assert_clean(c);
+    };
+    said(c, "visits_2025_01", "nowhere", "There is no server");
+    said(c, "visits_2025_01", "files", "none of postgres_fdw");
+    said(c, "visits_2025_01", "unmapped", "no user mapping");
+    said(c, "visits_2025_01", "down", "cannot be read");
+    said(
+        c,
+        "visits_2025_01",
+        "cold",
+        "CREATE TABLE \"public\".\"visits_2025_01\"",
+    );
+    said(c, "keyed_1", "cold", "unique index");
+    said(c, "listed_1", "cold", "by range of one column, or by hash");
+    said(c, "visits_rest", "cold", "by range of one column, or by hash");
+    said(c, "computed_1", "cold", "is generated");
+    said(c, "pointing_1", "cold", "foreign key");
+    said(c, "paired_2025_01", "cold", "pair");
+    // A table without the bounds, with other bounds, with rows.
+    for (table, words) in [
+        (
+            "CREATE TABLE visits_2025_01 (id bigint, at date, note text)",
+            "no CHECK",
+        ),
+        (
+            "CREATE TABLE visits_2025_01 (id bigint, at date, note text, CHECK (at >= '2025-01-01' AND at < '2025-03-01'))",
+            "no CHECK",
+        ),
+    ] {
+        run(&mut there, &["DROP TABLE IF EXISTS visits_2025_01", table]);
+        said(c, "visits_2025_01", "cold", words);
+    }
+    run(
+        &mut there,
+        &[
+            "DROP TABLE visits_2025_01",
+            PLACE,
+            "INSERT INTO visits_2025_01 VALUES (1, '2025-01-01', 'somebody''s')",
+        ],
+    );
+    said(c, "visits_2025_01", "cold", "has rows already");
+    for (call, code) in [
+        ("CALL partition_router.place('visits_2025_01', NULL)", "PR023"),
+        ("CALL partition_router.place('named', 'cold')", "42809"),
+        ("CALL partition_router.place(NULL, 'cold')", "22004"),
+    ] {
+        assert_eq!(sqlstate(c, call), code, "{call}");
+    }
+    // An owner who may not use the server.
+    let role = format!("placer_{}", world.here.name);
+    run(
+        c,
+        &[
+            &format!("CREATE ROLE {role} LOGIN"),
+            &format!("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA partition_router TO {role}"),
+            &format!("ALTER TABLE visits OWNER TO {role}"),
+            &format!("ALTER TABLE visits_2025_01 OWNER TO {role}"),
+            &format!("GRANT ALL ON SCHEMA public TO {role}"),
+        ],
+    );
+    let mut owner = world.here.connect_as(&role);
+    let call = "CALL partition_router.place('visits_2025_01', 'cold')";
+    let error = owner.batch_execute(call).expect_err(call);
+    let error = error.as_db_error().expect("an error of the server");
+    assert_eq!(error.code().code(), "PR023");
+    assert!(
+        error.detail().unwrap_or("").contains("may not use server"),
+        "{error:?}"
+    );
+    drop(owner);
+    run(
+        c,
+        &[
+            &format!("DROP OWNED BY {role} CASCADE"),
+            &format!("DROP ROLE {role}"),
+        ],
+    );
+}
+
+#[test]
+fn an_owner_who_is_no_superuser_places_with_execute_on_the_call_alone() {
+    let mut world = world("owned");
+    let (mut there, c) = (world.there(), &mut world.client);
+    run(&mut there, &[PLACE]);
+    let role = format!("owner_{}", world.here.name);
+    run(
+        c,
+        &[
+            &format!("CREATE ROLE {role} LOGIN"),
+            &format!(
+                "GRANT EXECUTE ON FUNCTION partition_router.place_step(regclass, name) TO {role};
+                 GRANT EXECUTE ON PROCEDURE partition_router.place(regclass, name, boolean) TO {role}"
+            ),
+            &format!("GRANT USAGE ON FOREIGN SERVER cold TO {role}"),
+            // Only a superuser may say that no password is asked for, as the tests' servers do not.
+            &format!(
+                "CREATE USER MAPPING FOR {role} SERVER cold OPTIONS (user 'postgres', password_required 'false')"
+            ),
+            &format!("GRANT CREATE ON SCHEMA public TO {role}"),
+            &format!("ALTER TABLE visits OWNER TO {role}"),
+            &format!("ALTER TABLE visits_2025_01 OWNER TO {role}"),
+            // A trigger of the table whose function its owner may not execute comes to the foreign table as well.
+            "CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+            "REVOKE ALL ON FUNCTION loud() FROM PUBLIC",
+            "CREATE TRIGGER loud AFTER UPDATE ON visits FOR EACH ROW EXECUTE FUNCTION loud()",
+        ],
+    );
+    let before: String = one(c, SUM);
+    let mut owner = world.here.connect_as(&role);
+    run(
+        &mut owner,
+        &["CALL partition_router.place('visits_2025_01', 'cold')"],
+    );
+    assert_eq!(kind(c, "visits_2025_01"), "f");
+    assert_eq!(one::<String>(&mut owner, SUM), before);
+    let owned = "SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = 'visits_2025_01'::regclass";
+    assert_eq!(one::<String>(c, owned), role);
+    run(
+        &mut owner,
+        &["CALL partition_router.place('visits_2025_01', NULL)"],
+    );
+    assert_eq!(one::<String>(c, owned), role);
+    assert_eq!(one::<String>(c, SUM), before);
+    assert_clean(c);
+    drop(owner);
+    run(
+        c,
+        &[
+            &format!("DROP OWNED BY {role} CASCADE"),
+            &format!("DROP ROLE {role}"),
+        ],
+    );
+}
+
+#[test]
+fn a_partition_by_hash_goes_and_keeps_the_rows_of_others_out() {
+    let mut world = world("hashed");
+    let (mut there, c) = (world.there(), &mut world.client);
+    run(&mut there, &["CREATE TABLE h_1 (org int NOT NULL, n int)"]);
+    run(
+        c,
+        &[
+            "CREATE TABLE h (org int NOT NULL, n int) PARTITION BY HASH (org)",
+            "CREATE TABLE h_0 PARTITION OF h FOR VALUES WITH (modulus 2, remainder 0)",
+            "CREATE TABLE h_1 PARTITION OF h FOR VALUES WITH (modulus 2, remainder 1)",
+            "INSERT INTO h SELECT g, g FROM generate_series(1, 500) g",
+        ],
+    );
+    let sum = "SELECT format('%s %s', count(*), sum(org * n)) FROM h";
+    let before: String = one(c, sum);
+    run(c, &["CALL partition_router.place('h_1', 'cold')"]);
+    assert_eq!(kind(c, "h_1"), "f");
+    assert_eq!(one::<String>(c, sum), before);
+    let rows: i64 = one(&mut there, "SELECT count(*) FROM h_1");
+    assert!(rows > 100);
+    let [theirs, ours]: [i32; 2] = ["h_1", "h_0"].map(|part| one(c, &format!("SELECT min(org) FROM {part}")));
+    // The key of another partition: the row would stay where nobody looks for it.
+    assert_eq!(
+        sqlstate(c, &format!("UPDATE h SET org = {ours} WHERE org = {theirs}")),
+        "23514"
+    );
+    assert_eq!(
+        sqlstate(c, &format!("INSERT INTO h_1 VALUES ({ours}, 1)")),
+        "23514"
+    );
+    run(
+        c,
+        &[
+            &format!("UPDATE h SET n = n + 1 WHERE org = {theirs}"),
+            "INSERT INTO h SELECT g, g FROM generate_series(501, 600) g",
+        ],
+    );
+    let before: String = one(c, sum);
+    run(c, &["CALL partition_router.place('h_1', NULL)"]);
+    assert_eq!(kind(c, "h_1"), "r");
+    assert_eq!(one::<String>(c, sum), before);
+    run(c, &[&format!("UPDATE h SET org = {ours} WHERE org = {theirs}")]);
+    assert_clean(c);
+}
+
+#[test]
+fn retention_drops_a_foreign_partition_and_leaves_what_is_over_there() {
+    for by_hand in [false, true] {
+        let mut world = world("retired_far");
+        let (mut there, c) = (world.there(), &mut world.client);
+        run(&mut there, &[PLACE]);
+        run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
+        let rows: i64 = one(&mut there, "SELECT count(*) FROM visits_2025_01");
+        if by_hand {
+            run(c, &["SELECT partition_router.drop_partition('visits_2025_01')"]);
+        } else {
+            run(
+                c,
+                &[
+                    "SELECT partition_router.set_policy('visits', retention => '1 month')",
+                    "CALL partition_router.run_maintenance('visits')",
+                ],
+            );
+        }
+        let failed = texts(
+            c,
+            "SELECT concat_ws(' ', sqlstate, message) FROM partition_router.maintenance_log WHERE status = 'failed'",
+        );
+        assert!(failed.is_empty(), "{failed:?}");
+        assert!(one::<bool>(c, "SELECT to_regclass('visits_2025_01') IS NULL"));
+        assert_eq!(
+            one::<i64>(&mut there, "SELECT count(*) FROM visits_2025_01"),
+            rows
+        );
+    }
+}
