@@ -79,8 +79,9 @@ fn end(text: &str) -> Option<(StoredBound, &str)> {
         }
         _ => return None,
     };
-    let (_, rest) = text.strip_prefix(" :location ")?.split_once("})")?;
-    Some((bound, rest))
+    let (location, rest) = text.strip_prefix(" :location ")?.split_once("})")?;
+    // A number: else another end follows in the list.
+    location.parse::<i64>().is_ok().then_some((bound, rest))
 }
 
 /// The value of a constant: the bytes of a word as they lie in memory.
