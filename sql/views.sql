@@ -249,6 +249,7 @@ FROM (SELECT o.slot_name::text AS slot, o.slot_type AS kind, o.active AS is_acti
       FROM pg_catalog.pg_replication_slots o
       WHERE NOT o.temporary) s;
 COMMENT ON VIEW partition_router.slot_metrics IS 'each replication slot that lasts, of the whole server: who reads it is told of here also while nobody does';
+COMMENT ON COLUMN partition_router.slot_metrics.slot IS 'its name';
 COMMENT ON COLUMN partition_router.slot_metrics.kind IS 'physical, or logical for a subscriber';
 COMMENT ON COLUMN partition_router.slot_metrics.is_active IS 'whether somebody reads it now';
 COMMENT ON COLUMN partition_router.slot_metrics.is_lost IS 'whether log that it needs is gone, or goes with the next checkpoint: who reads it has to begin anew';
@@ -273,6 +274,7 @@ FROM (SELECT r.is_standby,
                   FROM pg_catalog.pg_stat_wal_receiver w WHERE w.sender_host IS NOT NULL) END AS primary_server
       FROM (SELECT pg_catalog.pg_is_in_recovery() AS is_standby) r) s;
 COMMENT ON VIEW partition_router.standby_metrics IS 'one row: whether this server is a standby, and how far it is behind';
+COMMENT ON COLUMN partition_router.standby_metrics.is_standby IS 'whether this server replays the log of another';
 COMMENT ON COLUMN partition_router.standby_metrics.is_paused IS 'whether its replay is paused';
 COMMENT ON COLUMN partition_router.standby_metrics.is_receiving IS 'whether log comes from the primary by streaming';
 COMMENT ON COLUMN partition_router.standby_metrics.lag_seconds IS 'since the last transaction that it has replayed, where there is more or where none can come; 0 where it has all, and on a primary';

@@ -29,6 +29,8 @@ struct Told {
     /// Of the stage, by the clock of [`Line::began`], and what was done then.
     began: i64,
     first: u64,
+    /// The total, as it was thought to be then.
+    whole: u64,
     /// When the client heard of something last; the beginning of the stage counts.
     heard: Instant,
 }
@@ -80,19 +82,30 @@ pub fn quietly_at(call: Call, relation: Oid, stage: Stage, done: u64, total: u64
     note(call, relation, stage, done, total);
 }
 
+/// As [`at`], where only what is left is known: all there is, is what was left when this statement said so first.
+pub fn still(call: Call, relation: Oid, stage: Stage, left: u64) -> Result<()> {
+    let whole = told(call, stage).map_or(left, |told| told.whole.max(left));
+    at(call, relation, stage, whole - left, whole)
+}
+
+/// What was told last, if that was in this statement and of this stage.
+fn told(call: Call, stage: Stage) -> Option<Told> {
+    let statement = statement();
+    TOLD.get()
+        .filter(|told| told.statement == statement && told.call == call && told.stage == stage)
+}
+
 fn note(call: Call, relation: Oid, stage: Stage, done: u64, total: u64) -> (Told, Line) {
     let statement = statement();
-    let told = TOLD
-        .get()
-        .filter(|told| told.statement == statement && told.call == call && told.stage == stage)
-        .unwrap_or_else(|| Told {
-            statement,
-            call,
-            stage,
-            began: now(),
-            first: done,
-            heard: Instant::now(),
-        });
+    let told = told(call, stage).unwrap_or_else(|| Told {
+        statement,
+        call,
+        stage,
+        began: now(),
+        first: done,
+        whole: total,
+        heard: Instant::now(),
+    });
     TOLD.set(Some(told));
     let line = Line {
         call,

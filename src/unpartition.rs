@@ -301,19 +301,16 @@ struct Part {
     end_block: i64,
 }
 
-/// Blocks of the partitions that the copy has not gone through, and how many there are.
-fn blocks_to_copy(pair: &Pair) -> Result<(u64, u64)> {
-    let blocks: Option<(u64, u64)> = with_own_tables(|| {
+/// Blocks of the partitions that the copy has not gone through.
+fn blocks_to_copy(pair: &Pair) -> Result<u64> {
+    let blocks: Option<u64> = with_own_tables(|| {
         spi::row(
-            "SELECT pg_catalog.jsonb_build_array(
-                 (SELECT COALESCE(pg_catalog.sum(end_block - first_block), 0) FROM partition_router.copy_task WHERE pair_id = $1),
-                 (SELECT COALESCE(pg_catalog.sum(pg_catalog.pg_relation_size(t.relid)), 0)::bigint
-                         / pg_catalog.current_setting('block_size')::int
-                  FROM pg_catalog.pg_partition_tree($2) t WHERE t.isleaf))",
-            &[pair.id.into(), pair.twin.into()],
+            "SELECT pg_catalog.to_jsonb(COALESCE(pg_catalog.sum(end_block - first_block), 0))
+             FROM partition_router.copy_task WHERE pair_id = $1",
+            &[pair.id.into()],
         )
     })?;
-    Ok(blocks.unwrap_or_default())
+    Ok(blocks.unwrap_or(0))
 }
 
 /// Brings the rows of some blocks in line; false when none are left.
@@ -332,14 +329,7 @@ pub fn copy(relation: Oid) -> Result<bool> {
     })?;
     let Some(part) = part else { return Ok(false) };
     let end = part.end_block.min(part.first_block + BLOCKS);
-    let (left, total) = blocks_to_copy(&pair)?;
-    calls::at(
-        Call::Unpartition,
-        pair.twin,
-        Stage::Copy,
-        total.saturating_sub(left),
-        total,
-    )?;
+    calls::still(Call::Unpartition, pair.twin, Stage::Copy, blocks_to_copy(&pair)?)?;
     // Rows are locked one by one, as writers do, who may lock them the other way round: this side gives way.
     let leaf = Oid::from(part.relation);
     let done = budget::within_budget(leaf, || repair::fill(&pair, leaf, part.first_block, end))?;

@@ -141,10 +141,16 @@ pub fn publications(table: Oid) -> Result<Vec<Ident>> {
     )
 }
 
-/// How many partitions without partitions of their own a table has.
+/// How many partitions without partitions of their own a table has. Locks none of them: others may be at work there, and wait for
+/// the caller.
 pub fn count_leaves(table: Oid) -> Result<u64> {
     let number: Option<u64> = spi::row(
-        "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM pg_catalog.pg_partition_tree($1) t WHERE t.isleaf",
+        "WITH RECURSIVE tree AS (
+             SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = $1
+             UNION ALL
+             SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.inhrelid)
+         SELECT pg_catalog.to_jsonb(pg_catalog.count(*))
+         FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.inhrelid WHERE c.relkind <> 'p'",
         &[table.into()],
     )?;
     Ok(number.unwrap_or(0))

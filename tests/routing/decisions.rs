@@ -407,6 +407,7 @@ fn the_settings_have_the_defaults_of_the_design() {
             "partition_router.maintenance_role  superuser string",
             "partition_router.max_replica_lag 60000 ms user integer",
             "partition_router.max_slot_wal 1024 MB user integer",
+            "partition_router.notice_interval 5000 ms user integer",
             "partition_router.shadow_sample 0 user real",
             "partition_router.tenant  user string",
             "partition_router.transparent off user bool",
