@@ -62,6 +62,12 @@ pub const CALLS: &[(&str, By, Asks, &str)] = &[
         "SELECT partition_router.carry_ddl()",
     ),
     (
+        "calls_at_work()",
+        Monitor,
+        Nothing,
+        "SELECT partition_router.calls_at_work()",
+    ),
+    (
         "change_feed()",
         Grant,
         Trigger,

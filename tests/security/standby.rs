@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 /// What only reads. A call that is not here changes something.
 const READING: &[&str] = &[
     "advise",
+    "calls_at_work",
     "chart",
     "compare_plans",
     "dismiss_workers",
@@ -141,6 +142,7 @@ fn every_call_on_a_standby_answers_or_says_where_the_primary_is() {
     for view in [
         "status",
         "partitions",
+        "calls",
         "progress",
         "health",
         "run_log",
