@@ -228,7 +228,7 @@ fn partitions_lose_the_default_that_they_draw_by_where_they_have_one() {
     let numbers = Dependents {
         sequences: vec![
             serde_json::from_value(json!({
-                "column": "id", "name": {"schema": "public", "name": "t_id_seq"}, "identity": "a", "options": "",
+                "column": "id", "oid": 9, "name": {"schema": "public", "name": "t_id_seq"}, "identity": "a", "options": "",
                 "grants": [], "comment": null
             }))
             .expect("a sequence"),
