@@ -3,8 +3,8 @@
 #
 #   matrix.sh [all|slice] [MAJOR …]   17 (trixie) and 18 (forky) unless told otherwise
 #
-# All runs every session test; slice those of MATRIX_TESTS, for CI. Ends with 3, before any test, where no Debian can be made: without
-# root, without the right to mount, or without a mirror. The extension is a debug build, as for tests it is that of
+# All runs every session test; slice those of MATRIX_TESTS, for CI. Ends with 3 where no test failed, and a version could not be had: without
+# root, without the right to mount, without a mirror, or while the packages of a Debian that is not released cannot be installed. The extension is a debug build, as for tests it is that of
 # the same compilation; each version has a directory of its own under target/matrix.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -19,7 +19,7 @@ inside() {
   shift 2
   cd "$ROOT"
   export PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
-  scripts/setup.sh "$([[ $mode == all ]] && echo test || echo build)"
+  scripts/setup.sh "$([[ $mode == all ]] && echo test || echo build)" || exit 3
   require_postgres
   use_configured_pgrx
   say "PostgreSQL $major: $("$PG_CONFIG" --version)"
@@ -36,29 +36,29 @@ main() {
     inside "$@"
     return
   fi
-  local mode=all major suite failed=()
+  local mode=all major suite status missing=0 failed=()
   if [[ ${1:-} == all || ${1:-} == slice ]]; then
     mode=$1
     shift
   fi
   (($#)) || set -- 17 18
   for major in "$@"; do
-    scripts/chroot.sh make "$(debian_with "$major")" || exit 3
-  done
-  for major in "$@"; do
     suite=$(debian_with "$major")
     local directory=$ROOT/target/matrix/$major start
     mkdir -p "$directory/pgrx"
     start=$(now)
-    if CARGO_TARGET_DIR=$directory PGRX_HOME=$directory/pgrx PG_CONFIG='' \
-      scripts/chroot.sh run "$suite" scripts/matrix.sh inside "$mode" "$major"; then
-      note "PostgreSQL $major: ${GREEN}ok${RESET} in $(elapsed "$start") s"
-    else
-      note "PostgreSQL $major: ${RED}failed${RESET} after $(elapsed "$start") s"
-      failed+=("$major")
-    fi
+    status=0
+    scripts/chroot.sh make "$suite" || status=3
+    ((status)) || CARGO_TARGET_DIR=$directory PGRX_HOME=$directory/pgrx PG_CONFIG='' \
+      scripts/chroot.sh run "$suite" scripts/matrix.sh inside "$mode" "$major" || status=$?
+    case $status in
+      0) note "PostgreSQL $major: ${GREEN}ok${RESET} in $(elapsed "$start") s" ;;
+      3) note "PostgreSQL $major: ${RED}cannot be had${RESET}" && missing=3 ;;
+      *) note "PostgreSQL $major: ${RED}failed${RESET} after $(elapsed "$start") s" && failed+=("$major") ;;
+    esac
   done
   ((${#failed[@]} == 0)) || die "failed on PostgreSQL ${failed[*]}"
+  return "$missing"
 }
 
 cd "$ROOT"
