@@ -87,7 +87,7 @@ main() {
   PLACE=$CHROOTS/$SUITE
   shift 2
   is_root || die 'chroot.sh has to be root'
-  unshare --mount true 2>/dev/null || die 'chroot.sh has to be allowed to mount'
+  unshare --mount --propagation private mount --rbind /proc /mnt 2>/dev/null || die 'chroot.sh has to be allowed to mount'
   case $verb in
     make) make_chroot ;;
     run | clean)
