@@ -17,7 +17,7 @@ pub unsafe trait Shared: Sync + 'static {}
 ///
 /// # Errors
 /// Those of the file system.
-pub fn map<T: Shared>(path: &str, slots: usize) -> io::Result<&'static [T]> {
+fn map<T: Shared>(path: &str, slots: usize) -> io::Result<&'static [T]> {
     let size = slots * std::mem::size_of::<T>();
     let open = || OpenOptions::new().read(true).write(true).open(path);
     let is_whole = |file: &File| file.metadata().map(|found| found.len() == size as u64);
@@ -37,6 +37,13 @@ pub fn map<T: Shared>(path: &str, slots: usize) -> io::Result<&'static [T]> {
     let map: &'static MmapRaw = Box::leak(Box::new(MmapOptions::new().len(size).map_raw(&file)?));
     // SAFETY: the mapping has this length, is never unmapped, and every field is atomic; any bytes are valid.
     Ok(unsafe { std::slice::from_raw_parts(map.as_mut_ptr().cast(), slots) })
+}
+
+/// As [`map`]; where the file is not to be had nothing is shared, and the server's log says `what` cannot be done for want of it.
+pub fn map_or_log<T: Shared>(path: &str, slots: usize, what: &str) -> Option<&'static [T]> {
+    map(path, slots)
+        .inspect_err(|error| pgrx::log!("partition_router cannot {what}: {error}"))
+        .ok()
 }
 
 /// Makes the file with all its blocks, so that a full disk is met here and not when a page is touched; whoever is first

@@ -59,8 +59,7 @@ impl Line {
     pub fn mine() -> Line {
         Line {
             pid: std::process::id() as i32,
-            // SAFETY: a plain read.
-            database: unsafe { pg_sys::MyDatabaseId.to_u32() },
+            database: database(),
             relation: 0,
             call: Call::Backfill,
             stage: Stage::Copy,
@@ -115,16 +114,13 @@ thread_local! {
 
 fn slots() -> &'static [Slot] {
     BOARD
-        .with(|cell| {
-            *cell.get_or_init(|| match shared_file::map(PATH, SLOTS) {
-                Ok(slots) => Some(slots),
-                Err(error) => {
-                    pgrx::log!("partition_router cannot say what calls are at: {error}");
-                    None
-                }
-            })
-        })
+        .with(|cell| *cell.get_or_init(|| shared_file::map_or_log(PATH, SLOTS, "say what calls are at")))
         .unwrap_or(&[])
+}
+
+fn database() -> u32 {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -205,8 +201,7 @@ impl Slot {
 
 /// What was written in this database, also by sessions that do something else by now.
 pub fn lines() -> Vec<Line> {
-    // SAFETY: a plain read.
-    let database = unsafe { pg_sys::MyDatabaseId.to_u32() };
+    let database = database();
     slots()
         .iter()
         .filter_map(Slot::line)

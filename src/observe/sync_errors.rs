@@ -62,15 +62,7 @@ thread_local! {
 }
 
 fn slots() -> Option<&'static [Slot]> {
-    ERRORS.with(|cell| {
-        *cell.get_or_init(|| match shared_file::map(PATH, SLOTS) {
-            Ok(slots) => Some(slots),
-            Err(error) => {
-                pgrx::log!("partition_router cannot count errors of the sync: {error}");
-                None
-            }
-        })
-    })
+    ERRORS.with(|cell| *cell.get_or_init(|| shared_file::map_or_log(PATH, SLOTS, "count errors of the sync")))
 }
 
 /// Microseconds since 1970.

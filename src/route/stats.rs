@@ -70,16 +70,13 @@ thread_local! {
 
 fn with_counters<T>(body: impl FnOnce(&Counters) -> T) -> Option<T> {
     COUNTERS.with(|cell| {
-        cell.get_or_init(|| match shared_file::map(PATH, SLOTS) {
-            Ok(slots) => Some(Counters {
+        cell.get_or_init(|| {
+            let slots = shared_file::map_or_log(PATH, SLOTS, "count routing decisions")?;
+            Some(Counters {
                 slots,
                 mine: RefCell::default(),
                 last: Cell::new(None),
-            }),
-            Err(error) => {
-                pgrx::log!("partition_router cannot count routing decisions: {error}");
-                None
-            }
+            })
         })
         .as_ref()
         .map(body)
