@@ -141,6 +141,26 @@ impl Journey {
         Ok(())
     }
 
+    /// Why the partition is held.
+    fn held(&self) -> String {
+        format!("on its way {}", self.whither())
+    }
+
+    /// It is on its way no more, and let go of: whoever else holds it goes on to.
+    fn arrived(&self) -> Result<()> {
+        with_own_tables(|| {
+            spi::execute(
+                "DELETE FROM partition_router.placement WHERE partition::oid = $1",
+                &[self.oid.into()],
+            )?;
+            spi::execute(
+                "DELETE FROM partition_router.hold WHERE partition::oid = $1 AND reason = $2",
+                &[self.oid.into(), self.held().as_str().into()],
+            )
+        })?;
+        Ok(())
+    }
+
     fn whither(&self) -> String {
         match &self.server {
             Some(server) => format!("to server {server}"),
@@ -347,7 +367,6 @@ fn prepare(journey: &Journey) -> Result<()> {
     budget::within_budget(journey.oid, || journey.change(&placing.note_writes()))?;
     let copy = load::latest_oid_of(&placing.copy())?
         .ok_or_else(|| Error::Internal(format!("{} is gone", placing.copy())))?;
-    let held = format!("on its way {}", journey.whither());
     with_own_tables(|| {
         spi::execute(
             "INSERT INTO partition_router.placement (partition, target, server, file_node)
@@ -362,7 +381,7 @@ fn prepare(journey: &Journey) -> Result<()> {
         // Nothing takes it away meanwhile.
         spi::execute(
             "INSERT INTO partition_router.hold (partition, reason) VALUES ($1::regclass, $2) ON CONFLICT DO NOTHING",
-            &[journey.oid.into(), held.as_str().into()],
+            &[journey.oid.into(), journey.held().as_str().into()],
         )
     })?;
     Ok(())
@@ -537,16 +556,8 @@ fn swap(journey: &Journey, found: &Underway) -> Result<bool> {
         journey.change(&placing.swap())?;
         journey.change(&rename_indexes(journey, copy)?)
     })?;
-    let held = format!("on its way {}", journey.whither());
+    journey.arrived()?;
     with_own_tables(|| {
-        spi::execute(
-            "DELETE FROM partition_router.placement WHERE partition::oid = $1",
-            &[journey.oid.into()],
-        )?;
-        spi::execute(
-            "DELETE FROM partition_router.hold WHERE partition::oid = $1 AND reason = $2",
-            &[journey.oid.into(), held.as_str().into()],
-        )?;
         // Who held it holds what has taken its place.
         spi::execute(
             "UPDATE partition_router.hold SET partition = $2::regclass WHERE partition::oid = $1",
@@ -618,17 +629,7 @@ fn cancel(partition: Oid, facts: Facts, wanted: Option<Ident>, found: Underway) 
     let journey = Journey::new(partition, facts, found.server)?;
     journey.run(&journey.placing().empty())?;
     budget::within_budget(partition, || journey.change(&journey.placing().cancel()))?;
-    let held = format!("on its way {}", journey.whither());
-    with_own_tables(|| {
-        spi::execute(
-            "DELETE FROM partition_router.placement WHERE partition::oid = $1",
-            &[partition.into()],
-        )?;
-        spi::execute(
-            "DELETE FROM partition_router.hold WHERE partition::oid = $1 AND reason = $2",
-            &[partition.into(), held.as_str().into()],
-        )
-    })?;
+    journey.arrived()?;
     let parent = Oid::from(journey.facts.parent);
     let mut event = Event::done(&table::display(parent)?, "place", "stopped: it stays where it is");
     event.partition = Some(journey.facts.name.name.as_str().into());
