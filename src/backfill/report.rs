@@ -41,7 +41,7 @@ impl Said {
 
 /// Says how far the backfill of `pair` is, when that is due.
 pub fn progress(pair: &Pair, state: &CopyState) -> Result<()> {
-    note(pair, state)?;
+    let (done, all) = note(pair, state)?;
     let now = Instant::now();
     let rows = state.rows_copied + state.rows_logged;
     let last = LAST.take().filter(|last| last.pair == pair.id);
@@ -57,7 +57,6 @@ pub fn progress(pair: &Pair, state: &CopyState) -> Result<()> {
         at: now,
         rows,
     }));
-    let partitions = || load::count_leaves(pair.twin);
     let what = match state.stage {
         Stage::Copy => match last.and_then(|last| last.rate(rows, now)) {
             Some(rate) => {
@@ -67,40 +66,31 @@ pub fn progress(pair: &Pair, state: &CopyState) -> Result<()> {
             None => copied(state, rows),
         },
         Stage::Index => format!(
-            "{} rows copied; {} of {} partitions have indexes",
-            grouped(rows),
-            state.next_block,
-            partitions()?
+            "{} rows copied; {done} of {all} partitions have indexes",
+            grouped(rows)
         ),
         Stage::Drain => format!("{} changed keys carried over", grouped(state.rows_drained)),
         Stage::Flip => "writers wait for a moment".into(),
-        Stage::Finish => format!(
-            "live; statistics and foreign keys, {} of {} partitions",
-            state.next_block.saturating_sub(1),
-            partitions()?
-        ),
+        Stage::Finish => format!("live; statistics and foreign keys, {done} of {all} partitions"),
         Stage::Done => "the backfill is finished".into(),
     };
     say(pair, state.stage.as_str(), &what)
 }
 
-/// For the view `calls`, at every step.
-fn note(pair: &Pair, state: &CopyState) -> Result<()> {
+/// For the view `calls`, at every step. Gives how much of the stage is done, and of how much; zeros when all is.
+fn note(pair: &Pair, state: &CopyState) -> Result<(u64, u64)> {
     let next = u64::from(state.next_block);
-    let (stage, done, total) = match state.stage {
+    let partitions = || load::count_leaves(pair.twin);
+    let (stage, done, all) = match state.stage {
         Stage::Copy => (calls::Stage::Copy, next, state.blocks.into()),
-        Stage::Index => (calls::Stage::Index, next, load::count_leaves(pair.twin)?),
+        Stage::Index => (calls::Stage::Index, next, partitions()?),
         Stage::Drain => (calls::Stage::Drain, state.rows_drained, 0),
         Stage::Flip => (calls::Stage::Flip, 0, 0),
-        Stage::Finish => (
-            calls::Stage::Finish,
-            next.saturating_sub(1),
-            load::count_leaves(pair.twin)?,
-        ),
-        Stage::Done => return Ok(()),
+        Stage::Finish => (calls::Stage::Finish, next.saturating_sub(1), partitions()?),
+        Stage::Done => return Ok((0, 0)),
     };
-    calls::quietly_at(Call::Backfill, pair.legacy, stage, done, total);
-    Ok(())
+    calls::quietly_at(Call::Backfill, pair.legacy, stage, done, all);
+    Ok((done, all))
 }
 
 /// Says one thing about a stage of a pair's way.

@@ -210,6 +210,7 @@ impl Area {
 /// The area is that of the job, and the active snapshot the one that all processes share.
 pub unsafe fn work(job: &Job, area: &Area) -> Result<()> {
     let mut reader: Option<Reader> = None;
+    let total = job.blocks();
     loop {
         let chunk = area.board().next.fetch_add(1, Ordering::SeqCst);
         if chunk as usize >= area.chunks {
@@ -233,7 +234,7 @@ pub unsafe fn work(job: &Job, area: &Area) -> Result<()> {
         calls::step(
             calls::Stage::Read,
             job.blocks_before(area.board().next.load(Ordering::Relaxed)),
-            job.blocks(),
+            total,
         )?;
     }
     if let Some(reader) = reader {
