@@ -22,7 +22,7 @@ use follow::{Following, refused};
 use pairs::{Place, Sides};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use statement::{Alter, Statement};
+use statement::{Alter, Dropping, Statement};
 use std::ffi::{CStr, c_int};
 
 /// Registers what this needs to hear of. Called once, when the library is loaded.
@@ -157,9 +157,13 @@ unsafe fn begin(node: *mut pg_sys::Node) -> Result<()> {
                 following.extend(begin_child(&pairs, parent, is_partition, is_foreign)?);
             }
         }
-        Statement::Drop { tables } => {
+        Statement::Drop(dropping) => {
             let is_of_pair = |table: &Oid| pairs::find(&pairs, *table).is_some();
-            if tables.is_none_or(|tables| tables.iter().any(is_of_pair)) {
+            let concerns_pairs = match &dropping {
+                Dropping::Tables(tables) => tables.iter().any(is_of_pair),
+                Dropping::Schemas(_) | Dropping::Owned(_) | Dropping::Other => true,
+            };
+            if concerns_pairs {
                 let _path = PinnedSettings::search_path();
                 partitions = pairs::all_partitions(&pairs)?;
             }

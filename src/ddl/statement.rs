@@ -28,10 +28,17 @@ pub enum Statement {
         is_partition: bool,
         is_foreign: bool,
     },
-    /// Something that may drop tables: these, or whatever a schema or a role has.
-    Drop {
-        tables: Option<Vec<Oid>>,
-    },
+    Drop(Dropping),
+    Other,
+}
+
+/// What a statement drops that may be tables.
+pub enum Dropping {
+    Tables(Vec<Oid>),
+    /// Whatever these schemas have.
+    Schemas(Vec<Oid>),
+    /// Whatever these roles have.
+    Owned(Vec<Oid>),
     Other,
 }
 
@@ -143,7 +150,11 @@ pub unsafe fn read(node: *mut pg_sys::Node) -> Statement {
                 }
             }
             NodeTag::T_DropStmt => drop(node.cast()),
-            NodeTag::T_DropOwnedStmt => Statement::Drop { tables: None },
+            NodeTag::T_DropOwnedStmt => {
+                let roles = (*node.cast::<pg_sys::DropOwnedStmt>()).roles;
+                let oids = elements(roles).map(|role| pg_sys::get_rolespec_oid(role.cast(), true));
+                Statement::Drop(Dropping::Owned(oids.collect()))
+            }
             NodeTag::T_CreateStmt => create_table(node.cast(), false),
             NodeTag::T_CreateForeignTableStmt => create_table(node.cast(), true),
             _ => Statement::Other,
@@ -223,25 +234,27 @@ unsafe fn rename(node: *mut pg_sys::RenameStmt) -> Statement {
 unsafe fn drop(node: *mut pg_sys::DropStmt) -> Statement {
     // SAFETY: the caller's promise.
     unsafe {
-        let kind = (*node).removeType;
-        if ![
-            ObjectType::OBJECT_INDEX,
-            ObjectType::OBJECT_TABLE,
-            ObjectType::OBJECT_FOREIGN_TABLE,
-        ]
-        .contains(&kind)
-        {
-            return Statement::Drop { tables: None };
-        }
-        let tables = elements((*node).objects)
-            .map(|names| table_of(pg_sys::makeRangeVarFromNameList(names.cast())))
-            .collect();
-        if kind != ObjectType::OBJECT_INDEX {
-            return Statement::Drop { tables: Some(tables) };
-        }
-        Statement::DropIndex {
-            tables,
-            concurrently: (*node).concurrent,
+        let tables = || {
+            elements((*node).objects)
+                .map(|names| table_of(pg_sys::makeRangeVarFromNameList(names.cast())))
+                .collect()
+        };
+        match (*node).removeType {
+            ObjectType::OBJECT_INDEX => Statement::DropIndex {
+                tables: tables(),
+                concurrently: (*node).concurrent,
+            },
+            ObjectType::OBJECT_TABLE | ObjectType::OBJECT_FOREIGN_TABLE => {
+                Statement::Drop(Dropping::Tables(tables()))
+            }
+            ObjectType::OBJECT_SCHEMA => {
+                let schemas = elements((*node).objects).map(|name| {
+                    let names = pg_sys::lappend(std::ptr::null_mut(), name.cast());
+                    pg_sys::get_namespace_oid(pg_sys::NameListToString(names), true)
+                });
+                Statement::Drop(Dropping::Schemas(schemas.collect()))
+            }
+            _ => Statement::Drop(Dropping::Other),
         }
     }
 }

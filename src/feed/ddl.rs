@@ -3,7 +3,7 @@
 
 use super::{Row, trigger};
 use crate::catalog::load;
-use crate::ddl::statement::{self, Statement};
+use crate::ddl::statement::{self, Dropping, Statement};
 use crate::error::Result;
 use crate::execute::{self, Mode};
 use crate::ident::RelName;
@@ -47,9 +47,8 @@ fn tell(tables: &[Oid]) -> Result<()> {
 pub unsafe fn begin(node: *mut pg_sys::Node, is_own: bool) -> Result<()> {
     // SAFETY: the caller's promise.
     match unsafe { statement::read(node) } {
-        Statement::Drop {
-            tables: Some(mut tables),
-        } if is_any()? => {
+        Statement::Drop(dropping) if is_any()? => {
+            let mut tables = going(dropping)?;
             if is_own {
                 // A legacy goes when its rows are elsewhere; a partition takes its rows along.
                 tables = partitions_among(&tables)?;
@@ -93,6 +92,27 @@ pub unsafe fn end(node: *mut pg_sys::Node, is_own: bool) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The tables that a statement is about to drop, with the partitions below what schemas and roles have: these may be elsewhere.
+fn going(dropping: Dropping) -> Result<Vec<Oid>> {
+    let (schemas, roles) = match dropping {
+        Dropping::Tables(tables) => return Ok(tables),
+        Dropping::Schemas(schemas) => (schemas, vec![]),
+        Dropping::Owned(roles) => (vec![], roles),
+        Dropping::Other => return Ok(vec![]),
+    };
+    let found: Vec<u32> = spi::latest_rows(
+        "WITH RECURSIVE going (oid) AS (
+             SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind IN ('r', 'p') AND (n.oid = ANY ($1) OR c.relowner = ANY ($2) OR n.nspowner = ANY ($2))
+             UNION
+             SELECT i.inhrelid FROM going g JOIN pg_catalog.pg_inherits i ON i.inhparent = g.oid
+         )
+         SELECT pg_catalog.to_jsonb(g.oid::bigint) FROM going g",
+        &[schemas.into(), roles.into()],
+    )?;
+    Ok(found.into_iter().map(Oid::from).collect())
 }
 
 fn partitions_among(tables: &[Oid]) -> Result<Vec<Oid>> {

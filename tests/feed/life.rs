@@ -337,6 +337,60 @@ fn a_table_that_is_dropped_is_told_of_and_its_feed_forgotten() {
 }
 
 #[test]
+fn a_table_that_goes_with_its_schema_or_its_owner_is_told_of() {
+    let database = Database::new("dropped_with");
+    let role = "feed_leaver";
+    let mut client = database.connect();
+    let c = &mut client;
+    run(
+        c,
+        &[
+            &format!("DROP ROLE IF EXISTS {role}"),
+            &format!("CREATE ROLE {role}"),
+            "CREATE TABLE root (id int, at int) PARTITION BY RANGE (at)",
+            "CREATE SCHEMA elsewhere",
+            "CREATE TABLE elsewhere.leaf PARTITION OF root FOR VALUES FROM (0) TO (10)",
+            "CREATE SCHEMA \"Going\"",
+            "CREATE TABLE \"Going\".t (id int)",
+            "CREATE TABLE stays (id int)",
+            "SELECT partition_router.enable_change_feed('root', ARRAY['id'], name => 'root')",
+            "SELECT partition_router.enable_change_feed('\"Going\".t', ARRAY['id'], name => 'going')",
+            "SELECT partition_router.enable_change_feed('stays', ARRAY['id'], name => 'stays')",
+        ],
+    );
+    taken(c);
+    assert_eq!(
+        told(c, &["DROP SCHEMA IF EXISTS \"going\" CASCADE"]),
+        [] as [&str; 0],
+        "there is none of this name"
+    );
+    assert!(c.batch_execute("DROP SCHEMA \"Going\"").is_err());
+    assert_eq!(taken(c), [] as [&str; 0], "it was refused");
+    assert_eq!(told(c, &["DROP SCHEMA \"Going\" CASCADE"]), ["going *"]);
+    assert_eq!(
+        told(c, &["DROP SCHEMA elsewhere CASCADE"]),
+        ["root *"],
+        "a partition in it took its rows along"
+    );
+    run(
+        c,
+        &[
+            &format!("ALTER TABLE root OWNER TO {role}"),
+            &format!("CREATE SCHEMA theirs AUTHORIZATION {role}"),
+            "CREATE TABLE theirs.mine (id int)",
+            "SELECT partition_router.enable_change_feed('theirs.mine', ARRAY['id'], name => 'mine')",
+        ],
+    );
+    taken(c);
+    assert_eq!(
+        told(c, &[&format!("DROP OWNED BY {role} CASCADE")]),
+        ["mine *", "root *"]
+    );
+    assert_eq!(told(c, &["INSERT INTO stays VALUES (1)"]), ["stays 1"]);
+    run(c, &[&format!("DROP ROLE {role}")]);
+}
+
+#[test]
 fn disable_leaves_the_schema_as_it_was() {
     let (database, mut client) = super::common::migrated_revenues("disabled", TABLE);
     let c = &mut client;
