@@ -191,6 +191,7 @@ check_neighbours() {
   have redis-server || missing redis-server Redis
   /usr/bin/python3 -c 'import psycopg2' 2>/dev/null || missing python3-psycopg2 psycopg2
   /usr/bin/python3 -c 'import redis' 2>/dev/null || missing python3-redis 'the Redis client of Python'
+  /usr/bin/python3 -c 'import yaml' 2>/dev/null || missing python3-yaml 'YAML of Python'
   have prometheus || missing prometheus Prometheus
   have prometheus-postgres-exporter || missing prometheus-postgres-exporter postgres_exporter
   found=$(find_pg_config)

@@ -96,6 +96,7 @@ pub fn openmetrics() -> Result<String> {
     error_families(&mut gathered)?;
     routing_families(&mut gathered)?;
     health_families(&mut gathered)?;
+    feed_families(&mut gathered)?;
     server_families(&server::server()?, &mut gathered);
     let mut registry = Registry::with_prefix("partition_router");
     registry.register_collector(Box::new(Families(gathered.0)));
@@ -407,6 +408,60 @@ fn health_families(gathered: &mut Gathered) -> Result<()> {
             let value = if status == Status::Fail { 2.0 } else { 1.0 };
             Some(([of(relation), more].concat(), value))
         },
+    );
+    Ok(())
+}
+
+/// A change feed and its outbox.
+#[derive(Deserialize)]
+struct Feed {
+    name: String,
+    waiting: f64,
+    lag: f64,
+    max_lag: f64,
+    retention: f64,
+}
+
+fn feed_families(gathered: &mut Gathered) -> Result<()> {
+    let feeds: Vec<Feed> = with_own_tables(|| {
+        spi::rows(
+            "SELECT jsonb_build_object('name', name, 'waiting', waiting,
+                 'lag', COALESCE(EXTRACT(epoch FROM clock_timestamp() - oldest_at), 0)::double precision,
+                 'max_lag', EXTRACT(epoch FROM max_lag)::double precision,
+                 'retention', EXTRACT(epoch FROM retention)::double precision)
+             FROM partition_router.change_feeds ORDER BY name",
+            &[],
+        )
+    })?;
+    let mut gauge = |named, value: fn(&Feed) -> f64| {
+        gathered.add(named, Kind::Gauge, &feeds, |feed: &Feed| {
+            Some((vec![("feed", feed.name.clone())], value(feed)))
+        });
+    };
+    gauge(
+        (
+            "change_feed_waiting",
+            "Changed keys that no consumer has taken yet",
+        ),
+        |feed| feed.waiting,
+    );
+    gauge(
+        ("change_feed_lag_seconds", "How long the oldest of them waits"),
+        |feed| feed.lag,
+    );
+    gauge(
+        (
+            "change_feed_max_lag_seconds",
+            "How long a change may wait before health warns",
+        ),
+        |feed| feed.max_lag,
+    );
+    gauge(
+        (
+            "change_feed_retention_seconds",
+            "How long a change may wait before it becomes one of every key",
+        ),
+        |feed| feed.retention,
     );
     Ok(())
 }

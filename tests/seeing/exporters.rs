@@ -3,7 +3,8 @@
 use super::common::{Cluster, Database, one, run};
 use super::openmetrics::{TYPE, busy};
 use super::processes::{Place, Program, Prometheus, free_port, get, serve};
-use std::collections::BTreeSet;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ fn wanted() -> BTreeSet<String> {
         .filter_map(|line| line.trim().strip_prefix("expr: "))
         .map(|expression| format!("{expression}\n"))
         .collect();
-    let dashboard: serde_json::Value = serde_json::from_str(&text_of("grafana.json")).expect("JSON");
+    let dashboard: Value = serde_json::from_str(&text_of("grafana.json")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
     let expressions = panels
         .iter()
@@ -111,7 +112,7 @@ fn every_metric_that_a_rule_or_a_panel_names_is_there_by_exporter_and_by_call() 
         let labels = |job: &str| {
             // A column that is NULL is not a number to the exporter, and is not said by the call.
             let result = prometheus.query(&format!(
-                "count by (relation, side, source, check, status, state, phase, target, reason, kind, replica, slot, result) (
+                "count by (relation, side, source, check, status, state, phase, target, reason, kind, replica, slot, result, feed) (
                      {metric}{{job=\"{job}\"}} == {metric}{{job=\"{job}\"}})"
             ));
             let metrics = result.into_iter().map(|one| one["metric"].to_string());
@@ -123,6 +124,8 @@ fn every_metric_that_a_rule_or_a_panel_names_is_there_by_exporter_and_by_call() 
     prometheus.query(
         "ALERTS{alertname=\"PartitionRouterRowsInDefault\", relation=\"public.revenues_partitioned\"}",
     );
+    // And changes that nobody takes.
+    prometheus.query("ALERTS{alertname=\"PartitionRouterChangesWait\", feed='odd \"feed\"'}");
 }
 
 #[test]
@@ -139,30 +142,95 @@ fn prometheus_takes_the_rules() {
     );
 }
 
+/// A file as whoever reads YAML sees it.
+fn yaml(name: &str) -> Value {
+    let output = Command::new("/usr/bin/python3")
+        .args([
+            "-c",
+            "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)",
+        ])
+        .arg(shipped(name))
+        .output()
+        .expect("python3 with yaml: see scripts/setup.sh test");
+    assert!(
+        output.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn text(value: &Value) -> String {
+    let words = value.as_str().unwrap_or_else(|| panic!("no text: {value}"));
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Queries by name, and metrics by name: kind, description, labels, and the column and the query that they are of.
+type Asked = (
+    BTreeMap<String, String>,
+    BTreeMap<String, (String, String, Vec<String>, String, String)>,
+);
+
+fn asked_by_postgres_exporter() -> Asked {
+    let (mut queries, mut metrics) = Asked::default();
+    let file = yaml("postgres_exporter.yml");
+    for (name, part) in file.as_object().expect("queries") {
+        queries.insert(name.clone(), text(&part["query"]));
+        let columns = part["metrics"].as_array().expect("metrics").iter();
+        let columns: Vec<_> = columns
+            .flat_map(|one| one.as_object().expect("a column"))
+            .collect();
+        let (labels, values): (Vec<_>, Vec<_>) =
+            columns.into_iter().partition(|(_, it)| it["usage"] == "LABEL");
+        let labels: Vec<String> = labels.into_iter().map(|(label, _)| label.clone()).collect();
+        for (column, it) in values {
+            let (kind, help) = (text(&it["usage"]).to_lowercase(), text(&it["description"]));
+            metrics.insert(
+                format!("{name}_{column}"),
+                (kind, help, labels.clone(), column.clone(), name.clone()),
+            );
+        }
+    }
+    (queries, metrics)
+}
+
+fn asked_by_sql_exporter() -> Asked {
+    let (mut queries, mut metrics) = Asked::default();
+    let file = yaml("sql_exporter.collector.yml");
+    assert_eq!(file["collector_name"], "partition_router");
+    for query in file["queries"].as_array().expect("queries") {
+        queries.insert(text(&query["query_name"]), text(&query["query"]));
+    }
+    for metric in file["metrics"].as_array().expect("metrics") {
+        let list = |key: &str| {
+            metric[key]
+                .as_array()
+                .map_or(vec![], |all| all.iter().map(text).collect())
+        };
+        let [column] = &list("values")[..] else {
+            panic!("one value: {metric}");
+        };
+        metrics.insert(
+            text(&metric["metric_name"]),
+            (
+                text(&metric["type"]),
+                text(&metric["help"]),
+                list("key_labels"),
+                column.clone(),
+                text(&metric["query_ref"]),
+            ),
+        );
+    }
+    (queries, metrics)
+}
+
 #[test]
 fn both_exporters_ask_the_same() {
-    let (ours, theirs) = (
-        text_of("postgres_exporter.yml"),
-        text_of("sql_exporter.collector.yml"),
-    );
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let theirs_words = words(&theirs);
-    let mut number = 0;
-    for part in ours.split("  query: ").skip(1) {
-        let query = part.split("  metrics:").next().expect("a query");
-        let query = words(query.strip_prefix(">-").unwrap_or(query));
-        assert!(theirs_words.contains(&query), "{query}");
-        number += 1;
-    }
-    assert_eq!(number, theirs.matches("query_name: ").count());
-    let metrics: BTreeSet<String> = theirs
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- metric_name: "))
-        .map(str::to_string)
-        .collect();
+    let (ours, theirs) = (asked_by_postgres_exporter(), asked_by_sql_exporter());
+    assert_eq!(ours, theirs);
     let missing: Vec<_> = wanted()
         .into_iter()
-        .filter(|metric| !metrics.contains(metric))
+        .filter(|metric| !theirs.1.contains_key(metric))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

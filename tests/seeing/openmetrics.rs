@@ -38,6 +38,8 @@ pub fn busy(client: &mut Client) {
             "SELECT partition_router.create_partitions('visits')",
             "CALL partition_router.run_maintenance('visits')",
             "SELECT * FROM partition_router.verify('revenues')",
+            "CREATE TABLE cached (id int)",
+            "SELECT partition_router.enable_change_feed('cached', ARRAY['id'], max_lag => '1 microsecond', name => 'odd \"feed\"')",
         ],
     );
 }
