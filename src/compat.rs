@@ -17,6 +17,12 @@ use std::ffi::c_int;
 /// Whether an identity column of a partitioned table is one of its partitions, too.
 pub const PARTITIONS_SHARE_IDENTITY: bool = cfg!(any(feature = "pg17", feature = "pg18"));
 
+/// Objects below it are the server's own, the same in every database.
+#[cfg(feature = "pg14")]
+pub const FIRST_UNPINNED_OBJECT: u32 = pg_sys::FirstBootstrapObjectId;
+#[cfg(not(feature = "pg14"))]
+pub const FIRST_UNPINNED_OBJECT: u32 = pg_sys::FirstUnpinnedObjectId;
+
 /// `PartitionTupleRouting` of `execPartition.h`, which is opaque outside that file.
 #[repr(C)]
 pub struct PartitionTupleRouting {

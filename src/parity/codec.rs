@@ -90,7 +90,7 @@ impl Value {
                 let entry = pg_sys::lookup_type_cache(range, pg_sys::TYPECACHE_RANGE_INFO as i32);
                 Codec::Multirange(entry, Box::new(Value::of_type(range)?))
             } else {
-                let builtin = type_oid.to_u32() < pg_sys::FirstUnpinnedObjectId;
+                let builtin = type_oid.to_u32() < compat::FIRST_UNPINNED_OBJECT;
                 match (type_oid, length) {
                     (pg_sys::NUMERICOID, _) => Codec::Numeric,
                     (pg_sys::NAMEOID, _) => Codec::Name,
