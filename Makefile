@@ -5,10 +5,10 @@ ROWS ?= 1000000
 export PG_CONFIG ROWS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress test-matrix bench reference lint install deb deb-test setup clean
+.PHONY: help demo test stress test-matrix bench reference lint all install uninstall installcheck deb deb-test pgxn-test docker-test setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install ## migrate three live tables under load and prove it (ROWS=1000000)
 	@scripts/demo.sh
@@ -37,8 +37,17 @@ lint: ## rustfmt, clippy, rustdoc, cargo-deny, shellcheck, pgspot, other Postgre
 	@scripts/setup.sh lint
 	@scripts/lint.sh
 
+all: setup ## build the extension for the PostgreSQL of PG_CONFIG
+	@scripts/install.sh build
+
 install: setup ## build the extension and install it into the PostgreSQL of PG_CONFIG
 	@scripts/install.sh
+
+uninstall: ## take the files of the extension away from the PostgreSQL of PG_CONFIG
+	@scripts/install.sh uninstall
+
+installcheck: ## the smoke test, on a server of its own with the extension that is installed
+	@scripts/test.sh installcheck
 
 deb: setup ## a Debian package for the PostgreSQL of PG_CONFIG, in target/deb
 	@scripts/deb.sh
@@ -46,6 +55,13 @@ deb: setup ## a Debian package for the PostgreSQL of PG_CONFIG, in target/deb
 deb-test: deb ## install that package onto a Debian that has nothing yet, migrate a table there, remove it
 	@scripts/setup.sh matrix
 	@tests/deb.sh
+
+pgxn-test: setup ## install the sources as PGXN has them, with its client, try them and take them away again
+	@tests/pgxn.sh
+
+docker-test: setup ## build the Dockerfile, from stand-ins for its base images, and migrate a table in what it makes; as root
+	@scripts/setup.sh matrix
+	@tests/docker.sh
 
 setup: ## install what the build needs and is not there yet
 	@scripts/setup.sh build

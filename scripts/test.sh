@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Every test, in three tiers:
 #
-#   test.sh unit      plain Rust tests, and those that run inside a server (#[pg_test])
-#   test.sh sessions  installs the extension, then tests/*.rs: several sessions on a real server
-#   test.sh [all]     both, and the totals
-#   test.sh reference the page that is written from the catalog, against the extension that is installed
+#   test.sh unit          plain Rust tests, and those that run inside a server (#[pg_test])
+#   test.sh sessions      installs the extension, then tests/*.rs: several sessions on a real server
+#   test.sh [all]         both, and the totals
+#   test.sh installcheck  the first of them, against the extension that is installed
+#   test.sh reference     the page that is written from the catalog, against the extension that is installed
 #
 # As root the servers run as user postgres. The tests inside the server install a debug build of the
 # extension, so they come first and the release build replaces it.
@@ -43,6 +44,11 @@ sessions() {
   run cargo test --test '*' $(features) --no-fail-fast -- --test-threads=2 --show-output
 }
 
+installcheck() {
+  # shellcheck disable=SC2046 # words
+  run cargo test --test smoke $(features)
+}
+
 reference() {
   # shellcheck disable=SC2046 # words
   run cargo test --test docs $(features) -- the_catalog_page
@@ -60,9 +66,9 @@ main() {
   cd "$ROOT"
   local tier failed=0
   case ${1:-all} in
-    unit | sessions | reference) set -- "$1" ;;
+    unit | sessions | installcheck | reference) set -- "$1" ;;
     all) set -- unit sessions ;;
-    *) die 'usage: test.sh [unit|sessions|reference|all]' ;;
+    *) die 'usage: test.sh [unit|sessions|installcheck|reference|all]' ;;
   esac
   # A failure in one tier does not hide what the next would say.
   for tier in "$@"; do

@@ -12,24 +12,9 @@ inside() {
   apt-get -qq update
   # The package's own dependencies bring the server.
   apt-get -qq -y install --no-install-recommends "./$deb" >/tmp/apt.log 2>&1 || { cat /tmp/apt.log && exit 1; }
-  local bin=/usr/lib/postgresql/$major/bin
-  cd /tmp
-  as() { runuser -u postgres -- "$@"; }
-  as "$bin/initdb" -D /tmp/data -A trust >/dev/null
-  as "$bin/pg_ctl" -D /tmp/data -o "-c unix_socket_directories=/tmp -c listen_addresses=''" -l /tmp/log -w start >/dev/null
-  local answer
-  answer=$(as "$bin/psql" -h /tmp -X -q -A -t -v ON_ERROR_STOP=1 postgres <<'SQL'
-SET client_min_messages = warning;
-CREATE EXTENSION partition_router;
-CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL);
-INSERT INTO t SELECT g, date '2026-01-01' + g FROM generate_series(1, 200) g;
-CALL partition_router.migrate('t', 'at');
-UPDATE t SET at = at + 31 WHERE id <= 50;
-SELECT bool_and(matches) AND sum(twin_rows) = 200 FROM partition_router.verify('t', 'rows');
-SQL
-  )
-  as "$bin/pg_ctl" -D /tmp/data -m fast stop >/dev/null
-  [[ $answer == t ]] || { echo "the migration answered $answer" >&2 && exit 1; }
+  # shellcheck source=tests/packaged.sh
+  source tests/packaged.sh
+  (migrate_there "/usr/lib/postgresql/$major/bin")
   apt-get -qq -y remove "postgresql-$major-partition-router" >/dev/null
   ! find /usr -name '*partition_router*' | grep . || { echo 'files stayed behind' >&2 && exit 1; }
   echo "installed, migrated and removed $deb on $(. /etc/os-release && echo "$PRETTY_NAME")"

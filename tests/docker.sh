@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Builds the Dockerfile and migrates a table in the image. No registry of images is asked, nor a daemon: buildah runs the steps in chroots,
+# on stand-ins for the two base images, which are the same Debian with the same PostgreSQL and Rust at the same paths. What only the
+# official images have, their entry point, is not tried.
+#
+#   tests/docker.sh   as root; takes what a first build takes, and ten gigabytes of disk
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
+
+readonly MAJOR=15 SUITE=bookworm
+
+# image NAME COMMAND …: what the Dockerfile says of it is read from the Dockerfile, so that both name the same.
+base() { sed -n "s/^FROM \($1:[^ ]*\).*/\1/p" Dockerfile | sed "s/\${PG_MAJOR}/$MAJOR/; s/\${RUST_VERSION}/$RUST_VERSION/" | head -n 1; }
+
+build() { buildah --root "$SCRATCH/storage" --runroot "$SCRATCH/run" "$@"; }
+
+# Debian, with the certificates that are trusted here: the registry of crates may be behind a mirror.
+debian() {
+  local container
+  container=$(build from scratch)
+  build add --quiet "$container" "$CHROOTS/$SUITE" / >/dev/null
+  build copy --quiet "$container" /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt >/dev/null
+  echo "$container"
+}
+
+stand_in_for_postgres() {
+  local container
+  container=$(debian)
+  build run --isolation chroot "$container" -- sh -c "apt-get -qq update && apt-get -qq -y install --no-install-recommends postgresql-$MAJOR" >"$SCRATCH/apt.log" 2>&1 ||
+    { cat "$SCRATCH/apt.log" >&2 && exit 1; }
+  build commit --quiet --rm "$container" "docker.io/library/$(base postgres)" >/dev/null
+}
+
+stand_in_for_rust() {
+  local container toolchain=$SCRATCH/rust part
+  mkdir -p "$toolchain/rustup/toolchain" "$toolchain/cargo/bin"
+  for part in bin lib; do
+    cp -r "$(rustc --print sysroot)/$part" "$toolchain/rustup/toolchain/"
+  done
+  for part in cargo rustc rustdoc; do
+    ln -s "/usr/local/rustup/toolchain/bin/$part" "$toolchain/cargo/bin/$part"
+  done
+  container=$(debian)
+  build copy --quiet "$container" "$toolchain" /usr/local >/dev/null
+  build commit --quiet --rm "$container" "docker.io/library/$(base rust)" >/dev/null
+  rm -rf "$toolchain"
+}
+
+main() {
+  local container
+  RUST_VERSION=$(sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
+  CHROOTS=${CHROOTS:-$ROOT/target/chroot}
+  command -v buildah >/dev/null || die 'no buildah here: install the package of that name'
+  mkdir -p target
+  SCRATCH=$(mktemp -d "$ROOT/target/docker.XXXXXX")
+  trap 'rm -rf "$SCRATCH"' EXIT
+  scripts/chroot.sh make "$SUITE"
+  say "stand-ins for $(base rust) and $(base postgres)"
+  stand_in_for_rust
+  stand_in_for_postgres
+  say 'the Dockerfile'
+  mkdir "$SCRATCH/context"
+  git archive HEAD | tar -x -C "$SCRATCH/context"
+  build bud --isolation chroot --pull-never --build-arg "PG_MAJOR=$MAJOR" --tag partition_router "$SCRATCH/context"
+  container=$(build from --pull-never partition_router)
+  local -a command
+  mapfile -t command < <(build inspect --type container --format '{{range .OCIv1.Config.Cmd}}{{println .}}{{end}}' "$container" | sed '/^$/d')
+  [[ ${command[0]} == postgres ]] || die "the image starts ${command[*]}"
+  build copy --quiet "$container" tests/packaged.sh /tmp/packaged.sh >/dev/null
+  # shellcheck disable=SC2016 # bash there expands it
+  build run --isolation chroot "$container" -- bash -c 'set -euo pipefail; source /tmp/packaged.sh; migrate_there "$@"' \
+    bash "/usr/lib/postgresql/$MAJOR/bin" "${command[@]:1}"
+  say "built the image and migrated a table in it"
+}
+
+main

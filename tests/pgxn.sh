@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# What PGXN's client does with the sources: reads META.json, runs `make all`, `make install` and `make installcheck`, and takes the files
+# away again. Into a copy of the PostgreSQL of PG_CONFIG, which stays as it is; as root, or whoever may run a server.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
+
+readonly PGXNCLIENT_VERSION=1.3.2
+
+# A PostgreSQL finds its files beside its programs, wherever they are.
+copy_postgres() {
+  local place=$1 directory
+  for directory in --bindir --pkglibdir --sharedir; do
+    directory=$("$PG_CONFIG" "$directory")
+    mkdir -p "$place$directory"
+    cp -rL "$directory/." "$place$directory"
+  done
+  directory=$("$PG_CONFIG" --includedir-server)
+  mkdir -p "$place${directory%/*}"
+  ln -s "$directory" "$place$directory"
+  chmod -R a+rX "$place"
+}
+
+main() {
+  local scratch pgxn archive version
+  require_postgres
+  version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+  pgxn=target/pgxnclient/bin/pgxn
+  if [[ ! -x $pgxn ]]; then
+    python3 -m venv target/pgxnclient
+    target/pgxnclient/bin/pip install --quiet --disable-pip-version-check setuptools "pgxnclient==$PGXNCLIENT_VERSION"
+  fi
+  scratch=$(mktemp -d /tmp/partition_router_pgxn.XXXXXX)
+  trap 'rm -rf "$scratch"' EXIT
+  chmod a+rx "$scratch"
+  copy_postgres "$scratch"
+  archive=$scratch/partition_router-$version.zip
+  git archive --format zip --prefix "partition_router-$version/" --output "$archive" HEAD
+
+  # The client unpacks anew for each command: what is built is kept between them.
+  export CARGO_TARGET_DIR=$ROOT/target/pgxn TMPDIR=$scratch
+  local -a where=(--pg_config "$scratch$("$PG_CONFIG" --bindir)/pg_config" --nosudo --yes)
+  "$pgxn" install "${where[@]}" "$archive"
+  compgen -G "$scratch$("$PG_CONFIG" --pkglibdir)/partition_router.so" >/dev/null || die 'nothing was installed'
+  "$pgxn" check "${where[@]}" "$archive"
+  "$pgxn" uninstall "${where[@]}" "$archive"
+  ! find "$scratch$("$PG_CONFIG" --pkglibdir)" "$scratch$("$PG_CONFIG" --sharedir)" -name '*partition_router*' | grep . ||
+    die 'files stayed behind'
+  say "installed, checked and removed ${archive##*/} with PGXN's client"
+}
+
+main
