@@ -5,6 +5,8 @@ mod feed;
 mod index_build;
 mod maintenance;
 mod observe;
+mod route;
+mod switchover;
 
 use crate::error::{Error, Result, report};
 use crate::execute::{self, Mode};
@@ -12,14 +14,13 @@ use crate::maintenance::Part;
 use crate::plan::Plan;
 use crate::session::strangers;
 use crate::twin::Request;
-use crate::{backfill, catalog::load, compat, ident::Ident, migrate, parity, preflight, route, switchover};
+use crate::{backfill, catalog::load, compat, ident::Ident, migrate, parity, preflight};
 use backfill::Progress;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
 use pgrx::{JsonB, prelude::*};
 use std::ffi::CStr;
 use std::time::Duration;
-use switchover::cleanup::{self, Wish};
 
 fn plan_rows(
     plan: &Plan,
@@ -344,195 +345,11 @@ fn repair(
 }
 
 #[pg_extern(sql = false)]
-fn route(relation: Option<Oid>, tenant: Option<&str>, use_partitioned: Option<bool>) -> Option<Oid> {
-    report(|| match relation {
-        Some(relation) => Ok(Some(route::route(relation, tenant, use_partitioned)?.0)),
-        None => Ok(None),
-    })
-}
-
-#[pg_extern(sql = false)]
-fn explain_route(
-    relation: Option<Oid>,
-    tenant: Option<&str>,
-) -> TableIterator<'static, (name!(target, Oid), name!(reason, String))> {
-    report(|| match relation {
-        Some(relation) => {
-            let (target, reason) = route::route(relation, tenant, None)?;
-            Ok(TableIterator::once((target, reason.to_string())))
-        }
-        None => Ok(TableIterator::empty()),
-    })
-}
-
-#[pg_extern(sql = false)]
-fn set_rollout(
-    relation: Option<Oid>,
-    percent: Option<i32>,
-    pilots: Option<Vec<Option<String>>>,
-    excluded: Option<Vec<Option<String>>>,
-    tenant_column: Option<&CStr>,
-) {
-    change(c"set_rollout()", false, || {
-        let column = tenant_column.map(text);
-        let relation = given("relation", relation)?;
-        route::set_rollout(relation, percent, pilots, excluded, column.as_deref())
-    })
-}
-
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
-fn explain_route_query(
-    sql: &str,
-) -> TableIterator<
-    'static,
-    (
-        name!(relation, Oid),
-        name!(target, Oid),
-        name!(tenant, Option<String>),
-        name!(reason, String),
-    ),
-> {
-    report(|| {
-        let places = route::explain::explain_query(sql)?;
-        Ok(TableIterator::new(
-            places
-                .into_iter()
-                .map(|p| (p.relation, p.target, p.tenant, p.reason.to_string())),
-        ))
-    })
-}
-
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
-fn compare_plans(
-    sql: &str,
-) -> TableIterator<
-    'static,
-    (
-        name!(side, String),
-        name!(cost, f64),
-        name!(milliseconds, f64),
-        name!(row_count, i64),
-        name!(buffers_hit, i64),
-        name!(buffers_read, i64),
-        name!(partitions, i64),
-        name!(plan, JsonB),
-    ),
-> {
-    report(|| {
-        let sides = route::explain::compare(sql)?;
-        Ok(TableIterator::new(sides.into_iter().map(|s| {
-            (
-                s.side.to_string(),
-                s.cost,
-                s.milliseconds,
-                s.rows,
-                s.buffers_hit,
-                s.buffers_read,
-                s.partitions,
-                s.plan(),
-            )
-        })))
-    })
-}
-
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
-fn routing_counts() -> TableIterator<
-    'static,
-    (
-        name!(legacy, Oid),
-        name!(target, Oid),
-        name!(reason, String),
-        name!(decisions, i64),
-    ),
-> {
-    report(|| {
-        let counts = route::stats::counts()?;
-        Ok(TableIterator::new(
-            counts
-                .into_iter()
-                .map(|c| (c.legacy, c.target, c.reason, c.decisions)),
-        ))
-    })
-}
-
-#[pg_extern(sql = false)]
-fn reset_routing_stats() {
-    report(route::stats::reset);
-}
-
-#[pg_extern(sql = false)]
 fn abandon(relation: Oid, dry_run: bool) {
     change(c"abandon()", dry_run, || {
         about(relation, || {
             migrate::abandon(relation, Mode::from_dry_run(dry_run))
         })
-    })
-}
-
-#[pg_extern(sql = false)]
-fn switchover_step(relation: Option<Oid>, operation: Option<&str>, stage: Option<&str>) -> bool {
-    let call = if operation == Some("rollback") {
-        c"rollback()"
-    } else {
-        c"switchover()"
-    };
-    change(call, false, || {
-        let relation = given("relation", relation)?;
-        let (operation, stage) = (given("operation", operation)?, given("stage", stage)?);
-        about(relation, || switchover::step(relation, operation, stage))
-    })
-}
-
-#[pg_extern(sql = false)]
-fn switchover_dry_run(relation: Option<Oid>, operation: Option<&str>) {
-    report(|| {
-        let relation = given("relation", relation)?;
-        let operation = given("operation", operation)?;
-        about(relation, || switchover::dry_run(relation, operation))
-    })
-}
-
-#[pg_extern(sql = false)]
-fn cleanup_step(
-    relation: Option<Oid>,
-    stage: Option<&str>,
-    keep_legacy: Option<bool>,
-    keep_unique: Option<bool>,
-) -> bool {
-    change(c"cleanup()", false, || {
-        let keep_legacy = given("keep_legacy", keep_legacy)?;
-        let wish = Wish {
-            keep_legacy,
-            keep_unique,
-        };
-        let relation = given("relation", relation)?;
-        let stage = given("stage", stage)?;
-        about(relation, || cleanup::step(relation, stage, wish))
-    })
-}
-
-#[pg_extern(sql = false)]
-fn cleanup_dry_run(relation: Option<Oid>, keep_legacy: Option<bool>, keep_unique: Option<bool>) {
-    report(|| {
-        let keep_legacy = given("keep_legacy", keep_legacy)?;
-        let wish = Wish {
-            keep_legacy,
-            keep_unique,
-        };
-        let relation = given("relation", relation)?;
-        about(relation, || cleanup::dry_run(relation, wish))
-    })
-}
-
-#[pg_extern(sql = false)]
-fn redefine_materialized_view(view: Option<Oid>, definition: Option<&str>) {
-    change(c"redefine_materialized_view()", false, || {
-        let view = given("view", view)?;
-        let definition = given("definition", definition)?;
-        about(view, || switchover::redefine::materialized_view(view, definition))
     })
 }
 
