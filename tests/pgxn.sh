@@ -16,6 +16,8 @@ copy_postgres() {
     mkdir -p "$place$directory"
     cp -rL "$directory/." "$place$directory"
   done
+  # The client asks whether it may write here.
+  mkdir -p "$place$("$PG_CONFIG" --libdir)"
   directory=$("$PG_CONFIG" --includedir-server)
   mkdir -p "$place${directory%/*}"
   ln -s "$directory" "$place$directory"
@@ -23,7 +25,7 @@ copy_postgres() {
 }
 
 main() {
-  local scratch pgxn archive version
+  local pgxn archive version
   require_postgres
   version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
   pgxn=target/pgxnclient/bin/pgxn
@@ -31,21 +33,21 @@ main() {
     python3 -m venv target/pgxnclient
     target/pgxnclient/bin/pip install --quiet --disable-pip-version-check setuptools "pgxnclient==$PGXNCLIENT_VERSION"
   fi
-  scratch=$(mktemp -d /tmp/partition_router_pgxn.XXXXXX)
-  trap 'rm -rf "$scratch"' EXIT
-  chmod a+rx "$scratch"
-  copy_postgres "$scratch"
-  archive=$scratch/partition_router-$version.zip
+  SCRATCH=$(mktemp -d /tmp/partition_router_pgxn.XXXXXX)
+  trap 'rm -rf "$SCRATCH"' EXIT
+  chmod a+rx "$SCRATCH"
+  copy_postgres "$SCRATCH"
+  archive=$SCRATCH/partition_router-$version.zip
   git archive --format zip --prefix "partition_router-$version/" --output "$archive" HEAD
 
   # The client unpacks anew for each command: what is built is kept between them.
-  export CARGO_TARGET_DIR=$ROOT/target/pgxn TMPDIR=$scratch
-  local -a where=(--pg_config "$scratch$("$PG_CONFIG" --bindir)/pg_config" --nosudo --yes)
+  export CARGO_TARGET_DIR=$ROOT/target/pgxn TMPDIR=$SCRATCH
+  local -a where=(--pg_config "$SCRATCH$("$PG_CONFIG" --bindir)/pg_config" --nosudo --yes)
   "$pgxn" install "${where[@]}" "$archive"
-  compgen -G "$scratch$("$PG_CONFIG" --pkglibdir)/partition_router.so" >/dev/null || die 'nothing was installed'
+  compgen -G "$SCRATCH$("$PG_CONFIG" --pkglibdir)/partition_router.so" >/dev/null || die 'nothing was installed'
   "$pgxn" check "${where[@]}" "$archive"
   "$pgxn" uninstall "${where[@]}" "$archive"
-  ! find "$scratch$("$PG_CONFIG" --pkglibdir)" "$scratch$("$PG_CONFIG" --sharedir)" -name '*partition_router*' | grep . ||
+  ! find "$SCRATCH$("$PG_CONFIG" --pkglibdir)" "$SCRATCH$("$PG_CONFIG" --sharedir)" -name '*partition_router*' | grep . ||
     die 'files stayed behind'
   say "installed, checked and removed ${archive##*/} with PGXN's client"
 }
