@@ -386,13 +386,14 @@ pub fn parse_interval(text: &str) -> Result<Interval> {
         interval: text.into(),
         reason: reason.into(),
     };
-    let parts: Option<Parts> = pgrx::PgTryBuilder::new(|| {
+    // From PostgreSQL 17 on an interval may be infinite, and has no parts.
+    let parts: Option<Option<Parts>> = pgrx::PgTryBuilder::new(|| {
         spi::kept_row(
-            "SELECT pg_catalog.jsonb_build_object(
+            "SELECT CASE WHEN NOT pg_catalog.isfinite(i) THEN 'null' ELSE pg_catalog.jsonb_build_object(
                 'months', (EXTRACT(year FROM i) * 12 + EXTRACT(month FROM i))::int,
                 'days', EXTRACT(day FROM i)::int,
                 'micros', (EXTRACT(hour FROM i) * 3600000000 + EXTRACT(minute FROM i) * 60000000
-                           + EXTRACT(microsecond FROM i))::bigint)
+                           + EXTRACT(microsecond FROM i))::bigint) END
              FROM (SELECT $1::pg_catalog.interval AS i) x",
             &[text.into()],
         )
@@ -410,7 +411,9 @@ pub fn parse_interval(text: &str) -> Result<Interval> {
         Err(bad("it is too long"))
     })
     .execute()?;
-    let parts = parts.ok_or_else(|| bad("it is no length of time"))?;
+    let parts = parts
+        .ok_or_else(|| bad("it is no length of time"))?
+        .ok_or_else(|| bad("it is infinite"))?;
     Interval::from_parts(text, parts.months, parts.days, parts.micros).map_err(bounds_error)
 }
 

@@ -25,8 +25,8 @@ fn enable_change_feed(
                 .map(|c| given("key_columns", c))
                 .collect::<crate::error::Result<_>>()?,
             name,
-            retention: interval_text(given("retention", retention)?),
-            max_lag: interval_text(given("max_lag", max_lag)?),
+            retention: interval_text("retention", given("retention", retention)?)?,
+            max_lag: interval_text("max_lag", given("max_lag", max_lag)?)?,
             notify: given("notify", notify)?,
         };
         let mode = Mode::from_dry_run(given("dry_run", dry_run)?);

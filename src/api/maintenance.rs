@@ -19,13 +19,20 @@ fn ident(name: &CStr) -> Ident {
 }
 
 /// A length of time, as text that every IntervalStyle reads.
-pub(super) fn interval_text(interval: Interval) -> String {
-    format!(
-        "{} mons {} days {} microseconds",
-        interval.months(),
-        interval.days(),
-        interval.micros()
-    )
+///
+/// # Errors
+/// `BadArgument` when it is infinite, as it may be from PostgreSQL 17 on: all its fields are at their end.
+pub(super) fn interval_text(argument: &str, interval: Interval) -> Result<String> {
+    let (months, days, micros) = (interval.months(), interval.days(), interval.micros());
+    let ends = [(i32::MAX, i32::MAX, i64::MAX), (i32::MIN, i32::MIN, i64::MIN)];
+    if ends.contains(&(months, days, micros)) {
+        return Err(Error::BadArgument {
+            argument: argument.into(),
+            reason: "it is infinite".into(),
+            hint: "Use a length of time that ends, such as '24 months'.".into(),
+        });
+    }
+    Ok(format!("{months} mons {days} days {micros} microseconds"))
 }
 
 fn rules(
@@ -34,15 +41,15 @@ fn rules(
     retention_action: Option<String>,
     archive_schema: Option<&CStr>,
     timezone: Option<String>,
-) -> Change {
-    Change {
+) -> Result<Change> {
+    Ok(Change {
         premake,
-        retention: retention.map(interval_text),
+        retention: retention.map(|it| interval_text("retention", it)).transpose()?,
         retention_action,
         archive_schema: archive_schema.map(ident),
         timezone,
         ..Change::default()
-    }
+    })
 }
 
 /// A function by its name and the types that it takes, qualified: `search_path` is pinned here.
@@ -104,7 +111,7 @@ fn manage(
                 action,
                 archive_schema,
                 Some(timezone.into()),
-            )
+            )?
         };
         about(parent, || {
             maintenance::rules::manage(parent, partition_interval, change, Mode::from_dry_run(dry_run))
@@ -138,7 +145,7 @@ fn set_policy(
             archive_function: archive_function.map(signature).transpose()?,
             origin,
             template,
-            ..rules(premake, retention, retention_action, archive_schema, timezone)
+            ..rules(premake, retention, retention_action, archive_schema, timezone)?
         };
         about(relation, || {
             maintenance::rules::set_policy(relation, change, Mode::from_dry_run(dry_run))

@@ -1,6 +1,6 @@
 //! What has no feed, and who may not.
 
-use super::common::{Database, run, sqlstate};
+use super::common::{Database, one, run, sqlstate};
 use super::{ENABLE, TABLE, live, taken};
 
 #[test]
@@ -40,6 +40,14 @@ fn what_cannot_tell_of_every_change_is_refused() {
         ("'t'", "ARRAY['id'], max_lag => '-1 s'", "22023"),
     ] {
         assert_eq!(sqlstate(c, &call(relation, rest)), expected, "{relation}, {rest}");
+    }
+    let has_infinite: bool = one(c, "SELECT current_setting('server_version_num')::int >= 170000");
+    for argument in ["retention", "max_lag"] {
+        assert_eq!(
+            sqlstate(c, &call("'t'", &format!("ARRAY['id'], {argument} => 'infinity'"))),
+            if has_infinite { "22023" } else { "22007" },
+            "{argument}"
+        );
     }
     for (statement, expected) in [
         ("SELECT partition_router.disable_change_feed('t')", "22023"),

@@ -227,6 +227,17 @@ fn rules_that_cannot_be_kept_are_refused() {
             "{call}"
         );
     }
+    // Before PostgreSQL 17 no interval is infinite, and the word no length of time.
+    let has_infinite: bool = s.one("SELECT current_setting('server_version_num')::int >= 170000");
+    for infinite in ["infinity", "-infinity"] {
+        assert_eq!(
+            s.sqlstate(&format!(
+                "SELECT partition_router.set_policy('t', retention => '{infinite}')"
+            )),
+            if has_infinite { "22023" } else { "22007" },
+            "{infinite}"
+        );
+    }
     s.run(
         "SELECT partition_router.set_policy('t', retention_action => 'archive', archive_schema => 'attic')",
     );
