@@ -175,8 +175,8 @@ COMMENT ON COLUMN partition_router.health.message IS 'what was found';
 COMMENT ON COLUMN partition_router.health.mend IS 'SQL that mends it, to be run as it is';
 
 CREATE VIEW partition_router.table_metrics AS
-SELECT relation, partitions, partitions_ahead, premake, bytes, bytes_source, estimated_rows, default_rows, maintenance_failed,
-       maintenance_last_run, archives_unfinished, archive_lag
+SELECT relation, partitions, partitions_ahead, premake, bytes, bytes_source, estimated_rows, default_rows, default_rows_to_move,
+       maintenance_failed, maintenance_last_run, archives_unfinished, archive_lag
 FROM partition_router.table_figures();
 COMMENT ON VIEW partition_router.table_metrics IS 'figures of each twin and table under maintenance, for exporters; times are seconds';
 COMMENT ON COLUMN partition_router.table_metrics.relation IS 'the twin, or the table under maintenance';
@@ -189,6 +189,7 @@ COMMENT ON COLUMN partition_router.table_metrics.archives_unfinished IS 'archive
 COMMENT ON COLUMN partition_router.table_metrics.partitions_ahead IS 'partitions that begin after now; of a plain number, above the last one with rows; NULL where there is no such order';
 COMMENT ON COLUMN partition_router.table_metrics.bytes_source IS 'measured, or estimated: of more than 2,000 partitions, what the last VACUUM or ANALYZE saw';
 COMMENT ON COLUMN partition_router.table_metrics.default_rows IS 'rows in the default partition, counted up to 100001';
+COMMENT ON COLUMN partition_router.table_metrics.default_rows_to_move IS 'those of them that maintenance moves: all that its last run did not leave alone; NULL without a policy';
 COMMENT ON COLUMN partition_router.table_metrics.maintenance_last_run IS 'seconds since 1970';
 COMMENT ON COLUMN partition_router.table_metrics.archive_lag IS 'seconds since the oldest unfinished archive last changed';
 

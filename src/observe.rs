@@ -5,6 +5,7 @@
 
 mod chart;
 mod checks;
+mod default_rows;
 mod drift;
 mod facts;
 mod metrics;

@@ -45,6 +45,7 @@ CREATE FUNCTION partition_router.table_figures() RETURNS TABLE (
      bytes_source text,
      estimated_rows bigint,
      default_rows bigint,
+     default_rows_to_move bigint,
      maintenance_failed boolean,
      maintenance_last_run double precision,
      archives_unfinished bigint,

@@ -35,6 +35,7 @@ SELECT jsonb_build_object(
         'last_run_epoch', EXTRACT(epoch FROM o.last_run_at)::double precision,
         'last_run_age', EXTRACT(epoch FROM clock_timestamp() - o.last_run_at)::double precision,
         'last_error', o.last_error,
+        'left_alone', o.left_alone,
         'local_now', to_char(clock_timestamp() AT TIME ZONE o.timezone, 'YYYY-MM-DD HH24:MI:SS.US')) END,
     'bounds', COALESCE((
         SELECT jsonb_agg(pg_get_expr(pc.relpartbound, pc.oid) ORDER BY pc.oid DESC)

@@ -5,18 +5,13 @@ mod pair;
 mod replication;
 mod settings;
 
+use super::default_rows::{self, InDefault, in_default};
 use super::facts::{self, PairFacts, TableFacts};
 use super::server::{self, Server};
-use crate::catalog::load;
 use crate::error::Result;
 use crate::ident::Literal;
 use crate::{session, spi};
-use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
-use std::collections::HashMap;
-
-/// Rows of a default partition are counted up to here: whoever looks at `health` every few seconds must not scan them all.
-pub const COUNTED_ROWS: i64 = 100_000;
 
 /// A run may be this many times later than `partition_router.maintenance_interval`.
 const LATE_RUN: f64 = 3.0;
@@ -156,41 +151,13 @@ fn placement_checks(found: &mut Vec<Check>) -> Result<()> {
     Ok(())
 }
 
-/// The number of rows of a default partition; one more than [`COUNTED_ROWS`] stands for any more. The file of an empty one has no
-/// page, so that it is not even opened.
-pub fn default_rows(tables: &[TableFacts]) -> Result<HashMap<u32, i64>> {
-    let defaults: Vec<Oid> = tables.iter().filter_map(|t| t.default).map(Oid::from).collect();
-    let filled: Vec<u32> = session::with_own_tables(|| {
-        spi::rows(
-            "SELECT to_jsonb(c.oid::bigint) FROM pg_class c
-             WHERE c.oid = ANY ($1) AND (c.relkind <> 'r' OR pg_relation_size(c.oid) > 0)",
-            &[defaults.into()],
-        )
-    })?;
-    let mut rows = HashMap::new();
-    for default in filled {
-        let Some(name) = load::rel_name(default.into())? else {
-            continue;
-        };
-        // Reads no column; but to plan it the server runs what an index or a constraint makes of constants.
-        let query = format!(
-            "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM (SELECT FROM {name} LIMIT {}) x",
-            COUNTED_ROWS + 1
-        );
-        let owner = load::owner(default.into())?;
-        let number = session::with_all_rows_of(owner, || spi::row(&query, &[]))?.unwrap_or(0);
-        rows.insert(default, number);
-    }
-    Ok(rows)
-}
-
 fn table_checks(
     tables: &[TableFacts],
     pairs: &[PairFacts],
     server: &Server,
     found: &mut Vec<Check>,
 ) -> Result<()> {
-    let defaults = default_rows(tables)?;
+    let defaults = default_rows::counted(tables)?;
     for table in tables {
         let Some(policy) = &table.policy else {
             continue;
@@ -217,22 +184,41 @@ fn table_checks(
         if !is_copied {
             ahead_check(table, policy.premake, mend.clone(), &mut checks);
         }
-        if let Some(default) = table.default {
-            let rows = defaults.get(&default).copied().unwrap_or(0);
-            if rows == 0 {
-                checks.ok("default_partition", "the default partition is empty");
-            } else {
-                let rows = match rows > COUNTED_ROWS {
-                    true => format!("more than {COUNTED_ROWS}"),
-                    false => rows.to_string(),
-                };
-                let message = format!("{rows} rows are in the default partition");
-                checks.add("default_partition", Status::Warn, message, mend.clone());
-            }
+        if table.default.is_some() {
+            default_check(&in_default(table, &defaults), mend.clone(), &mut checks);
         }
         archive_check(server, mend, &mut checks);
     }
     Ok(())
+}
+
+/// Rows that stay are no warning: no call ends it, and one that never ends teaches to overlook the others.
+fn default_check(found: &InDefault, mend: Option<String>, checks: &mut Checks<'_>) {
+    let stays: Vec<String> = found
+        .stays
+        .iter()
+        .map(|(rows, reason)| format!("{rows} {reason}"))
+        .collect();
+    let stays = stays.join("; ");
+    match (found.rows, found.to_move) {
+        (0, _) => checks.ok("default_partition", "the default partition is empty"),
+        (rows, 0) => checks.ok(
+            "default_partition",
+            format!(
+                "{} rows are in the default partition, and maintenance leaves them there: {stays}. Correct or delete them, or make \
+                 their partition with create_range_partition(); they may as well stay",
+                default_rows::told(rows)
+            ),
+        ),
+        (_, to_move) => {
+            let more = if stays.is_empty() { "" } else { ", and others stay: " };
+            let message = format!(
+                "{} rows are in the default partition{more}{stays}",
+                default_rows::told(to_move)
+            );
+            checks.add("default_partition", Status::Warn, message, mend);
+        }
+    }
 }
 
 fn ahead_check(table: &TableFacts, premake: i64, mend: Option<String>, checks: &mut Checks<'_>) {

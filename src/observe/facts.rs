@@ -6,6 +6,7 @@ use crate::ident::Ident;
 use crate::maintenance::table::pin;
 use crate::pair::Phase;
 use crate::plan::sync_triggers;
+use crate::policy::Skip;
 use crate::session::with_own_tables;
 use crate::spi;
 use pgrx::pg_sys::Oid;
@@ -119,6 +120,8 @@ pub struct PolicyFacts {
     pub last_run_epoch: Option<f64>,
     pub last_run_age: Option<f64>,
     pub last_error: Option<String>,
+    /// What the last run saw and left alone.
+    pub left_alone: Vec<Skip>,
     /// What the clock says in the policy's zone.
     pub local_now: String,
 }

@@ -1,7 +1,7 @@
 //! `metrics()`, and the figures of tables and pairs that exporters read as rows. Cheap however large the tables are: rows are counted
 //! where that is soon done, else estimated, and the last proof says what they were then.
 
-use super::checks::default_rows;
+use super::default_rows::{self, in_default};
 use super::facts::{self, PairFacts, Part, Source, TableFacts};
 use super::sync_errors;
 use super::{server, timeline};
@@ -31,6 +31,8 @@ pub struct TableMetrics {
     pub bytes_source: Source,
     pub estimated_rows: i64,
     pub default_rows: i64,
+    /// Of these, without those that maintenance leaves alone; none without a policy.
+    pub default_rows_to_move: Option<i64>,
     pub maintenance_failed: Option<bool>,
     /// Seconds since 1970.
     pub maintenance_last_run: Option<f64>,
@@ -65,7 +67,7 @@ pub struct PairMetrics {
 /// The figures of every partitioned table that is a twin or under maintenance, by name.
 pub fn tables() -> Result<Vec<TableMetrics>> {
     let tables = facts::tables(true)?;
-    let defaults = default_rows(&tables)?;
+    let defaults = default_rows::counted(&tables)?;
     let server = server::server()?;
     let source = Source::of(tables.iter().map(|table| table.leaves).sum());
     let roots: Vec<u32> = tables.iter().map(|table| table.root).collect();
@@ -77,6 +79,7 @@ pub fn tables() -> Result<Vec<TableMetrics>> {
             let of_table = server.archives.iter().filter(|a| a.relation == table.name);
             of_table.filter(|a| a.is_unfinished())
         };
+        let in_default = in_default(table, &defaults);
         TableMetrics {
             relation: table.name.clone(),
             partitions: table.leaves,
@@ -85,7 +88,8 @@ pub fn tables() -> Result<Vec<TableMetrics>> {
             bytes: parts.iter().map(|part| part.bytes).sum(),
             bytes_source: source,
             estimated_rows: table.estimate,
-            default_rows: table.default.and_then(|d| defaults.get(&d).copied()).unwrap_or(0),
+            default_rows: in_default.rows,
+            default_rows_to_move: policy.map(|_| in_default.to_move),
             maintenance_failed: policy.map(|policy| policy.last_error.is_some()),
             maintenance_last_run: policy.and_then(|policy| policy.last_run_epoch),
             archives_unfinished: unfinished().map(|a| a.number).sum(),

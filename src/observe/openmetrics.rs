@@ -139,6 +139,13 @@ fn table_families(tables: &[TableMetrics], gathered: &mut Gathered) {
     );
     gauge(
         (
+            "table_default_rows_to_move",
+            "Those of them that maintenance moves: all that its last run did not leave alone",
+        ),
+        &|t| t.default_rows_to_move.map(|n| n as f64),
+    );
+    gauge(
+        (
             "table_maintenance_failed",
             "1 when the last run of maintenance had an error",
         ),

@@ -6,6 +6,7 @@ mod pairs;
 mod table;
 
 use super::checks::{self, Check, Status};
+use super::default_rows::{self, in_default};
 use super::facts::{self, PairFacts, Part, Source, TableFacts};
 use super::{chart, server};
 use crate::error::Result;
@@ -48,7 +49,7 @@ pub fn report() -> Result<String> {
         database: server::server()?.database,
         at: chart::clock()?,
         pairs: facts::pairs()?,
-        defaults: checks::default_rows(&tables)?,
+        defaults: default_rows::counted(&tables)?,
         checks: checks::checks()?,
         tables,
         parts,
@@ -178,7 +179,7 @@ fn tables(facts: &Facts) -> Markup {
                     table,
                     parts: facts.parts.get(&table.root).map_or(&[][..], Vec::as_slice),
                     pair: facts.pairs.iter().find(|pair| pair.twin == table.root),
-                    default_rows: table.default.and_then(|d| facts.defaults.get(&d).copied()),
+                    in_default: in_default(table, &facts.defaults),
                     listed: each.max(6),
                 }))
             }

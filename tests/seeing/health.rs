@@ -216,6 +216,67 @@ fn rows_in_the_default_warn_until_maintenance_runs() {
 }
 
 #[test]
+fn rows_that_maintenance_leaves_alone_are_told_with_their_keys_and_warn_nobody() {
+    let database = Database::new("stays");
+    let mut client = database.connect();
+    let c = &mut client;
+    run(
+        c,
+        &[
+            "CREATE TABLE sensors (at date) PARTITION BY RANGE (at)",
+            "CREATE TABLE sensors_default PARTITION OF sensors DEFAULT",
+            "INSERT INTO sensors VALUES ('9999-01-01'), ('infinity'), (NULL), (current_date)",
+            "SELECT partition_router.manage('sensors', '1 month', premake => 2)",
+        ],
+    );
+    let figures =
+        "SELECT format('%s %s', default_rows, default_rows_to_move) FROM partition_router.table_metrics";
+    // Nobody has looked at them yet.
+    assert_eq!(one::<String>(c, figures), "4 4");
+    mended(c, "default_partition", "warn");
+    assert_eq!(one::<String>(c, figures), "3 0");
+    let (_, message) = status(c, "default_partition");
+    assert!(
+        message.starts_with("3 rows are in the default partition"),
+        "{message}"
+    );
+    for what in [
+        "1 rows stay in the default partition, far away from every partition: keys such as 9999-01-01",
+        "2 rows stay in the default partition, no partition can hold them: keys such as ",
+        "create_range_partition()",
+    ] {
+        assert!(message.contains(what), "{message}");
+    }
+    let page: String = one(c, "SELECT partition_router.report()");
+    assert!(page.contains("3 rows<small> which maintenance leaves there"));
+    assert!(!page.contains("<div class=\"warn\"><dt>In the default"));
+    // One more, which it does move.
+    run(c, &["INSERT INTO sensors VALUES (current_date - 60)"]);
+    assert_eq!(one::<String>(c, figures), "4 1");
+    let (_, message) = status(c, "default_partition");
+    assert!(
+        message.starts_with("1 rows are in the default partition, and others stay: 2"),
+        "{message}"
+    );
+    let page: String = one(c, "SELECT partition_router.report()");
+    assert!(page.contains("<div class=\"warn\"><dt>In the default"));
+    mended(c, "default_partition", "warn");
+    assert_eq!(one::<String>(c, figures), "3 0");
+    // What its message says to do about them.
+    run(
+        c,
+        &[
+            "DELETE FROM sensors WHERE at IS NULL",
+            "SELECT partition_router.create_range_partition('sensors', 'sensors_far', '9999-01-01', 'MAXVALUE')",
+            "CALL partition_router.run_maintenance('sensors')",
+        ],
+    );
+    assert_eq!(one::<String>(c, figures), "0 0");
+    let (_, message) = status(c, "default_partition");
+    assert_eq!(message, "the default partition is empty");
+}
+
+#[test]
 fn maintenance_that_failed_is_told_until_a_run_succeeds() {
     let (_database, mut client) = live("failed_run");
     let c = &mut client;

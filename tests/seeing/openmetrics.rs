@@ -93,6 +93,10 @@ fn prometheus_reads_every_family_with_its_values() {
             1.0,
         ),
         (
+            "partition_router_table_default_rows_to_move{relation=\"public.revenues_partitioned\"}".into(),
+            1.0,
+        ),
+        (
             "partition_router_table_partitions_ahead{relation=\"public.visits\"}".into(),
             3.0,
         ),
