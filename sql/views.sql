@@ -80,6 +80,64 @@ COMMENT ON COLUMN partition_router.status.retention IS 'how old a partition grow
 COMMENT ON COLUMN partition_router.status.retention_action IS 'what becomes of an older one: drop, detach or archive';
 COMMENT ON COLUMN partition_router.status.guard IS 'the table that keeps unique what has no partition key in it; phase done';
 
+CREATE VIEW partition_router.policies AS
+SELECT y.parent,
+       pg_catalog.pg_get_partkeydef(y.parent::oid) AS partition_key,
+       y.partition_interval,
+       y.origin,
+       y.timezone,
+       y.premake,
+       y.retention,
+       y.retention_count,
+       y.min_partitions,
+       y.retention_action,
+       y.archive_schema,
+       y.archive_format,
+       y.archive_function,
+       y.template,
+       y.base_name,
+       y.created_at,
+       y.last_run_at,
+       y.last_error,
+       y.left_alone
+FROM partition_router.policy y
+WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) y.parent::oid);
+COMMENT ON VIEW partition_router.policies IS 'each table under maintenance, of a pair or not: its policy, and how the last run ended';
+COMMENT ON COLUMN partition_router.policies.parent IS 'the partitioned table';
+COMMENT ON COLUMN partition_router.policies.partition_key IS 'how it is partitioned, and by what';
+COMMENT ON COLUMN partition_router.policies.partition_interval IS 'what a partition spans';
+COMMENT ON COLUMN partition_router.policies.origin IS 'where some partition begins, and all others are counted from; NULL for the usual place';
+COMMENT ON COLUMN partition_router.policies.timezone IS 'the zone that days and months of a timestamptz key are cut in';
+COMMENT ON COLUMN partition_router.policies.premake IS 'partitions that maintenance keeps ahead';
+COMMENT ON COLUMN partition_router.policies.retention IS 'partitions wholly older than this are retired; NULL keeps everything';
+COMMENT ON COLUMN partition_router.policies.retention_count IS 'of the partitions that have begun so many are kept; NULL keeps any number';
+COMMENT ON COLUMN partition_router.policies.min_partitions IS 'of the partitions that have begun never fewer are left, whatever their age';
+COMMENT ON COLUMN partition_router.policies.retention_action IS 'what becomes of a partition past its retention: drop, detach or archive';
+COMMENT ON COLUMN partition_router.policies.archive_schema IS 'where detached and archived partitions go as tables';
+COMMENT ON COLUMN partition_router.policies.archive_format IS 'archives are files of this format in partition_router.archive_directory: csv or parquet';
+COMMENT ON COLUMN partition_router.policies.archive_function IS 'the signature of the function that archives';
+COMMENT ON COLUMN partition_router.policies.template IS 'the table that new partitions take after; NULL for the newest partition';
+COMMENT ON COLUMN partition_router.policies.base_name IS 'new partitions are named after it';
+COMMENT ON COLUMN partition_router.policies.created_at IS 'since when the table is under maintenance';
+COMMENT ON COLUMN partition_router.policies.last_run_at IS 'when maintenance last looked at it';
+COMMENT ON COLUMN partition_router.policies.last_error IS 'what went wrong then; NULL when nothing did';
+COMMENT ON COLUMN partition_router.policies.left_alone IS 'what the last run saw and left alone, with the reasons; for_good: later runs will, too';
+
+CREATE VIEW partition_router.holds AS
+SELECT h.partition,
+       pg_catalog.pg_partition_root(h.partition) AS parent,
+       h.reason,
+       h.held_at,
+       h.held_by
+FROM partition_router.hold h
+WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) h.partition::oid);
+COMMENT ON VIEW partition_router.holds IS 'each partition that neither retention nor drop_partition() may take away';
+COMMENT ON COLUMN partition_router.holds.partition IS 'the partition; with it those below';
+COMMENT ON COLUMN partition_router.holds.parent IS 'the partitioned table at the top of the tree; NULL when the partition was detached';
+COMMENT ON COLUMN partition_router.holds.reason IS 'why it is held';
+COMMENT ON COLUMN partition_router.holds.held_at IS 'since when';
+COMMENT ON COLUMN partition_router.holds.held_by IS 'who held it';
+
 CREATE VIEW partition_router.progress AS
 SELECT p.legacy,
        p.twin,
@@ -373,7 +431,8 @@ COMMENT ON COLUMN partition_router.change_feeds.waiting IS 'changes that nobody 
 COMMENT ON COLUMN partition_router.change_feeds.oldest_at IS 'since when the oldest of them waits';
 COMMENT ON COLUMN partition_router.change_feeds.enabled_at IS 'when the feed began';
 
-GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress, partition_router.calls,
+GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.policies, partition_router.holds,
+    partition_router.progress, partition_router.calls,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,
     partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives,
     partition_router.table_metrics, partition_router.pair_metrics,
