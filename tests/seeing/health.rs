@@ -447,6 +447,61 @@ fn plain_sql_that_no_session_routes_is_told() {
 }
 
 #[test]
+fn the_mend_that_preloads_the_library_keeps_the_others() {
+    let cluster = Arc::new(Cluster::start(&["session_preload_libraries=auto_explain"]));
+    let database = Database::on(Arc::clone(&cluster), "preloaded");
+    let name = &database.name;
+    let role = format!("r_{name}");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &[
+            &format!("ALTER DATABASE \"{name}\" SET partition_router.transparent = on"),
+            &format!("CREATE ROLE {role} SUPERUSER LOGIN"),
+        ],
+    );
+    let mended = |role: &str, expected: &str| {
+        let mut session = database.connect_as(role);
+        run(&mut session, &["LOAD 'partition_router'"]);
+        assert_status(&mut session, "settings", "warn");
+        let mend = mend_of(&mut session, "settings");
+        run(&mut session, &[&mend]);
+        let mut session = database.connect_as(role);
+        assert_status(&mut session, "settings", "ok");
+        assert_eq!(
+            one::<String>(&mut session, "SHOW session_preload_libraries"),
+            expected
+        );
+    };
+    // What the configuration has, what is set for the database in its place, and what is set for a role.
+    mended("postgres", "auto_explain, partition_router");
+    run(
+        &mut client,
+        &[&format!(
+            "ALTER DATABASE \"{name}\" SET session_preload_libraries = '$libdir/auto_explain', 'pg_prewarm'"
+        )],
+    );
+    mended(
+        "postgres",
+        "\"$libdir/auto_explain\", pg_prewarm, partition_router",
+    );
+    run(
+        &mut client,
+        &[&format!(
+            "ALTER ROLE {role} SET session_preload_libraries = 'auto_explain'"
+        )],
+    );
+    mended(&role, "auto_explain, partition_router");
+    run(
+        &mut client,
+        &[&format!(
+            "ALTER ROLE {role} IN DATABASE \"{name}\" SET session_preload_libraries = 'pg_prewarm'"
+        )],
+    );
+    mended(&role, "pg_prewarm, partition_router");
+}
+
+#[test]
 fn a_worker_that_does_not_run_is_told_until_the_library_is_preloaded() {
     let cluster = Cluster::start(&[]);
     let mut client = cluster.connect("postgres");
