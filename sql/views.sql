@@ -437,6 +437,6 @@ GRANT SELECT ON partition_router.status, partition_router.partitions, partition_
     partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives,
     partition_router.table_metrics, partition_router.pair_metrics,
     partition_router.replica_metrics, partition_router.slot_metrics, partition_router.standby_metrics, partition_router.change_feeds, partition_router.change_feed_trigger TO pg_monitor;
-GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
+GRANT EXECUTE ON FUNCTION partition_router.metrics(boolean), partition_router.verify_partitions(),
     partition_router.health_checks(), partition_router.routing_counts(), partition_router.calls_at_work(), partition_router.openmetrics(), partition_router.report(),
     partition_router.chart(regclass), partition_router.table_figures(), partition_router.pair_figures() TO pg_monitor;

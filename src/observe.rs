@@ -17,7 +17,7 @@ mod timeline;
 
 pub use chart::chart;
 pub use checks::{checks, verify_partitions};
-pub use metrics::{metrics, pairs as pair_metrics, tables as table_metrics};
+pub use metrics::{Counting, metrics, pairs as pair_metrics, tables as table_metrics};
 pub use openmetrics::openmetrics;
 pub use page::report;
 pub use server::primary;

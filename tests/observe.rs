@@ -324,7 +324,7 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
             "create_schedule text DEFAULT '0 2 1 * *'::text, cleanup_schedule text DEFAULT '0 3 15 * *'::text",
         ),
         ("unschedule_maintenance", ""),
-        ("metrics", ""),
+        ("metrics", "exact boolean DEFAULT false"),
         ("verify_partitions", ""),
         ("openmetrics", ""),
         ("report", ""),

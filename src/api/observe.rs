@@ -1,14 +1,16 @@
 //! The calls that show what there is.
 
 use crate::error::report;
+use crate::observe::Counting;
 use crate::{calls, observe};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
 use pgrx::{JsonB, prelude::*};
 
 #[pg_extern(sql = false)]
-fn metrics() -> JsonB {
-    report(|| Ok(JsonB(observe::metrics()?)))
+fn metrics(exact: bool) -> JsonB {
+    let counting = if exact { Counting::All } else { Counting::Small };
+    report(|| Ok(JsonB(observe::metrics(counting)?)))
 }
 
 #[pg_extern(sql = false)]

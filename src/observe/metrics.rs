@@ -1,5 +1,5 @@
 //! `metrics()`, and the figures of tables and pairs that exporters read as rows. Cheap however large the tables are: rows are counted
-//! where that is soon done, else estimated, and the last proof says what they were then.
+//! where that is soon done or asked for, else estimated, and the last proof says what they were then.
 
 use super::default_rows::{self, in_default};
 use super::facts::{self, PairFacts, Part, Source, TableFacts};
@@ -13,10 +13,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Pairs are counted, the smallest first, while all that is counted has at most so many bytes, …
-const COUNTED_BYTES: i64 = 1 << 30;
-/// … and so many tables: each is opened and locked.
-const COUNTED_TABLES: i64 = 500;
+/// Unasked, pairs are counted, the smallest first, while all that is counted has at most so many bytes: a tenth of a second, …
+const COUNTED_BYTES: i64 = 64 << 20;
+/// … and so many tables: each is opened.
+const COUNTED_TABLES: i64 = 200;
+
+/// Which pairs are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// Those that are soon counted.
+    Small,
+    /// All, however long that takes.
+    All,
+}
 
 /// The figures of one partitioned table.
 #[derive(Debug, Clone)]
@@ -155,14 +164,14 @@ struct Counts {
 }
 
 /// `metrics()`.
-pub fn metrics() -> Result<Value> {
+pub fn metrics(counting: Counting) -> Result<Value> {
     let pairs = facts::pairs()?;
     let triggers = facts::triggers(&pairs)?;
     let tables: HashMap<u32, TableFacts> = facts::tables(false)?
         .into_iter()
         .map(|table| (table.root, table))
         .collect();
-    let counts = counts(&pairs, &tables)?;
+    let counts = counts(&pairs, &tables, counting)?;
     let one = |pair: &PairFacts| {
         if !pair.is_whole() {
             return json!({ "name": pair.base_name.as_str(), "error": "a table of the pair is gone" });
@@ -229,7 +238,11 @@ fn replication(server: &server::Server) -> Value {
 }
 
 /// The rows of each pair, by its number.
-fn counts(pairs: &[PairFacts], tables: &HashMap<u32, TableFacts>) -> Result<HashMap<i32, Counts>> {
+fn counts(
+    pairs: &[PairFacts],
+    tables: &HashMap<u32, TableFacts>,
+    counting: Counting,
+) -> Result<HashMap<i32, Counts>> {
     let leaves = |pair: &PairFacts| tables.get(&pair.twin).map_or(0, |table| table.leaves);
     let mut found: HashMap<i32, Counts> = HashMap::new();
     for pair in pairs {
@@ -247,39 +260,41 @@ fn counts(pairs: &[PairFacts], tables: &HashMap<u32, TableFacts>) -> Result<Hash
     let mut opened = 0;
     few.retain(|pair| {
         opened += leaves(pair) + 1;
-        opened <= COUNTED_TABLES
+        counting == Counting::All || opened <= COUNTED_TABLES
     });
-    let mut bytes = bytes_of(&few)?;
-    bytes.sort_by_key(|row| row.bytes);
+    let mut sizes = sizes_of(&few)?;
+    sizes.sort_by_key(|size| size.bytes);
     let mut total = 0;
-    for row in bytes {
-        total += row.bytes;
-        if total > COUNTED_BYTES {
+    // Rows on another server are not ours to count.
+    for size in sizes.into_iter().filter(|size| !size.is_far) {
+        total += size.bytes;
+        if counting == Counting::Small && total > COUNTED_BYTES {
             break;
         }
-        let pair = few[row.place];
-        let legacy = match pair.legacy {
-            0 => 0,
-            legacy => parity::count_rows(legacy.into())?,
-        };
         let counted = Counts {
-            legacy,
-            twin: parity::count_rows(pair.twin.into())?,
+            legacy: parity::count_rows(&size.legacy)?,
+            twin: parity::count_rows(&size.twin)?,
             exact: true,
         };
-        found.insert(pair.id, counted);
+        found.insert(few[size.place].id, counted);
     }
     Ok(found)
 }
 
+/// What there is to count of a pair.
 #[derive(Deserialize)]
-struct Bytes {
+struct Size {
     place: usize,
+    /// Of both sides, without indexes.
     bytes: i64,
+    /// The tables that hold the rows of each side.
+    legacy: Vec<u32>,
+    twin: Vec<u32>,
+    is_far: bool,
 }
 
-/// The bytes of both sides of pairs, without indexes.
-fn bytes_of(pairs: &[&PairFacts]) -> Result<Vec<Bytes>> {
+/// The trees are read from pg_inherits, which locks none of the partitions.
+fn sizes_of(pairs: &[&PairFacts]) -> Result<Vec<Size>> {
     let legacies: Vec<Oid> = pairs.iter().map(|pair| pair.legacy.into()).collect();
     let twins: Vec<Oid> = pairs.iter().map(|pair| pair.twin.into()).collect();
     with_own_tables(|| {
@@ -287,12 +302,16 @@ fn bytes_of(pairs: &[&PairFacts]) -> Result<Vec<Bytes>> {
             "WITH RECURSIVE wanted AS (
                  SELECT * FROM unnest($1, $2) WITH ORDINALITY AS w(legacy, twin, place)
              ), tree AS (
-                 SELECT w.place, s.oid FROM wanted w CROSS JOIN LATERAL (VALUES (w.legacy), (w.twin)) AS s(oid)
+                 SELECT w.place, s.side, s.oid
+                 FROM wanted w CROSS JOIN LATERAL (VALUES ('legacy', w.legacy), ('twin', w.twin)) AS s(side, oid)
                  UNION ALL
-                 SELECT t.place, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+                 SELECT t.place, t.side, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
              )
-             SELECT jsonb_build_object('place', t.place - 1, 'bytes', COALESCE(sum(pg_relation_size(t.oid)), 0)::bigint)
-             FROM tree t GROUP BY t.place",
+             SELECT jsonb_build_object('place', t.place - 1, 'bytes', COALESCE(sum(pg_relation_size(c.oid)), 0)::bigint,
+                 'legacy', COALESCE(jsonb_agg(c.oid::bigint) FILTER (WHERE t.side = 'legacy' AND c.relkind = 'r'), '[]'),
+                 'twin', COALESCE(jsonb_agg(c.oid::bigint) FILTER (WHERE t.side = 'twin' AND c.relkind = 'r'), '[]'),
+                 'is_far', bool_or(c.relkind = 'f'))
+             FROM tree t JOIN pg_class c ON c.oid = t.oid GROUP BY t.place",
             &[legacies.into(), twins.into()],
         )
     })
