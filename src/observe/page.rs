@@ -121,12 +121,12 @@ fn summary(facts: &Facts) -> Markup {
             h2 id="summary" class="hidden" { "Summary" }
             dl class="tiles" {
                 div { dt { "Pairs" } dd { (facts.pairs.len()) } }
-                div { dt { "Partitioned tables" } dd { (facts.tables.len()) } }
+                div { dt { "Tables" } dd { (facts.tables.len()) } }
                 div { dt { "Partitions" } dd { (partitions) } }
                 div { dt { "Size" } dd { (chart::size(bytes)) } }
                 div class="fail" { dt { "Checks that fail" } dd { (count(Status::Fail)) } }
                 div class="warn" { dt { "Checks that warn" } dd { (count(Status::Warn)) } }
-                div class="ok" { dt { "Checks that are ok" } dd { (count(Status::Ok)) } }
+                div class="ok" { dt { "Checks ok" } dd { (count(Status::Ok)) } }
             }
         }
     }

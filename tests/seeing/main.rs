@@ -4,9 +4,11 @@
 mod common;
 
 mod alerts;
+mod browser;
 mod chart;
 mod exporters;
 mod health;
+mod looks;
 mod openmetrics;
 mod page;
 mod processes;

@@ -102,7 +102,7 @@ fn list(shown: &Shown<'_>) -> Markup {
                     caption { (name) }
                     thead { tr {
                         th scope="col" { "Partition" } th scope="col" { "From" } th scope="col" { "To" }
-                        th scope="col" { "Rows" } th scope="col" { "Size" }
+                        th scope="col" class="number" { "Rows" } th scope="col" class="number" { "Size" }
                         @if !parity.is_empty() { th scope="col" { "Parity" } }
                     } }
                     tbody { @for part in &shown.parts[left..] {
