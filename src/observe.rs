@@ -10,6 +10,7 @@ mod drift;
 mod facts;
 mod metrics;
 mod openmetrics;
+mod overview;
 mod page;
 mod server;
 pub mod sync_errors;

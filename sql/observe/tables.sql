@@ -14,6 +14,7 @@ WITH RECURSIVE root AS (
 ), total AS (
     SELECT t.root,
            count(*) FILTER (WHERE c.relkind <> 'p') AS leaves,
+           bool_or(c.relkind = 'p') AS is_deep,
            COALESCE(sum(GREATEST(c.reltuples, 0)) FILTER (WHERE c.relkind <> 'p'), 0)::bigint AS estimate
     FROM tree t JOIN pg_class c ON c.oid = t.oid
     GROUP BY t.root
@@ -24,6 +25,7 @@ SELECT jsonb_build_object(
     'strategy', k.partstrat,
     'key_type', format_type(CASE WHEN y.typtype = 'd' THEN y.typbasetype ELSE y.oid END, NULL),
     'single_key', k.partnatts = 1,
+    'is_deep', COALESCE(n.is_deep, false),
     'leaves', COALESCE(n.leaves, 0),
     'estimate', COALESCE(n.estimate, 0),
     'default', NULLIF(k.partdefid, 0)::bigint,

@@ -6,12 +6,14 @@ mod replication;
 mod settings;
 
 use super::default_rows::{self, InDefault, in_default};
-use super::facts::{self, PairFacts, TableFacts};
+use super::facts::{self, Bounds, PairFacts, TableFacts};
+use super::overview::Overview;
 use super::server::{self, Server};
 use crate::error::Result;
 use crate::ident::Literal;
 use crate::{session, spi};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// A run may be this many times later than `partition_router.maintenance_interval`.
 const LATE_RUN: f64 = 3.0;
@@ -81,21 +83,49 @@ impl Checks<'_> {
     }
 }
 
+/// What the checks look at.
+pub struct Seen<'a> {
+    pub pairs: &'a [PairFacts],
+    pub tables: &'a [TableFacts],
+    /// Rows of default partitions, by their oids.
+    pub defaults: &'a HashMap<u32, i64>,
+    pub server: &'a Server,
+}
+
+impl Overview {
+    pub fn seen(&self) -> Seen<'_> {
+        Seen {
+            pairs: &self.pairs,
+            tables: &self.tables,
+            defaults: &self.defaults,
+            server: &self.server,
+        }
+    }
+}
+
 /// Every check of every pair, of every table under maintenance, and of the server.
 pub fn checks() -> Result<Vec<Check>> {
-    let mut found = vec![];
-    let pairs = facts::pairs()?;
-    pair::checks(&pairs, &mut found)?;
-    let server = server::server()?;
-    let mut tables = facts::tables(false)?;
+    let mut tables = facts::tables(Bounds::Newest)?;
     with_all_bounds(&mut tables)?;
-    table_checks(&tables, &pairs, &server, &mut found)?;
+    checks_of(&Seen {
+        pairs: &facts::pairs()?,
+        defaults: &default_rows::counted(&tables)?,
+        server: &server::server()?,
+        tables: &tables,
+    })
+}
+
+/// The same, of what has been read.
+pub fn checks_of(seen: &Seen<'_>) -> Result<Vec<Check>> {
+    let mut found = vec![];
+    pair::checks(seen.pairs, &mut found)?;
+    table_checks(seen, &mut found);
     sequence_checks(&mut found)?;
     unpartitioning_checks(&mut found)?;
     placement_checks(&mut found)?;
     feed::checks(&mut found)?;
-    settings::checks(&tables, &pairs, &server, &mut found);
-    replication::checks(&server, &mut found);
+    settings::checks(seen.tables, seen.pairs, seen.server, &mut found);
+    replication::checks(seen.server, &mut found);
     Ok(found)
 }
 
@@ -151,14 +181,8 @@ fn placement_checks(found: &mut Vec<Check>) -> Result<()> {
     Ok(())
 }
 
-fn table_checks(
-    tables: &[TableFacts],
-    pairs: &[PairFacts],
-    server: &Server,
-    found: &mut Vec<Check>,
-) -> Result<()> {
-    let defaults = default_rows::counted(tables)?;
-    for table in tables {
+fn table_checks(seen: &Seen<'_>, found: &mut Vec<Check>) {
+    for table in seen.tables {
         let Some(policy) = &table.policy else {
             continue;
         };
@@ -178,18 +202,18 @@ fn table_checks(
             ),
             (None, _) => checks.ok("maintenance", "the last run had no error"),
         }
-        let is_copied = pairs
+        let is_copied = seen
+            .pairs
             .iter()
             .any(|pair| pair.twin == table.root && pair.phase == "copying");
         if !is_copied {
             ahead_check(table, policy.premake, mend.clone(), &mut checks);
         }
         if table.default.is_some() {
-            default_check(&in_default(table, &defaults), mend.clone(), &mut checks);
+            default_check(&in_default(table, seen.defaults), mend.clone(), &mut checks);
         }
-        archive_check(server, mend, &mut checks);
+        archive_check(seen.server, mend, &mut checks);
     }
-    Ok(())
 }
 
 /// Rows that stay are no warning: no call ends it, and one that never ends teaches to overlook the others.
@@ -235,18 +259,19 @@ fn ahead_check(table: &TableFacts, premake: i64, mend: Option<String>, checks: &
 }
 
 /// Tables with none ahead among their newest get the bounds of all: somebody may have filled gaps last.
-fn with_all_bounds(tables: &mut [TableFacts]) -> Result<()> {
-    let unsure = |table: &&mut TableFacts| table.ahead() == Some(0) && !table.is_whole();
-    let roots: Vec<u32> = tables.iter_mut().filter(unsure).map(|table| table.root).collect();
+fn with_all_bounds(tables: &mut Vec<TableFacts>) -> Result<()> {
+    let unsure = |table: &&TableFacts| table.ahead() == Some(0) && !table.is_whole();
+    let roots: Vec<u32> = tables.iter().filter(unsure).map(|table| table.root).collect();
     if roots.is_empty() {
         return Ok(());
     }
-    let mut parts = facts::parts(&roots, facts::Source::Estimated)?;
-    for table in tables {
-        if let Some(parts) = parts.remove(&table.root) {
-            table.bounds = parts.into_iter().map(|part| part.bounds).collect();
-        }
+    if tables.iter().filter(unsure).any(|table| table.is_deep) {
+        *tables = facts::tables(Bounds::All)?;
+        return Ok(());
     }
+    let parts = facts::parts(&roots, facts::Source::Estimated)?;
+    let unsure = tables.iter_mut().filter(|table| roots.contains(&table.root));
+    unsure.for_each(|table| table.take_bounds(&parts));
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! `metrics()`, and the figures of tables and pairs that exporters read as rows. Cheap however large the tables are: rows are counted
 //! where that is soon done or asked for, else estimated, and the last proof says what they were then.
 
-use super::default_rows::{self, in_default};
-use super::facts::{self, PairFacts, Part, Source, TableFacts};
+use super::default_rows::in_default;
+use super::facts::{self, Bounds, PairFacts, Part, Source, TableFacts};
+use super::overview::Overview;
 use super::sync_errors;
 use super::{server, timeline};
 use crate::error::Result;
@@ -75,27 +76,30 @@ pub struct PairMetrics {
 
 /// The figures of every partitioned table that is a twin or under maintenance, by name.
 pub fn tables() -> Result<Vec<TableMetrics>> {
-    let tables = facts::tables(true)?;
-    let defaults = default_rows::counted(&tables)?;
-    let server = server::server()?;
-    let source = Source::of(tables.iter().map(|table| table.leaves).sum());
-    let roots: Vec<u32> = tables.iter().map(|table| table.root).collect();
-    let parts = facts::parts(&roots, source)?;
+    Ok(tables_of(&Overview::read()?))
+}
+
+/// The same, of what has been read.
+pub fn tables_of(overview: &Overview) -> Vec<TableMetrics> {
     let metrics = |table: &TableFacts| {
-        let parts = parts.get(&table.root).map_or(&[][..], Vec::as_slice);
+        let parts = overview.parts.get(&table.root).map_or(&[][..], Vec::as_slice);
         let policy = table.policy.as_ref();
         let unfinished = || {
-            let of_table = server.archives.iter().filter(|a| a.relation == table.name);
+            let of_table = overview
+                .server
+                .archives
+                .iter()
+                .filter(|a| a.relation == table.name);
             of_table.filter(|a| a.is_unfinished())
         };
-        let in_default = in_default(table, &defaults);
+        let in_default = in_default(table, &overview.defaults);
         TableMetrics {
             relation: table.name.clone(),
             partitions: table.leaves,
             partitions_ahead: ahead(table, parts),
             premake: policy.map(|policy| policy.premake),
             bytes: parts.iter().map(|part| part.bytes).sum(),
-            bytes_source: source,
+            bytes_source: overview.source,
             estimated_rows: table.estimate,
             default_rows: in_default.rows,
             default_rows_to_move: policy.map(|_| in_default.to_move),
@@ -105,7 +109,7 @@ pub fn tables() -> Result<Vec<TableMetrics>> {
             archive_lag: unfinished().map(|a| a.age).fold(0.0, f64::max),
         }
     };
-    Ok(tables.iter().map(metrics).collect())
+    overview.tables.iter().map(metrics).collect()
 }
 
 /// Partitions ahead of the clock; of a plain number, those above the last one with rows.
@@ -130,12 +134,14 @@ fn ahead(table: &TableFacts, parts: &[Part]) -> Option<i64> {
 
 /// The figures of every pair, in the order of creation.
 pub fn pairs() -> Result<Vec<PairMetrics>> {
+    pairs_of(&facts::pairs()?, &facts::tables(Bounds::None)?)
+}
+
+/// The same, of what has been read.
+pub fn pairs_of(pairs: &[PairFacts], tables: &[TableFacts]) -> Result<Vec<PairMetrics>> {
     let errors = sync_errors::by_relation()?;
-    let estimates: HashMap<u32, i64> = facts::tables(false)?
-        .into_iter()
-        .map(|table| (table.root, table.estimate))
-        .collect();
-    let metrics = |pair: PairFacts| PairMetrics {
+    let estimates: HashMap<u32, i64> = tables.iter().map(|table| (table.root, table.estimate)).collect();
+    let metrics = |pair: &PairFacts| PairMetrics {
         relation: pair.name(),
         estimated_legacy_rows: pair.legacy_estimate.unwrap_or(0),
         estimated_twin_rows: estimates.get(&pair.twin).copied().unwrap_or(0),
@@ -148,11 +154,11 @@ pub fn pairs() -> Result<Vec<PairMetrics>> {
         backfill_rows_total: pair.copy.as_ref().map(|copy| copy.total),
         backfill_seconds_left: pair.copy.as_ref().and_then(|copy| copy.seconds_left),
         sync_errors: errors.get(&pair.legacy).map_or(0, |errors| errors.number as i64),
-        twin: pair.twin_name,
-        phase: pair.phase,
-        strategy: pair.strategy,
+        twin: pair.twin_name.clone(),
+        phase: pair.phase.clone(),
+        strategy: pair.strategy.clone(),
     };
-    Ok(facts::pairs()?.into_iter().map(metrics).collect())
+    Ok(pairs.iter().map(metrics).collect())
 }
 
 /// Rows of both sides of a pair.
@@ -167,7 +173,7 @@ struct Counts {
 pub fn metrics(counting: Counting) -> Result<Value> {
     let pairs = facts::pairs()?;
     let triggers = facts::triggers(&pairs)?;
-    let tables: HashMap<u32, TableFacts> = facts::tables(false)?
+    let tables: HashMap<u32, TableFacts> = facts::tables(Bounds::None)?
         .into_iter()
         .map(|table| (table.root, table))
         .collect();

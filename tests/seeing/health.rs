@@ -208,6 +208,30 @@ fn no_partition_ahead_fails_until_maintenance_runs() {
 }
 
 #[test]
+fn a_partition_that_is_partitioned_itself_is_ahead_whatever_was_made_after_it() {
+    let database = Database::new("deep");
+    let mut client = database.connect();
+    let c = &mut client;
+    run(
+        c,
+        &[
+            "CREATE TABLE visits (at date NOT NULL, org int NOT NULL) PARTITION BY RANGE (at)",
+            "DO $$ DECLARE start date; name text; BEGIN
+                 FOR back IN -1 .. 2 LOOP
+                     start := date_trunc('month', current_date) - back * interval '1 month'; name := 'visits_' || back + 1;
+                     EXECUTE format('CREATE TABLE %s PARTITION OF visits FOR VALUES FROM (%L) TO (%L) PARTITION BY HASH (org)',
+                         name, start, start + interval '1 month');
+                     EXECUTE format('CREATE TABLE %s_all PARTITION OF %1$s FOR VALUES WITH (MODULUS 1, REMAINDER 0)', name);
+                 END LOOP; END $$",
+            "SELECT partition_router.manage('visits', '1 month')",
+        ],
+    );
+    assert_status(c, "partitions_ahead", "ok");
+    let figures = "SELECT format('%s %s', partitions, partitions_ahead) FROM partition_router.table_metrics";
+    assert_eq!(one::<String>(c, figures), "4 1");
+}
+
+#[test]
 fn rows_in_the_default_warn_until_maintenance_runs() {
     let (_database, mut client) = live("strays");
     let c = &mut client;
