@@ -47,16 +47,18 @@ const RULES: &[(&str, &[Series], u32)] = &[
     (
         "PartitionRouterSyncErrors",
         &[
+            // The first of its kind, one that is over, and a server that nobody watched when there were some.
             (
                 "sync_errors_total{relation='public.t',sqlstate='PR015'}",
-                ["0x10 1x50", "3x60", "0x60"],
+                ["_x20 1x40", "3x60", "_x20 7x40"],
             ),
             (
-                "sync_errors_total{relation='public.t',sqlstate='53100'}",
-                ["0x10 2x50", "0x60", "0x60"],
+                "sync_errors_total{relation='public.u',sqlstate='53100'}",
+                ["2x60", "0x60", "_x20 7x40"],
             ),
+            ("health_checks{status='ok'}", ["9x60", "9x60", "_x20 9x40"]),
         ],
-        15,
+        25,
     ),
     (
         "PartitionRouterBackfillStands",
