@@ -29,6 +29,7 @@ SELECT jsonb_build_object(
     'leaves', COALESCE(n.leaves, 0),
     'estimate', COALESCE(n.estimate, 0),
     'default', NULLIF(k.partdefid, 0)::bigint,
+    'is_copied', EXISTS (SELECT FROM partition_router.pair p WHERE p.twin::oid = r.oid AND p.phase = 'copying'),
     'policy', CASE WHEN o.parent IS NOT NULL THEN jsonb_build_object(
         'interval', o.partition_interval,
         'premake', o.premake,

@@ -45,13 +45,14 @@ pub fn told(rows: i64) -> String {
     }
 }
 
-/// What the default partition of a table holds, of which the rows were [`counted`]. Without a policy nothing moves them.
+/// What the default partition of a table holds, of which the rows were [`counted`]. Without a policy, or while the table is
+/// filled by a backfill, nothing moves them.
 pub fn in_default(table: &TableFacts, counted: &HashMap<u32, i64>) -> InDefault {
     let rows = table.default.and_then(|default| counted.get(&default));
     let rows = rows.copied().unwrap_or(0);
     match &table.policy {
-        Some(policy) => InDefault::new(rows, &policy.left_alone),
-        None => InDefault {
+        Some(policy) if !table.is_copied => InDefault::new(rows, &policy.left_alone),
+        _ => InDefault {
             rows,
             ..InDefault::default()
         },

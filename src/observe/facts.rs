@@ -108,6 +108,8 @@ pub struct TableFacts {
     pub leaves: i64,
     pub estimate: i64,
     pub default: Option<u32>,
+    /// Whether it is a twin that a backfill fills: maintenance leaves it alone until that has ended.
+    pub is_copied: bool,
     pub policy: Option<PolicyFacts>,
     /// Of partitions directly below, newest first.
     pub bounds: Vec<String>,

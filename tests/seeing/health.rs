@@ -236,6 +236,17 @@ fn rows_in_the_default_warn_until_maintenance_runs() {
     let (_database, mut client) = live("strays");
     let c = &mut client;
     run(c, &["INSERT INTO revenues (at) VALUES (current_date - 400)"]);
+    // Maintenance begins when the copy has ended.
+    run(c, &["UPDATE partition_router.pair SET phase = 'copying'"]);
+    let (found, message) = status(c, "default_partition");
+    assert!(
+        found == "ok" && message.starts_with("1 rows are"),
+        "{found} {message}"
+    );
+    let figures =
+        "SELECT format('%s %s', default_rows, default_rows_to_move) FROM partition_router.table_metrics";
+    assert_eq!(one::<String>(c, figures), "1 0");
+    run(c, &["UPDATE partition_router.pair SET phase = 'live'"]);
     mended(c, "default_partition", "warn");
 }
 
