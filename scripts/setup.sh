@@ -188,6 +188,7 @@ check_neighbours() {
   have runuser || missing util-linux runuser
   have faketime || missing faketime faketime
   have chromium || missing chromium chromium
+  have pdftotext || missing poppler-utils pdftotext
   have redis-server || missing redis-server Redis
   /usr/bin/python3 -c 'import psycopg2' 2>/dev/null || missing python3-psycopg2 psycopg2
   /usr/bin/python3 -c 'import redis' 2>/dev/null || missing python3-redis 'the Redis client of Python'

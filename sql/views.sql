@@ -80,6 +80,64 @@ COMMENT ON COLUMN partition_router.status.retention IS 'how old a partition grow
 COMMENT ON COLUMN partition_router.status.retention_action IS 'what becomes of an older one: drop, detach or archive';
 COMMENT ON COLUMN partition_router.status.guard IS 'the table that keeps unique what has no partition key in it; phase done';
 
+CREATE VIEW partition_router.policies AS
+SELECT y.parent,
+       pg_catalog.pg_get_partkeydef(y.parent::oid) AS partition_key,
+       y.partition_interval,
+       y.origin,
+       y.timezone,
+       y.premake,
+       y.retention,
+       y.retention_count,
+       y.min_partitions,
+       y.retention_action,
+       y.archive_schema,
+       y.archive_format,
+       y.archive_function,
+       y.template,
+       y.base_name,
+       y.created_at,
+       y.last_run_at,
+       y.last_error,
+       y.left_alone
+FROM partition_router.policy y
+WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) y.parent::oid);
+COMMENT ON VIEW partition_router.policies IS 'each table under maintenance, of a pair or not: its policy, and how the last run ended';
+COMMENT ON COLUMN partition_router.policies.parent IS 'the partitioned table';
+COMMENT ON COLUMN partition_router.policies.partition_key IS 'how it is partitioned, and by what';
+COMMENT ON COLUMN partition_router.policies.partition_interval IS 'what a partition spans';
+COMMENT ON COLUMN partition_router.policies.origin IS 'where some partition begins, and all others are counted from; NULL for the usual place';
+COMMENT ON COLUMN partition_router.policies.timezone IS 'the zone that days and months of a timestamptz key are cut in';
+COMMENT ON COLUMN partition_router.policies.premake IS 'partitions that maintenance keeps ahead';
+COMMENT ON COLUMN partition_router.policies.retention IS 'partitions wholly older than this are retired; NULL keeps everything';
+COMMENT ON COLUMN partition_router.policies.retention_count IS 'of the partitions that have begun so many are kept; NULL keeps any number';
+COMMENT ON COLUMN partition_router.policies.min_partitions IS 'of the partitions that have begun never fewer are left, whatever their age';
+COMMENT ON COLUMN partition_router.policies.retention_action IS 'what becomes of a partition past its retention: drop, detach or archive';
+COMMENT ON COLUMN partition_router.policies.archive_schema IS 'where detached and archived partitions go as tables';
+COMMENT ON COLUMN partition_router.policies.archive_format IS 'archives are files of this format in partition_router.archive_directory: csv or parquet';
+COMMENT ON COLUMN partition_router.policies.archive_function IS 'the signature of the function that archives';
+COMMENT ON COLUMN partition_router.policies.template IS 'the table that new partitions take after; NULL for the newest partition';
+COMMENT ON COLUMN partition_router.policies.base_name IS 'new partitions are named after it';
+COMMENT ON COLUMN partition_router.policies.created_at IS 'since when the table is under maintenance';
+COMMENT ON COLUMN partition_router.policies.last_run_at IS 'when maintenance last looked at it';
+COMMENT ON COLUMN partition_router.policies.last_error IS 'what went wrong then; NULL when nothing did';
+COMMENT ON COLUMN partition_router.policies.left_alone IS 'what the last run saw and left alone, with the reasons; for_good: later runs will, too';
+
+CREATE VIEW partition_router.holds AS
+SELECT h.partition,
+       pg_catalog.pg_partition_root(h.partition) AS parent,
+       h.reason,
+       h.held_at,
+       h.held_by
+FROM partition_router.hold h
+WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) h.partition::oid);
+COMMENT ON VIEW partition_router.holds IS 'each partition that neither retention nor drop_partition() may take away';
+COMMENT ON COLUMN partition_router.holds.partition IS 'the partition; with it those below';
+COMMENT ON COLUMN partition_router.holds.parent IS 'the partitioned table at the top of the tree; NULL when the partition was detached';
+COMMENT ON COLUMN partition_router.holds.reason IS 'why it is held';
+COMMENT ON COLUMN partition_router.holds.held_at IS 'since when';
+COMMENT ON COLUMN partition_router.holds.held_by IS 'who held it';
+
 CREATE VIEW partition_router.progress AS
 SELECT p.legacy,
        p.twin,
@@ -175,8 +233,8 @@ COMMENT ON COLUMN partition_router.health.message IS 'what was found';
 COMMENT ON COLUMN partition_router.health.mend IS 'SQL that mends it, to be run as it is';
 
 CREATE VIEW partition_router.table_metrics AS
-SELECT relation, partitions, partitions_ahead, premake, bytes, bytes_source, estimated_rows, default_rows, maintenance_failed,
-       maintenance_last_run, archives_unfinished, archive_lag
+SELECT relation, partitions, partitions_ahead, premake, bytes, bytes_source, estimated_rows, default_rows, default_rows_to_move,
+       maintenance_failed, maintenance_last_run, archives_unfinished, archive_lag
 FROM partition_router.table_figures();
 COMMENT ON VIEW partition_router.table_metrics IS 'figures of each twin and table under maintenance, for exporters; times are seconds';
 COMMENT ON COLUMN partition_router.table_metrics.relation IS 'the twin, or the table under maintenance';
@@ -189,6 +247,7 @@ COMMENT ON COLUMN partition_router.table_metrics.archives_unfinished IS 'archive
 COMMENT ON COLUMN partition_router.table_metrics.partitions_ahead IS 'partitions that begin after now; of a plain number, above the last one with rows; NULL where there is no such order';
 COMMENT ON COLUMN partition_router.table_metrics.bytes_source IS 'measured, or estimated: of more than 2,000 partitions, what the last VACUUM or ANALYZE saw';
 COMMENT ON COLUMN partition_router.table_metrics.default_rows IS 'rows in the default partition, counted up to 100001';
+COMMENT ON COLUMN partition_router.table_metrics.default_rows_to_move IS 'those of them that maintenance moves: all that its last run did not leave alone; NULL without a policy';
 COMMENT ON COLUMN partition_router.table_metrics.maintenance_last_run IS 'seconds since 1970';
 COMMENT ON COLUMN partition_router.table_metrics.archive_lag IS 'seconds since the oldest unfinished archive last changed';
 
@@ -372,11 +431,12 @@ COMMENT ON COLUMN partition_router.change_feeds.waiting IS 'changes that nobody 
 COMMENT ON COLUMN partition_router.change_feeds.oldest_at IS 'since when the oldest of them waits';
 COMMENT ON COLUMN partition_router.change_feeds.enabled_at IS 'when the feed began';
 
-GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.progress, partition_router.calls,
+GRANT SELECT ON partition_router.status, partition_router.partitions, partition_router.policies, partition_router.holds,
+    partition_router.progress, partition_router.calls,
     partition_router.health, partition_router.run_log, partition_router.maintenance_log,
     partition_router.routing_stats, partition_router.shadow_reads, partition_router.archives,
     partition_router.table_metrics, partition_router.pair_metrics,
     partition_router.replica_metrics, partition_router.slot_metrics, partition_router.standby_metrics, partition_router.change_feeds, partition_router.change_feed_trigger TO pg_monitor;
-GRANT EXECUTE ON FUNCTION partition_router.metrics(), partition_router.verify_partitions(),
+GRANT EXECUTE ON FUNCTION partition_router.metrics(boolean), partition_router.verify_partitions(),
     partition_router.health_checks(), partition_router.routing_counts(), partition_router.calls_at_work(), partition_router.openmetrics(), partition_router.report(),
     partition_router.chart(regclass), partition_router.table_figures(), partition_router.pair_figures() TO pg_monitor;

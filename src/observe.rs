@@ -5,10 +5,12 @@
 
 mod chart;
 mod checks;
+mod default_rows;
 mod drift;
 mod facts;
 mod metrics;
 mod openmetrics;
+mod overview;
 mod page;
 mod server;
 pub mod sync_errors;
@@ -16,7 +18,7 @@ mod timeline;
 
 pub use chart::chart;
 pub use checks::{checks, verify_partitions};
-pub use metrics::{metrics, pairs as pair_metrics, tables as table_metrics};
+pub use metrics::{Counting, metrics, pairs as pair_metrics, tables as table_metrics};
 pub use openmetrics::openmetrics;
 pub use page::report;
 pub use server::primary;

@@ -380,18 +380,22 @@ pub unsafe fn each_row(relation: pg_sys::Relation, mut body: impl FnMut(Slot) ->
     Ok(())
 }
 
-/// Rows of a table, with all its partitions, in the active snapshot.
-pub fn count_rows(table: Oid) -> Result<i64> {
+/// Rows of tables that hold rows themselves, in the active snapshot. Each is locked only while it is read: there may be more than the
+/// lock table holds. One that was dropped meanwhile has none.
+pub fn count_rows(tables: &[u32]) -> Result<i64> {
     let mut rows = 0;
-    for leaf in load::leaves(table)? {
+    for table in tables {
         // SAFETY: opened and closed here.
         unsafe {
-            let relation = pg_sys::table_open(leaf, pg_sys::AccessShareLock as i32);
+            let relation = pg_sys::try_relation_open(Oid::from(*table), pg_sys::AccessShareLock as i32);
+            if relation.is_null() {
+                continue;
+            }
             each_row(relation, |_| {
                 rows += 1;
                 Ok(())
             })?;
-            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
         }
     }
     Ok(rows)

@@ -105,7 +105,7 @@ pub struct Stray {
 pub struct State {
     pub partitions: Vec<Existing>,
     pub strays: Vec<Stray>,
-    /// Rows of the default partition that no aligned partition can hold (infinities), with one of their values.
+    /// Rows of the default partition that no aligned partition can hold (infinities, no key), with one of their values.
     pub unplaceable: Option<(i64, String)>,
     /// The time now, for keys that are times.
     pub now: Option<Point>,
@@ -145,6 +145,9 @@ pub struct Skip {
     pub partition: Option<String>,
     pub rows: Option<i64>,
     pub reason: String,
+    /// Whether later runs leave it alone as well, until somebody does something about it.
+    #[serde(default)]
+    pub for_good: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -270,10 +273,14 @@ fn adopt(
     if let Some((rows, example)) = &state.unplaceable {
         let mut never = LeftAlone::default();
         never.add(*rows, example);
-        never.report("no partition can hold them", skipped);
+        never.report("no partition can hold them", true, skipped);
     }
-    far.report("far away from every partition", skipped);
-    many.report("their partitions are more than one call may create", skipped);
+    far.report("far away from every partition", true, skipped);
+    many.report(
+        "their partitions are more than one call may create",
+        false,
+        skipped,
+    );
 }
 
 /// A slot with the number of rows that wait for it, and one of their values.
@@ -322,7 +329,7 @@ impl<'a> LeftAlone<'a> {
         self.examples.push(example);
     }
 
-    fn report(self, why: &str, skipped: &mut Vec<Skip>) {
+    fn report(self, why: &str, for_good: bool, skipped: &mut Vec<Skip>) {
         if self.examples.is_empty() {
             return;
         }
@@ -338,6 +345,7 @@ impl<'a> LeftAlone<'a> {
             partition: None,
             rows: Some(self.rows),
             reason,
+            for_good,
         });
     }
 }
@@ -389,6 +397,7 @@ fn retire(policy: &Policy, state: &State, decisions: &mut Decisions) {
             partition: Some(name),
             rows: None,
             reason: kept,
+            for_good: false,
         });
     }
 }

@@ -10,11 +10,13 @@ const TABLES: &[&str] = &[
     "INSERT INTO revenues (at) SELECT date '2026-08-01' + g FROM generate_series(1, 90) g",
 ];
 
-const VIEWS: [&str; 15] = [
+const VIEWS: [&str; 17] = [
     "calls",
     "change_feeds",
     "status",
     "partitions",
+    "policies",
+    "holds",
     "progress",
     "health",
     "run_log",
@@ -215,6 +217,62 @@ fn a_monitor_without_other_rights_sees_everything() {
 }
 
 #[test]
+fn a_monitor_sees_every_part_of_every_policy_and_who_holds_what() {
+    let (database, mut client) = live("policies");
+    let role = format!("watcher_{}", database.name);
+    run(
+        &mut client,
+        &[
+            &format!("CREATE ROLE {role} LOGIN IN ROLE pg_monitor"),
+            "CREATE TABLE visits (at timestamptz NOT NULL) PARTITION BY RANGE (at)",
+            "CREATE TABLE visits_default PARTITION OF visits DEFAULT",
+            "CREATE TABLE visits_old PARTITION OF visits FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')",
+            "INSERT INTO visits VALUES ('infinity')",
+            "SELECT partition_router.manage('visits', '1 month', premake => 5, retention => '2 years', retention_action => 'detach',
+                 min_partitions => 2, template => 'visits_old')",
+            "SELECT partition_router.hold('visits_old', 'case 17')",
+            "CALL partition_router.run_maintenance('visits')",
+        ],
+    );
+    // A column that joins the policy joins the view.
+    assert_eq!(
+        texts(
+            &mut client,
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'partition_router.policy'::regclass AND attnum > 0
+             EXCEPT SELECT attname::text FROM pg_attribute WHERE attrelid = 'partition_router.policies'::regclass"
+        ),
+        [""; 0]
+    );
+    let mut m = database.connect_as(&role);
+    assert_eq!(
+        texts(
+            &mut m,
+            "SELECT concat_ws(' | ', parent, partition_key, partition_interval, premake, retention, retention_action, min_partitions,
+                 template, timezone, last_run_at > created_at, last_error, left_alone #>> '{0,rows}', left_alone #>> '{0,for_good}')
+             FROM partition_router.policies ORDER BY parent::text"
+        ),
+        [
+            "revenues_partitioned | RANGE (at) | 1 month | 3 | drop | 1 | UTC",
+            "visits | RANGE (at) | 1 month | 5 | 2 years | detach | 2 | visits_old | UTC | t | 1 | true"
+        ]
+    );
+    let holds = "SELECT concat_ws(' | ', partition, parent, reason, held_at <= now(), held_by) FROM partition_router.holds";
+    assert_eq!(
+        texts(&mut m, holds),
+        ["visits_old | visits | case 17 | t | postgres"]
+    );
+    // Of what is gone nothing is left to see, before maintenance forgets it.
+    run(&mut client, &["DROP TABLE visits"]);
+    assert!(texts(&mut m, holds).is_empty());
+    assert_eq!(
+        one::<i64>(&mut m, "SELECT count(*) FROM partition_router.policies"),
+        1
+    );
+    drop(m);
+    run(&mut client, &[&format!("DROP ROLE {role}")]);
+}
+
+#[test]
 fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
     let database = Database::new("surface");
     let mut client = database.connect();
@@ -266,7 +324,7 @@ fn the_sql_surface_has_the_names_and_defaults_of_the_design() {
             "create_schedule text DEFAULT '0 2 1 * *'::text, cleanup_schedule text DEFAULT '0 3 15 * *'::text",
         ),
         ("unschedule_maintenance", ""),
-        ("metrics", ""),
+        ("metrics", "exact boolean DEFAULT false"),
         ("verify_partitions", ""),
         ("openmetrics", ""),
         ("report", ""),

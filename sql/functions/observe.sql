@@ -1,10 +1,10 @@
 -- What people and machines ask for. They read names, numbers and states, no value of a user's table: pg_monitor may call them (views.sql).
 
-CREATE FUNCTION partition_router.metrics() RETURNS jsonb
+CREATE FUNCTION partition_router.metrics(exact boolean DEFAULT false) RETURNS jsonb
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'metrics_wrapper';
-COMMENT ON FUNCTION partition_router.metrics() IS 'counts, deltas and triggers of every pair, for machines';
-REVOKE ALL ON FUNCTION partition_router.metrics() FROM PUBLIC;
+COMMENT ON FUNCTION partition_router.metrics(boolean) IS 'counts, deltas and triggers of every pair, for machines; with exact every row is counted, else those of small pairs';
+REVOKE ALL ON FUNCTION partition_router.metrics(boolean) FROM PUBLIC;
 
 CREATE FUNCTION partition_router.verify_partitions() RETURNS jsonb
      LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp
@@ -45,6 +45,7 @@ CREATE FUNCTION partition_router.table_figures() RETURNS TABLE (
      bytes_source text,
      estimated_rows bigint,
      default_rows bigint,
+     default_rows_to_move bigint,
      maintenance_failed boolean,
      maintenance_last_run double precision,
      archives_unfinished bigint,

@@ -14,9 +14,13 @@ SELECT jsonb_build_object(
             SELECT a.backend_type, count(*) AS number FROM pg_stat_activity a
             WHERE a.backend_type LIKE 'partition\_router %' AND (a.datname = current_database() OR a.backend_type LIKE '% launcher')
             GROUP BY a.backend_type) w),
-    'preloaded', ARRAY(SELECT btrim(x) FROM unnest(string_to_array(
-        concat_ws(',', current_setting('shared_preload_libraries'), current_setting('session_preload_libraries')), ',')) AS x),
+    'session_user', session_user,
     'shared_preload', current_setting('shared_preload_libraries'),
+    'session_preload', (SELECT jsonb_build_object('value', g.setting, 'source', g.source, 'of_database', (
+            SELECT substr(x.entry, length('session_preload_libraries=') + 1)
+            FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase CROSS JOIN unnest(s.setconfig) AS x(entry)
+            WHERE d.datname = current_database() AND s.setrole = 0 AND x.entry LIKE 'session\_preload\_libraries=%'))
+        FROM pg_settings g WHERE g.name = 'session_preload_libraries'),
     'max_workers', current_setting('max_worker_processes')::int,
     'role', jsonb_build_object(
         'exists', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $1),

@@ -14,6 +14,7 @@ WITH RECURSIVE root AS (
 ), total AS (
     SELECT t.root,
            count(*) FILTER (WHERE c.relkind <> 'p') AS leaves,
+           bool_or(c.relkind = 'p') AS is_deep,
            COALESCE(sum(GREATEST(c.reltuples, 0)) FILTER (WHERE c.relkind <> 'p'), 0)::bigint AS estimate
     FROM tree t JOIN pg_class c ON c.oid = t.oid
     GROUP BY t.root
@@ -24,9 +25,11 @@ SELECT jsonb_build_object(
     'strategy', k.partstrat,
     'key_type', format_type(CASE WHEN y.typtype = 'd' THEN y.typbasetype ELSE y.oid END, NULL),
     'single_key', k.partnatts = 1,
+    'is_deep', COALESCE(n.is_deep, false),
     'leaves', COALESCE(n.leaves, 0),
     'estimate', COALESCE(n.estimate, 0),
     'default', NULLIF(k.partdefid, 0)::bigint,
+    'is_copied', EXISTS (SELECT FROM partition_router.pair p WHERE p.twin::oid = r.oid AND p.phase = 'copying'),
     'policy', CASE WHEN o.parent IS NOT NULL THEN jsonb_build_object(
         'interval', o.partition_interval,
         'premake', o.premake,
@@ -35,6 +38,7 @@ SELECT jsonb_build_object(
         'last_run_epoch', EXTRACT(epoch FROM o.last_run_at)::double precision,
         'last_run_age', EXTRACT(epoch FROM clock_timestamp() - o.last_run_at)::double precision,
         'last_error', o.last_error,
+        'left_alone', o.left_alone,
         'local_now', to_char(clock_timestamp() AT TIME ZONE o.timezone, 'YYYY-MM-DD HH24:MI:SS.US')) END,
     'bounds', COALESCE((
         SELECT jsonb_agg(pg_get_expr(pc.relpartbound, pc.oid) ORDER BY pc.oid DESC)

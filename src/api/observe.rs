@@ -1,14 +1,16 @@
 //! The calls that show what there is.
 
 use crate::error::report;
+use crate::observe::Counting;
 use crate::{calls, observe};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
 use pgrx::{JsonB, prelude::*};
 
 #[pg_extern(sql = false)]
-fn metrics() -> JsonB {
-    report(|| Ok(JsonB(observe::metrics()?)))
+fn metrics(exact: bool) -> JsonB {
+    let counting = if exact { Counting::All } else { Counting::Small };
+    report(|| Ok(JsonB(observe::metrics(counting)?)))
 }
 
 #[pg_extern(sql = false)]
@@ -86,6 +88,7 @@ fn table_figures() -> TableIterator<
         name!(bytes_source, String),
         name!(estimated_rows, i64),
         name!(default_rows, i64),
+        name!(default_rows_to_move, Option<i64>),
         name!(maintenance_failed, Option<bool>),
         name!(maintenance_last_run, Option<f64>),
         name!(archives_unfinished, i64),
@@ -104,6 +107,7 @@ fn table_figures() -> TableIterator<
                     t.bytes_source.as_str().to_string(),
                     t.estimated_rows,
                     t.default_rows,
+                    t.default_rows_to_move,
                     t.maintenance_failed,
                     t.maintenance_last_run,
                     t.archives_unfinished,

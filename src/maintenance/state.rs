@@ -291,9 +291,9 @@ fn strays(managed: &Managed) -> Result<Strays> {
         _ => key.to_string(),
     };
     let query = format!(
-        "SELECT pg_catalog.jsonb_build_object('at', x.at::text, 'rows', x.rows, 'example', x.example::text)
+        "SELECT pg_catalog.jsonb_build_object('at', x.at::text, 'rows', x.rows, 'example', COALESCE(x.example::text, 'NULL'))
          FROM (SELECT {at} AS at, pg_catalog.count(*) AS rows, pg_catalog.min({example}) AS example
-               FROM {default} WHERE {key} IS NOT NULL GROUP BY 1) x",
+               FROM {default} GROUP BY 1) x",
         at = group_of(managed, key),
     );
     let (mut strays, mut unplaceable) = (Vec::new(), None::<(i64, String)>);

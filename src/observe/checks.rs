@@ -5,18 +5,15 @@ mod pair;
 mod replication;
 mod settings;
 
-use super::facts::{self, PairFacts, TableFacts};
+use super::default_rows::{self, InDefault, in_default};
+use super::facts::{self, Bounds, PairFacts, TableFacts};
+use super::overview::Overview;
 use super::server::{self, Server};
-use crate::catalog::load;
 use crate::error::Result;
 use crate::ident::Literal;
 use crate::{session, spi};
-use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-
-/// Rows of a default partition are counted up to here: whoever looks at `health` every few seconds must not scan them all.
-pub const COUNTED_ROWS: i64 = 100_000;
 
 /// A run may be this many times later than `partition_router.maintenance_interval`.
 const LATE_RUN: f64 = 3.0;
@@ -86,21 +83,49 @@ impl Checks<'_> {
     }
 }
 
+/// What the checks look at.
+pub struct Seen<'a> {
+    pub pairs: &'a [PairFacts],
+    pub tables: &'a [TableFacts],
+    /// Rows of default partitions, by their oids.
+    pub defaults: &'a HashMap<u32, i64>,
+    pub server: &'a Server,
+}
+
+impl Overview {
+    pub fn seen(&self) -> Seen<'_> {
+        Seen {
+            pairs: &self.pairs,
+            tables: &self.tables,
+            defaults: &self.defaults,
+            server: &self.server,
+        }
+    }
+}
+
 /// Every check of every pair, of every table under maintenance, and of the server.
 pub fn checks() -> Result<Vec<Check>> {
-    let mut found = vec![];
-    let pairs = facts::pairs()?;
-    pair::checks(&pairs, &mut found)?;
-    let server = server::server()?;
-    let mut tables = facts::tables(false)?;
+    let mut tables = facts::tables(Bounds::Newest)?;
     with_all_bounds(&mut tables)?;
-    table_checks(&tables, &pairs, &server, &mut found)?;
+    checks_of(&Seen {
+        pairs: &facts::pairs()?,
+        defaults: &default_rows::counted(&tables)?,
+        server: &server::server()?,
+        tables: &tables,
+    })
+}
+
+/// The same, of what has been read.
+pub fn checks_of(seen: &Seen<'_>) -> Result<Vec<Check>> {
+    let mut found = vec![];
+    pair::checks(seen.pairs, &mut found)?;
+    table_checks(seen, &mut found);
     sequence_checks(&mut found)?;
     unpartitioning_checks(&mut found)?;
     placement_checks(&mut found)?;
     feed::checks(&mut found)?;
-    settings::checks(&tables, &pairs, &server, &mut found);
-    replication::checks(&server, &mut found);
+    settings::checks(seen.tables, seen.pairs, seen.server, &mut found);
+    replication::checks(seen.server, &mut found);
     Ok(found)
 }
 
@@ -156,42 +181,8 @@ fn placement_checks(found: &mut Vec<Check>) -> Result<()> {
     Ok(())
 }
 
-/// The number of rows of a default partition; one more than [`COUNTED_ROWS`] stands for any more. The file of an empty one has no
-/// page, so that it is not even opened.
-pub fn default_rows(tables: &[TableFacts]) -> Result<HashMap<u32, i64>> {
-    let defaults: Vec<Oid> = tables.iter().filter_map(|t| t.default).map(Oid::from).collect();
-    let filled: Vec<u32> = session::with_own_tables(|| {
-        spi::rows(
-            "SELECT to_jsonb(c.oid::bigint) FROM pg_class c
-             WHERE c.oid = ANY ($1) AND (c.relkind <> 'r' OR pg_relation_size(c.oid) > 0)",
-            &[defaults.into()],
-        )
-    })?;
-    let mut rows = HashMap::new();
-    for default in filled {
-        let Some(name) = load::rel_name(default.into())? else {
-            continue;
-        };
-        // Reads no column; but to plan it the server runs what an index or a constraint makes of constants.
-        let query = format!(
-            "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM (SELECT FROM {name} LIMIT {}) x",
-            COUNTED_ROWS + 1
-        );
-        let owner = load::owner(default.into())?;
-        let number = session::with_all_rows_of(owner, || spi::row(&query, &[]))?.unwrap_or(0);
-        rows.insert(default, number);
-    }
-    Ok(rows)
-}
-
-fn table_checks(
-    tables: &[TableFacts],
-    pairs: &[PairFacts],
-    server: &Server,
-    found: &mut Vec<Check>,
-) -> Result<()> {
-    let defaults = default_rows(tables)?;
-    for table in tables {
+fn table_checks(seen: &Seen<'_>, found: &mut Vec<Check>) {
+    for table in seen.tables {
         let Some(policy) = &table.policy else {
             continue;
         };
@@ -211,28 +202,55 @@ fn table_checks(
             ),
             (None, _) => checks.ok("maintenance", "the last run had no error"),
         }
-        let is_copied = pairs
-            .iter()
-            .any(|pair| pair.twin == table.root && pair.phase == "copying");
-        if !is_copied {
+        if !table.is_copied {
             ahead_check(table, policy.premake, mend.clone(), &mut checks);
         }
-        if let Some(default) = table.default {
-            let rows = defaults.get(&default).copied().unwrap_or(0);
-            if rows == 0 {
-                checks.ok("default_partition", "the default partition is empty");
-            } else {
-                let rows = match rows > COUNTED_ROWS {
-                    true => format!("more than {COUNTED_ROWS}"),
-                    false => rows.to_string(),
-                };
-                let message = format!("{rows} rows are in the default partition");
-                checks.add("default_partition", Status::Warn, message, mend.clone());
-            }
+        if table.default.is_some() {
+            default_check(
+                table,
+                &in_default(table, seen.defaults),
+                mend.clone(),
+                &mut checks,
+            );
         }
-        archive_check(server, mend, &mut checks);
+        archive_check(seen.server, mend, &mut checks);
     }
-    Ok(())
+}
+
+/// Rows that stay are no warning: no call ends it, and one that never ends teaches to overlook the others.
+fn default_check(table: &TableFacts, found: &InDefault, mend: Option<String>, checks: &mut Checks<'_>) {
+    let stays: Vec<String> = found
+        .stays
+        .iter()
+        .map(|(rows, reason)| format!("{rows} {reason}"))
+        .collect();
+    let stays = stays.join("; ");
+    match (found.rows, found.to_move) {
+        (0, _) => checks.ok("default_partition", "the default partition is empty"),
+        (rows, _) if table.is_copied => checks.ok(
+            "default_partition",
+            format!(
+                "{} rows are in the default partition: maintenance looks at them when the copy has ended",
+                default_rows::told(rows)
+            ),
+        ),
+        (rows, 0) => checks.ok(
+            "default_partition",
+            format!(
+                "{} rows are in the default partition, and maintenance leaves them there: {stays}. Correct or delete them, or make \
+                 their partition with create_range_partition(); they may as well stay",
+                default_rows::told(rows)
+            ),
+        ),
+        (_, to_move) => {
+            let more = if stays.is_empty() { "" } else { ", and others stay: " };
+            let message = format!(
+                "{} rows are in the default partition{more}{stays}",
+                default_rows::told(to_move)
+            );
+            checks.add("default_partition", Status::Warn, message, mend);
+        }
+    }
 }
 
 fn ahead_check(table: &TableFacts, premake: i64, mend: Option<String>, checks: &mut Checks<'_>) {
@@ -249,18 +267,19 @@ fn ahead_check(table: &TableFacts, premake: i64, mend: Option<String>, checks: &
 }
 
 /// Tables with none ahead among their newest get the bounds of all: somebody may have filled gaps last.
-fn with_all_bounds(tables: &mut [TableFacts]) -> Result<()> {
-    let unsure = |table: &&mut TableFacts| table.ahead() == Some(0) && !table.is_whole();
-    let roots: Vec<u32> = tables.iter_mut().filter(unsure).map(|table| table.root).collect();
+fn with_all_bounds(tables: &mut Vec<TableFacts>) -> Result<()> {
+    let unsure = |table: &&TableFacts| table.ahead() == Some(0) && !table.is_whole();
+    let roots: Vec<u32> = tables.iter().filter(unsure).map(|table| table.root).collect();
     if roots.is_empty() {
         return Ok(());
     }
-    let mut parts = facts::parts(&roots, facts::Source::Estimated)?;
-    for table in tables {
-        if let Some(parts) = parts.remove(&table.root) {
-            table.bounds = parts.into_iter().map(|part| part.bounds).collect();
-        }
+    if tables.iter().filter(unsure).any(|table| table.is_deep) {
+        *tables = facts::tables(Bounds::All)?;
+        return Ok(());
     }
+    let parts = facts::parts(&roots, facts::Source::Estimated)?;
+    let unsure = tables.iter_mut().filter(|table| roots.contains(&table.root));
+    unsure.for_each(|table| table.take_bounds(&parts));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::ident::Ident;
 use crate::maintenance::table::pin;
 use crate::pair::Phase;
 use crate::plan::sync_triggers;
+use crate::policy::Skip;
 use crate::session::with_own_tables;
 use crate::spi;
 use pgrx::pg_sys::Oid;
@@ -102,9 +103,13 @@ pub struct TableFacts {
     pub strategy: String,
     pub key_type: Option<String>,
     pub single_key: bool,
+    /// Whether a partition is partitioned itself.
+    pub is_deep: bool,
     pub leaves: i64,
     pub estimate: i64,
     pub default: Option<u32>,
+    /// Whether it is a twin that a backfill fills: maintenance leaves it alone until that has ended.
+    pub is_copied: bool,
     pub policy: Option<PolicyFacts>,
     /// Of partitions directly below, newest first.
     pub bounds: Vec<String>,
@@ -119,6 +124,8 @@ pub struct PolicyFacts {
     pub last_run_epoch: Option<f64>,
     pub last_run_age: Option<f64>,
     pub last_error: Option<String>,
+    /// What the last run saw and left alone.
+    pub left_alone: Vec<Skip>,
     /// What the clock says in the policy's zone.
     pub local_now: String,
 }
@@ -150,12 +157,22 @@ pub fn pairs() -> Result<Vec<PairFacts>> {
     with_own_tables(|| spi::rows(include_str!("../../sql/observe/pairs.sql"), &[]))
 }
 
-/// How many of a table's newest partitions are looked at first: they are mostly those ahead, and to read bounds takes time.
-const NEWEST: i64 = 2;
+/// The partitions whose bounds come along with a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bounds {
+    None,
+    /// Of the newest two: they are mostly ahead, and to read bounds takes time.
+    Newest,
+    All,
+}
 
-/// Every twin and table under maintenance, by name, with the bounds of their newest partitions; of `all` when asked for.
-pub fn tables(all: bool) -> Result<Vec<TableFacts>> {
-    let limit = (!all).then_some(NEWEST);
+/// Every twin and table under maintenance, by name.
+pub fn tables(bounds: Bounds) -> Result<Vec<TableFacts>> {
+    let limit: Option<i64> = match bounds {
+        Bounds::None => Some(0),
+        Bounds::Newest => Some(2),
+        Bounds::All => None,
+    };
     let _pinned = pin("UTC");
     with_own_tables(|| spi::rows(include_str!("../../sql/observe/tables.sql"), &[limit.into()]))
 }
@@ -254,6 +271,17 @@ impl TableFacts {
         let now = self.now()?;
         let is_ahead = |bound: &&String| timeline::range(bound).is_some_and(|(start, _)| start > now);
         Some(self.bounds.iter().filter(is_ahead).count())
+    }
+
+    /// Takes the bounds of all partitions from what is known of them: of a table whose partitions are not partitioned.
+    pub fn take_bounds(&mut self, parts: &HashMap<u32, Vec<Part>>) {
+        if self.strategy == "r" && self.policy.is_some() {
+            let parts = parts.get(&self.root).into_iter().flatten();
+            self.bounds = parts
+                .map(|part| part.bounds.clone())
+                .filter(|bounds| bounds != "DEFAULT")
+                .collect();
+        }
     }
 
     /// Whether the bounds of all partitions are known.

@@ -1,8 +1,9 @@
 //! `metrics()`, and the figures of tables and pairs that exporters read as rows. Cheap however large the tables are: rows are counted
-//! where that is soon done, else estimated, and the last proof says what they were then.
+//! where that is soon done or asked for, else estimated, and the last proof says what they were then.
 
-use super::checks::default_rows;
-use super::facts::{self, PairFacts, Part, Source, TableFacts};
+use super::default_rows::in_default;
+use super::facts::{self, Bounds, PairFacts, Part, Source, TableFacts};
+use super::overview::Overview;
 use super::sync_errors;
 use super::{server, timeline};
 use crate::error::Result;
@@ -13,10 +14,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Pairs are counted, the smallest first, while all that is counted has at most so many bytes, …
-const COUNTED_BYTES: i64 = 1 << 30;
-/// … and so many tables: each is opened and locked.
-const COUNTED_TABLES: i64 = 500;
+/// Unasked, pairs are counted, the smallest first, while all that is counted has at most so many bytes: a tenth of a second, …
+const COUNTED_BYTES: i64 = 64 << 20;
+/// … and so many tables: each is opened.
+const COUNTED_TABLES: i64 = 200;
+
+/// Which pairs are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// Those that are soon counted.
+    Small,
+    /// All, however long that takes.
+    All,
+}
 
 /// The figures of one partitioned table.
 #[derive(Debug, Clone)]
@@ -31,6 +41,8 @@ pub struct TableMetrics {
     pub bytes_source: Source,
     pub estimated_rows: i64,
     pub default_rows: i64,
+    /// Of these, without those that maintenance leaves alone; none without a policy.
+    pub default_rows_to_move: Option<i64>,
     pub maintenance_failed: Option<bool>,
     /// Seconds since 1970.
     pub maintenance_last_run: Option<f64>,
@@ -64,35 +76,40 @@ pub struct PairMetrics {
 
 /// The figures of every partitioned table that is a twin or under maintenance, by name.
 pub fn tables() -> Result<Vec<TableMetrics>> {
-    let tables = facts::tables(true)?;
-    let defaults = default_rows(&tables)?;
-    let server = server::server()?;
-    let source = Source::of(tables.iter().map(|table| table.leaves).sum());
-    let roots: Vec<u32> = tables.iter().map(|table| table.root).collect();
-    let parts = facts::parts(&roots, source)?;
+    Ok(tables_of(&Overview::read()?))
+}
+
+/// The same, of what has been read.
+pub fn tables_of(overview: &Overview) -> Vec<TableMetrics> {
     let metrics = |table: &TableFacts| {
-        let parts = parts.get(&table.root).map_or(&[][..], Vec::as_slice);
+        let parts = overview.parts.get(&table.root).map_or(&[][..], Vec::as_slice);
         let policy = table.policy.as_ref();
         let unfinished = || {
-            let of_table = server.archives.iter().filter(|a| a.relation == table.name);
+            let of_table = overview
+                .server
+                .archives
+                .iter()
+                .filter(|a| a.relation == table.name);
             of_table.filter(|a| a.is_unfinished())
         };
+        let in_default = in_default(table, &overview.defaults);
         TableMetrics {
             relation: table.name.clone(),
             partitions: table.leaves,
             partitions_ahead: ahead(table, parts),
             premake: policy.map(|policy| policy.premake),
             bytes: parts.iter().map(|part| part.bytes).sum(),
-            bytes_source: source,
+            bytes_source: overview.source,
             estimated_rows: table.estimate,
-            default_rows: table.default.and_then(|d| defaults.get(&d).copied()).unwrap_or(0),
+            default_rows: in_default.rows,
+            default_rows_to_move: policy.map(|_| in_default.to_move),
             maintenance_failed: policy.map(|policy| policy.last_error.is_some()),
             maintenance_last_run: policy.and_then(|policy| policy.last_run_epoch),
             archives_unfinished: unfinished().map(|a| a.number).sum(),
             archive_lag: unfinished().map(|a| a.age).fold(0.0, f64::max),
         }
     };
-    Ok(tables.iter().map(metrics).collect())
+    overview.tables.iter().map(metrics).collect()
 }
 
 /// Partitions ahead of the clock; of a plain number, those above the last one with rows.
@@ -117,12 +134,14 @@ fn ahead(table: &TableFacts, parts: &[Part]) -> Option<i64> {
 
 /// The figures of every pair, in the order of creation.
 pub fn pairs() -> Result<Vec<PairMetrics>> {
+    pairs_of(&facts::pairs()?, &facts::tables(Bounds::None)?)
+}
+
+/// The same, of what has been read.
+pub fn pairs_of(pairs: &[PairFacts], tables: &[TableFacts]) -> Result<Vec<PairMetrics>> {
     let errors = sync_errors::by_relation()?;
-    let estimates: HashMap<u32, i64> = facts::tables(false)?
-        .into_iter()
-        .map(|table| (table.root, table.estimate))
-        .collect();
-    let metrics = |pair: PairFacts| PairMetrics {
+    let estimates: HashMap<u32, i64> = tables.iter().map(|table| (table.root, table.estimate)).collect();
+    let metrics = |pair: &PairFacts| PairMetrics {
         relation: pair.name(),
         estimated_legacy_rows: pair.legacy_estimate.unwrap_or(0),
         estimated_twin_rows: estimates.get(&pair.twin).copied().unwrap_or(0),
@@ -135,11 +154,11 @@ pub fn pairs() -> Result<Vec<PairMetrics>> {
         backfill_rows_total: pair.copy.as_ref().map(|copy| copy.total),
         backfill_seconds_left: pair.copy.as_ref().and_then(|copy| copy.seconds_left),
         sync_errors: errors.get(&pair.legacy).map_or(0, |errors| errors.number as i64),
-        twin: pair.twin_name,
-        phase: pair.phase,
-        strategy: pair.strategy,
+        twin: pair.twin_name.clone(),
+        phase: pair.phase.clone(),
+        strategy: pair.strategy.clone(),
     };
-    Ok(facts::pairs()?.into_iter().map(metrics).collect())
+    Ok(pairs.iter().map(metrics).collect())
 }
 
 /// Rows of both sides of a pair.
@@ -151,14 +170,14 @@ struct Counts {
 }
 
 /// `metrics()`.
-pub fn metrics() -> Result<Value> {
+pub fn metrics(counting: Counting) -> Result<Value> {
     let pairs = facts::pairs()?;
     let triggers = facts::triggers(&pairs)?;
-    let tables: HashMap<u32, TableFacts> = facts::tables(false)?
+    let tables: HashMap<u32, TableFacts> = facts::tables(Bounds::None)?
         .into_iter()
         .map(|table| (table.root, table))
         .collect();
-    let counts = counts(&pairs, &tables)?;
+    let counts = counts(&pairs, &tables, counting)?;
     let one = |pair: &PairFacts| {
         if !pair.is_whole() {
             return json!({ "name": pair.base_name.as_str(), "error": "a table of the pair is gone" });
@@ -225,7 +244,11 @@ fn replication(server: &server::Server) -> Value {
 }
 
 /// The rows of each pair, by its number.
-fn counts(pairs: &[PairFacts], tables: &HashMap<u32, TableFacts>) -> Result<HashMap<i32, Counts>> {
+fn counts(
+    pairs: &[PairFacts],
+    tables: &HashMap<u32, TableFacts>,
+    counting: Counting,
+) -> Result<HashMap<i32, Counts>> {
     let leaves = |pair: &PairFacts| tables.get(&pair.twin).map_or(0, |table| table.leaves);
     let mut found: HashMap<i32, Counts> = HashMap::new();
     for pair in pairs {
@@ -243,39 +266,41 @@ fn counts(pairs: &[PairFacts], tables: &HashMap<u32, TableFacts>) -> Result<Hash
     let mut opened = 0;
     few.retain(|pair| {
         opened += leaves(pair) + 1;
-        opened <= COUNTED_TABLES
+        counting == Counting::All || opened <= COUNTED_TABLES
     });
-    let mut bytes = bytes_of(&few)?;
-    bytes.sort_by_key(|row| row.bytes);
+    let mut sizes = sizes_of(&few)?;
+    sizes.sort_by_key(|size| size.bytes);
     let mut total = 0;
-    for row in bytes {
-        total += row.bytes;
-        if total > COUNTED_BYTES {
+    // Rows on another server are not ours to count.
+    for size in sizes.into_iter().filter(|size| !size.is_far) {
+        total += size.bytes;
+        if counting == Counting::Small && total > COUNTED_BYTES {
             break;
         }
-        let pair = few[row.place];
-        let legacy = match pair.legacy {
-            0 => 0,
-            legacy => parity::count_rows(legacy.into())?,
-        };
         let counted = Counts {
-            legacy,
-            twin: parity::count_rows(pair.twin.into())?,
+            legacy: parity::count_rows(&size.legacy)?,
+            twin: parity::count_rows(&size.twin)?,
             exact: true,
         };
-        found.insert(pair.id, counted);
+        found.insert(few[size.place].id, counted);
     }
     Ok(found)
 }
 
+/// What there is to count of a pair.
 #[derive(Deserialize)]
-struct Bytes {
+struct Size {
     place: usize,
+    /// Of both sides, without indexes.
     bytes: i64,
+    /// The tables that hold the rows of each side.
+    legacy: Vec<u32>,
+    twin: Vec<u32>,
+    is_far: bool,
 }
 
-/// The bytes of both sides of pairs, without indexes.
-fn bytes_of(pairs: &[&PairFacts]) -> Result<Vec<Bytes>> {
+/// The trees are read from pg_inherits, which locks none of the partitions.
+fn sizes_of(pairs: &[&PairFacts]) -> Result<Vec<Size>> {
     let legacies: Vec<Oid> = pairs.iter().map(|pair| pair.legacy.into()).collect();
     let twins: Vec<Oid> = pairs.iter().map(|pair| pair.twin.into()).collect();
     with_own_tables(|| {
@@ -283,12 +308,16 @@ fn bytes_of(pairs: &[&PairFacts]) -> Result<Vec<Bytes>> {
             "WITH RECURSIVE wanted AS (
                  SELECT * FROM unnest($1, $2) WITH ORDINALITY AS w(legacy, twin, place)
              ), tree AS (
-                 SELECT w.place, s.oid FROM wanted w CROSS JOIN LATERAL (VALUES (w.legacy), (w.twin)) AS s(oid)
+                 SELECT w.place, s.side, s.oid
+                 FROM wanted w CROSS JOIN LATERAL (VALUES ('legacy', w.legacy), ('twin', w.twin)) AS s(side, oid)
                  UNION ALL
-                 SELECT t.place, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+                 SELECT t.place, t.side, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
              )
-             SELECT jsonb_build_object('place', t.place - 1, 'bytes', COALESCE(sum(pg_relation_size(t.oid)), 0)::bigint)
-             FROM tree t GROUP BY t.place",
+             SELECT jsonb_build_object('place', t.place - 1, 'bytes', COALESCE(sum(pg_relation_size(c.oid)), 0)::bigint,
+                 'legacy', COALESCE(jsonb_agg(c.oid::bigint) FILTER (WHERE t.side = 'legacy' AND c.relkind = 'r'), '[]'),
+                 'twin', COALESCE(jsonb_agg(c.oid::bigint) FILTER (WHERE t.side = 'twin' AND c.relkind = 'r'), '[]'),
+                 'is_far', bool_or(c.relkind = 'f'))
+             FROM tree t JOIN pg_class c ON c.oid = t.oid GROUP BY t.place",
             &[legacies.into(), twins.into()],
         )
     })

@@ -1,8 +1,9 @@
 //! `openmetrics()`: all that a rule or a panel asks for, as OpenMetrics text. The names are those that the exporters in
 //! `docs/monitoring` give to the same figures.
 
-use super::checks::{self, Status};
+use super::checks::{Check, Status, checks_of};
 use super::metrics::{self, PairMetrics, TableMetrics};
+use super::overview::Overview;
 use super::server::{self, Server};
 use super::sync_errors;
 use crate::error::{Error, Result};
@@ -89,15 +90,18 @@ impl Gathered {
 /// Those of the queries.
 pub fn openmetrics() -> Result<String> {
     let mut gathered = Gathered(vec![]);
-    table_families(&metrics::tables()?, &mut gathered);
-    let pairs = metrics::pairs()?;
-    pair_families(&pairs, &mut gathered);
+    let overview = Overview::read()?;
+    table_families(&metrics::tables_of(&overview), &mut gathered);
+    pair_families(
+        &metrics::pairs_of(&overview.pairs, &overview.tables)?,
+        &mut gathered,
+    );
     log_families(&mut gathered)?;
     error_families(&mut gathered)?;
     routing_families(&mut gathered)?;
-    health_families(&mut gathered)?;
+    health_families(&checks_of(&overview.seen())?, &mut gathered);
     feed_families(&mut gathered)?;
-    server_families(&server::server()?, &mut gathered);
+    server_families(&overview.server, &mut gathered);
     let mut registry = Registry::with_prefix("partition_router");
     registry.register_collector(Box::new(Families(gathered.0)));
     let mut text = String::new();
@@ -136,6 +140,13 @@ fn table_families(tables: &[TableMetrics], gathered: &mut Gathered) {
             "Rows in the default partition, counted up to 100001",
         ),
         &|t| Some(t.default_rows as f64),
+    );
+    gauge(
+        (
+            "table_default_rows_to_move",
+            "Those of them that maintenance moves: all that its last run did not leave alone",
+        ),
+        &|t| t.default_rows_to_move.map(|n| n as f64),
     );
     gauge(
         (
@@ -375,8 +386,7 @@ fn routing_families(gathered: &mut Gathered) -> Result<()> {
     Ok(())
 }
 
-fn health_families(gathered: &mut Gathered) -> Result<()> {
-    let checks = checks::checks()?;
+fn health_families(checks: &[Check], gathered: &mut Gathered) {
     gathered.add(
         ("health_checks", "Checks of the view health by status"),
         Kind::Gauge,
@@ -409,7 +419,6 @@ fn health_families(gathered: &mut Gathered) -> Result<()> {
             Some(([of(relation), more].concat(), value))
         },
     );
-    Ok(())
 }
 
 /// A change feed and its outbox.

@@ -5,12 +5,12 @@ mod figure;
 mod pairs;
 mod table;
 
+use super::chart;
 use super::checks::{self, Check, Status};
-use super::facts::{self, PairFacts, Part, Source, TableFacts};
-use super::{chart, server};
+use super::default_rows::in_default;
+use super::overview::Overview;
 use crate::error::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use std::collections::HashMap;
 
 /// Lets nothing be loaded, run or sent.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
@@ -24,14 +24,9 @@ const LINKED_TABLES: usize = 60;
 
 /// All that the page shows.
 struct Facts {
-    database: String,
     at: String,
-    pairs: Vec<PairFacts>,
-    tables: Vec<TableFacts>,
-    parts: HashMap<u32, Vec<Part>>,
-    source: Source,
-    defaults: HashMap<u32, i64>,
     checks: Vec<Check>,
+    overview: Overview,
 }
 
 /// `report()`.
@@ -39,20 +34,12 @@ struct Facts {
 /// # Errors
 /// Those of the queries.
 pub fn report() -> Result<String> {
-    let tables = facts::tables(true)?;
-    let source = Source::of(tables.iter().map(|table| table.leaves).sum());
-    let roots: Vec<u32> = tables.iter().map(|table| table.root).collect();
-    let mut parts = facts::parts(&roots, source)?;
-    parts.values_mut().for_each(|parts| chart::order(parts));
+    let mut overview = Overview::read()?;
+    overview.parts.values_mut().for_each(|parts| chart::order(parts));
     let facts = Facts {
-        database: server::server()?.database,
         at: chart::clock()?,
-        pairs: facts::pairs()?,
-        defaults: checks::default_rows(&tables)?,
-        checks: checks::checks()?,
-        tables,
-        parts,
-        source,
+        checks: checks::checks_of(&overview.seen())?,
+        overview,
     };
     Ok(page(&facts).into_string())
 }
@@ -66,26 +53,26 @@ fn page(facts: &Facts) -> Markup {
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { "Partitions of " (facts.database) }
+                title { "Partitions of " (facts.overview.server.database) }
                 style { (PreEscaped(include_str!("page/style.css"))) }
             }
             body {
                 a class="skip" href="#main" { "Skip to the content" }
                 header {
-                    h1 { "Partitions of " span class="name" { (facts.database) } }
+                    h1 { "Partitions of " span class="name" { (facts.overview.server.database) } }
                     p { "As of " (facts.at) " UTC" }
                 }
                 (contents(facts))
                 main id="main" tabindex="-1" {
                     (summary(facts))
                     (health(&facts.checks))
-                    (pairs::section(&facts.pairs))
+                    (pairs::section(&facts.overview.pairs))
                     (tables(facts))
                 }
                 footer {
                     p {
                         "Made by partition_router.report(). Sizes are with indexes and TOAST, "
-                        (facts.source.as_str())
+                        (facts.overview.source.as_str())
                         "; rows are estimates of the last ANALYZE."
                     }
                 }
@@ -101,8 +88,8 @@ fn contents(facts: &Facts) -> Markup {
                 li { a href="#health" { "Health" } }
                 li { a href="#migrations" { "Migrations" } }
                 li { a href="#tables" { "Tables" } }
-                @if facts.tables.len() <= LINKED_TABLES {
-                    @for table in &facts.tables {
+                @if facts.overview.tables.len() <= LINKED_TABLES {
+                    @for table in &facts.overview.tables {
                         li { a href={ "#t" (table.root) } { (table.name) } }
                     }
                 }
@@ -112,20 +99,26 @@ fn contents(facts: &Facts) -> Markup {
 }
 
 fn summary(facts: &Facts) -> Markup {
-    let bytes: i64 = facts.parts.values().flatten().map(|part| part.bytes).sum();
-    let partitions: i64 = facts.tables.iter().map(|table| table.leaves).sum();
+    let bytes: i64 = facts
+        .overview
+        .parts
+        .values()
+        .flatten()
+        .map(|part| part.bytes)
+        .sum();
+    let partitions: i64 = facts.overview.tables.iter().map(|table| table.leaves).sum();
     let count = |status| facts.checks.iter().filter(|check| check.status == status).count();
     html! {
         section aria-labelledby="summary" {
             h2 id="summary" class="hidden" { "Summary" }
             dl class="tiles" {
-                div { dt { "Pairs" } dd { (facts.pairs.len()) } }
-                div { dt { "Partitioned tables" } dd { (facts.tables.len()) } }
+                div { dt { "Pairs" } dd { (facts.overview.pairs.len()) } }
+                div { dt { "Tables" } dd { (facts.overview.tables.len()) } }
                 div { dt { "Partitions" } dd { (partitions) } }
                 div { dt { "Size" } dd { (chart::size(bytes)) } }
                 div class="fail" { dt { "Checks that fail" } dd { (count(Status::Fail)) } }
                 div class="warn" { dt { "Checks that warn" } dd { (count(Status::Warn)) } }
-                div class="ok" { dt { "Checks that are ok" } dd { (count(Status::Ok)) } }
+                div class="ok" { dt { "Checks ok" } dd { (count(Status::Ok)) } }
             }
         }
     }
@@ -166,19 +159,19 @@ fn health(checks: &[Check]) -> Markup {
 }
 
 fn tables(facts: &Facts) -> Markup {
-    let each = LISTED_PARTITIONS / facts.tables.len().max(1);
+    let each = LISTED_PARTITIONS / facts.overview.tables.len().max(1);
     html! {
         section aria-labelledby="tables" {
             h2 id="tables" { "Tables" }
-            @if facts.tables.is_empty() {
+            @if facts.overview.tables.is_empty() {
                 p { "No table is partitioned by partition_router, or under its maintenance." }
             }
-            @for table in &facts.tables {
+            @for table in &facts.overview.tables {
                 (table::article(&table::Shown {
                     table,
-                    parts: facts.parts.get(&table.root).map_or(&[][..], Vec::as_slice),
-                    pair: facts.pairs.iter().find(|pair| pair.twin == table.root),
-                    default_rows: table.default.and_then(|d| facts.defaults.get(&d).copied()),
+                    parts: facts.overview.parts.get(&table.root).map_or(&[][..], Vec::as_slice),
+                    pair: facts.overview.pairs.iter().find(|pair| pair.twin == table.root),
+                    in_default: in_default(table, &facts.overview.defaults),
                     listed: each.max(6),
                 }))
             }

@@ -15,8 +15,10 @@ pub struct Server {
     pub slots: Vec<Slot>,
     /// Background workers of the extension by their kind: `launcher`, `maintenance`, …
     pub workers: BTreeMap<String, i64>,
-    pub preloaded: Vec<String>,
+    pub session_user: String,
+    /// Lists of libraries, as the settings have them.
     pub shared_preload: String,
+    pub session_preload: SessionPreload,
     pub max_workers: i64,
     pub role: Role,
     pub archives: Vec<Archives>,
@@ -55,6 +57,17 @@ pub struct Slot {
     /// Bytes of log that are kept for it, and that its reader has not confirmed.
     pub kept: f64,
     pub lag: f64,
+}
+
+/// `session_preload_libraries`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SessionPreload {
+    /// Of this session.
+    pub value: String,
+    /// Where that is from, as `pg_settings` says it.
+    pub source: String,
+    /// What is set for the database.
+    pub of_database: Option<String>,
 }
 
 /// What `partition_router.maintenance_role` names.

@@ -351,7 +351,7 @@ fn the_doors_of_the_extension_are_locked_for_whom_calls_were_granted() {
     for door in [
         "CREATE FUNCTION partition_router.extra() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE TABLE partition_router.extra (id int)",
-        "CREATE OR REPLACE FUNCTION partition_router.metrics() RETURNS jsonb LANGUAGE sql AS 'SELECT NULL'",
+        "CREATE OR REPLACE FUNCTION partition_router.metrics(exact boolean DEFAULT false) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL'",
         "DROP FUNCTION partition_router.sync() CASCADE",
         "DROP EXTENSION partition_router",
         "ALTER EXTENSION partition_router DROP FUNCTION partition_router.sync()",

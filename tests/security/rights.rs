@@ -266,7 +266,12 @@ pub const CALLS: &[(&str, By, Asks, &str)] = &[
         Owner,
         "SELECT partition_router.manage('o.free', '1 month')",
     ),
-    ("metrics()", Monitor, Nothing, "SELECT partition_router.metrics()"),
+    (
+        "metrics(boolean)",
+        Monitor,
+        Nothing,
+        "SELECT partition_router.metrics()",
+    ),
     (
         "migrate(regclass,name,text,text,integer,integer,name,boolean,boolean,text)",
         Grant,

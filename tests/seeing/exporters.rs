@@ -10,13 +10,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-fn shipped(name: &str) -> PathBuf {
+pub fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs/monitoring")
         .join(name)
 }
 
-fn text_of(name: &str) -> String {
+pub fn text_of(name: &str) -> String {
     std::fs::read_to_string(shipped(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -143,7 +143,7 @@ fn prometheus_takes_the_rules() {
 }
 
 /// A file as whoever reads YAML sees it.
-fn yaml(name: &str) -> Value {
+pub fn yaml(name: &str) -> Value {
     let output = Command::new("/usr/bin/python3")
         .args([
             "-c",

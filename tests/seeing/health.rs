@@ -208,11 +208,107 @@ fn no_partition_ahead_fails_until_maintenance_runs() {
 }
 
 #[test]
+fn a_partition_that_is_partitioned_itself_is_ahead_whatever_was_made_after_it() {
+    let database = Database::new("deep");
+    let mut client = database.connect();
+    let c = &mut client;
+    run(
+        c,
+        &[
+            "CREATE TABLE visits (at date NOT NULL, org int NOT NULL) PARTITION BY RANGE (at)",
+            "DO $$ DECLARE start date; name text; BEGIN
+                 FOR back IN -1 .. 2 LOOP
+                     start := date_trunc('month', current_date) - back * interval '1 month'; name := 'visits_' || back + 1;
+                     EXECUTE format('CREATE TABLE %s PARTITION OF visits FOR VALUES FROM (%L) TO (%L) PARTITION BY HASH (org)',
+                         name, start, start + interval '1 month');
+                     EXECUTE format('CREATE TABLE %s_all PARTITION OF %1$s FOR VALUES WITH (MODULUS 1, REMAINDER 0)', name);
+                 END LOOP; END $$",
+            "SELECT partition_router.manage('visits', '1 month')",
+        ],
+    );
+    assert_status(c, "partitions_ahead", "ok");
+    let figures = "SELECT format('%s %s', partitions, partitions_ahead) FROM partition_router.table_metrics";
+    assert_eq!(one::<String>(c, figures), "4 1");
+}
+
+#[test]
 fn rows_in_the_default_warn_until_maintenance_runs() {
     let (_database, mut client) = live("strays");
     let c = &mut client;
     run(c, &["INSERT INTO revenues (at) VALUES (current_date - 400)"]);
+    // Maintenance begins when the copy has ended.
+    run(c, &["UPDATE partition_router.pair SET phase = 'copying'"]);
+    let (found, message) = status(c, "default_partition");
+    assert!(
+        found == "ok" && message.starts_with("1 rows are"),
+        "{found} {message}"
+    );
+    let figures =
+        "SELECT format('%s %s', default_rows, default_rows_to_move) FROM partition_router.table_metrics";
+    assert_eq!(one::<String>(c, figures), "1 0");
+    run(c, &["UPDATE partition_router.pair SET phase = 'live'"]);
     mended(c, "default_partition", "warn");
+}
+
+#[test]
+fn rows_that_maintenance_leaves_alone_are_told_with_their_keys_and_warn_nobody() {
+    let database = Database::new("stays");
+    let mut client = database.connect();
+    let c = &mut client;
+    run(
+        c,
+        &[
+            "CREATE TABLE sensors (at date) PARTITION BY RANGE (at)",
+            "CREATE TABLE sensors_default PARTITION OF sensors DEFAULT",
+            "INSERT INTO sensors VALUES ('9999-01-01'), ('infinity'), (NULL), (current_date)",
+            "SELECT partition_router.manage('sensors', '1 month', premake => 2)",
+        ],
+    );
+    let figures =
+        "SELECT format('%s %s', default_rows, default_rows_to_move) FROM partition_router.table_metrics";
+    // Nobody has looked at them yet.
+    assert_eq!(one::<String>(c, figures), "4 4");
+    mended(c, "default_partition", "warn");
+    assert_eq!(one::<String>(c, figures), "3 0");
+    let (_, message) = status(c, "default_partition");
+    assert!(
+        message.starts_with("3 rows are in the default partition"),
+        "{message}"
+    );
+    for what in [
+        "1 rows stay in the default partition, far away from every partition: keys such as 9999-01-01",
+        "2 rows stay in the default partition, no partition can hold them: keys such as ",
+        "create_range_partition()",
+    ] {
+        assert!(message.contains(what), "{message}");
+    }
+    let page: String = one(c, "SELECT partition_router.report()");
+    assert!(page.contains("3 rows<small> which maintenance leaves there"));
+    assert!(!page.contains("<div class=\"warn\"><dt>In the default"));
+    // One more, which it does move.
+    run(c, &["INSERT INTO sensors VALUES (current_date - 60)"]);
+    assert_eq!(one::<String>(c, figures), "4 1");
+    let (_, message) = status(c, "default_partition");
+    assert!(
+        message.starts_with("1 rows are in the default partition, and others stay: 2"),
+        "{message}"
+    );
+    let page: String = one(c, "SELECT partition_router.report()");
+    assert!(page.contains("<div class=\"warn\"><dt>In the default"));
+    mended(c, "default_partition", "warn");
+    assert_eq!(one::<String>(c, figures), "3 0");
+    // What its message says to do about them.
+    run(
+        c,
+        &[
+            "DELETE FROM sensors WHERE at IS NULL",
+            "SELECT partition_router.create_range_partition('sensors', 'sensors_far', '9999-01-01', 'MAXVALUE')",
+            "CALL partition_router.run_maintenance('sensors')",
+        ],
+    );
+    assert_eq!(one::<String>(c, figures), "0 0");
+    let (_, message) = status(c, "default_partition");
+    assert_eq!(message, "the default partition is empty");
 }
 
 #[test]
@@ -383,6 +479,61 @@ fn plain_sql_that_no_session_routes_is_told() {
     let mend = mend_of(&mut session, "settings");
     run(&mut session, &[&mend]);
     assert_status(&mut database.connect(), "settings", "ok");
+}
+
+#[test]
+fn the_mend_that_preloads_the_library_keeps_the_others() {
+    let cluster = Arc::new(Cluster::start(&["session_preload_libraries=auto_explain"]));
+    let database = Database::on(Arc::clone(&cluster), "preloaded");
+    let name = &database.name;
+    let role = format!("r_{name}");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &[
+            &format!("ALTER DATABASE \"{name}\" SET partition_router.transparent = on"),
+            &format!("CREATE ROLE {role} SUPERUSER LOGIN"),
+        ],
+    );
+    let mended = |role: &str, expected: &str| {
+        let mut session = database.connect_as(role);
+        run(&mut session, &["LOAD 'partition_router'"]);
+        assert_status(&mut session, "settings", "warn");
+        let mend = mend_of(&mut session, "settings");
+        run(&mut session, &[&mend]);
+        let mut session = database.connect_as(role);
+        assert_status(&mut session, "settings", "ok");
+        assert_eq!(
+            one::<String>(&mut session, "SHOW session_preload_libraries"),
+            expected
+        );
+    };
+    // What the configuration has, what is set for the database in its place, and what is set for a role.
+    mended("postgres", "auto_explain, partition_router");
+    run(
+        &mut client,
+        &[&format!(
+            "ALTER DATABASE \"{name}\" SET session_preload_libraries = '$libdir/auto_explain', 'pg_prewarm'"
+        )],
+    );
+    mended(
+        "postgres",
+        "\"$libdir/auto_explain\", pg_prewarm, partition_router",
+    );
+    run(
+        &mut client,
+        &[&format!(
+            "ALTER ROLE {role} SET session_preload_libraries = 'auto_explain'"
+        )],
+    );
+    mended(&role, "auto_explain, partition_router");
+    run(
+        &mut client,
+        &[&format!(
+            "ALTER ROLE {role} IN DATABASE \"{name}\" SET session_preload_libraries = 'pg_prewarm'"
+        )],
+    );
+    mended(&role, "pg_prewarm, partition_router");
 }
 
 #[test]

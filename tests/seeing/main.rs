@@ -3,9 +3,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod alerts;
+mod browser;
 mod chart;
 mod exporters;
 mod health;
+mod looks;
 mod openmetrics;
 mod page;
 mod processes;

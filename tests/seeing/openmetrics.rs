@@ -1,6 +1,6 @@
 //! `openmetrics()` read by those that it is for.
 
-use super::common::{Database, one, run, sqlstate};
+use super::common::{Database, one, run, sqlstate, texts};
 use super::live;
 use super::processes::{Place, Prometheus, serve};
 use postgres::Client;
@@ -93,6 +93,10 @@ fn prometheus_reads_every_family_with_its_values() {
             1.0,
         ),
         (
+            "partition_router_table_default_rows_to_move{relation=\"public.revenues_partitioned\"}".into(),
+            1.0,
+        ),
+        (
             "partition_router_table_partitions_ahead{relation=\"public.visits\"}".into(),
             3.0,
         ),
@@ -166,5 +170,28 @@ fn large_pairs_are_estimated_and_marked_as_such() {
         "SELECT t ->> 'provenCount' = '90' AND (t ->> 'provenAt')::timestamptz > now() - interval '1 hour'
              AND t ->> 'legacyCount' = '90'
          FROM (SELECT partition_router.metrics() #> '{tables,0}' AS t) m"
+    ));
+    // Asked for, every row is counted, and no partition stays locked.
+    run(c, &["INSERT INTO revenues (at) VALUES (current_date)", "BEGIN"]);
+    assert_eq!(
+        one::<String>(
+            c,
+            "SELECT concat_ws(' ', t -> 'legacyCount', t -> 'partitionedCount', t -> 'rowCountDelta', t -> 'countsExact')
+             FROM (SELECT partition_router.metrics(exact => true) #> '{tables,0}' AS t) m"
+        ),
+        "91 91 0 true"
+    );
+    assert_eq!(
+        texts(
+            c,
+            "SELECT l.relation::regclass::text FROM pg_locks l JOIN pg_inherits i ON i.inhrelid = l.relation
+             WHERE l.pid = pg_backend_pid() AND i.inhparent = 'revenues_partitioned'::regclass"
+        ),
+        [""; 0]
+    );
+    run(c, &["COMMIT"]);
+    assert!(one::<bool>(
+        c,
+        "SELECT partition_router.metrics(exact => NULL) IS NULL"
     ));
 }

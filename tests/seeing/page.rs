@@ -151,7 +151,7 @@ fn migrations_parity_by_partition_rollout_and_mends_are_shown() {
     let dom = in_browser("shown", &report(c));
     for expected in [
         "<li aria-current=\"step\">live</li>",
-        "25 %, 1 pilots",
+        "25 %</span>, 1 pilots",
         "<span class=\"badge fail\">differs</span>",
         "<span class=\"badge ok\">equal</span>",
         "SELECT * FROM partition_router.repair('public.revenues'); SELECT * FROM partition_router.verify('public.revenues')",

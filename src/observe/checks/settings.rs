@@ -38,20 +38,49 @@ fn worker_check(server: &Server, checks: &mut Checks<'_>) {
     if server.workers.contains_key("partition_router launcher") || server.standby.is_standby {
         return checks.ok("worker", "the launcher of maintenance runs");
     }
-    let libraries = match server.shared_preload.trim() {
-        "" => "partition_router".to_string(),
-        others => format!("{others}, partition_router"),
-    };
-    let names: Vec<String> = libraries
-        .split(',')
-        .map(|name| Literal(name.trim()).to_string())
-        .collect();
     checks.add(
         "worker",
         Status::Fail,
         "maintenance is asked for by the clock, and its launcher does not run: the library has to be preloaded, with a restart",
-        Some(format!("ALTER SYSTEM SET shared_preload_libraries = {}", names.join(", "))),
+        Some(format!(
+            "ALTER SYSTEM SET shared_preload_libraries = {}",
+            with_ours(&server.shared_preload)
+        )),
     );
+}
+
+/// A list of libraries, as a setting has it, with this one at its end: each name as a literal of its own, which the server quotes.
+fn with_ours(list: &str) -> String {
+    let names = names(list);
+    let ours = ["partition_router".to_string()];
+    let all: Vec<String> = names
+        .iter()
+        .chain(&ours)
+        .map(|name| Literal(name).to_string())
+        .collect();
+    all.join(", ")
+}
+
+/// The names in a list of libraries: commas between them, with or without quotes.
+fn names(list: &str) -> Vec<String> {
+    let (mut names, mut is_quoted) = (vec![String::new()], false);
+    let mut letters = list.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if is_quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                names.last_mut().expect("there is one").push('"');
+            }
+            '"' => is_quoted = !is_quoted,
+            ',' if !is_quoted => names.push(String::new()),
+            _ => names.last_mut().expect("there is one").push(letter),
+        }
+    }
+    names.retain_mut(|name| {
+        *name = name.trim().to_string();
+        !name.is_empty()
+    });
+    names
 }
 
 fn set(server: &Server, setting: &str, value: &str) -> String {
@@ -127,18 +156,15 @@ fn routing(pairs: &[PairFacts], server: &Server) -> Vec<Finding> {
             set(server, "enable_partition_routing", "on"),
         ));
     }
-    let is_loaded = server
-        .preloaded
-        .iter()
-        .any(|library| library.trim_matches('"').ends_with("partition_router"));
+    let is_loaded = [&server.shared_preload, &server.session_preload.value]
+        .into_iter()
+        .flat_map(|list| names(list))
+        .any(|library| library.ends_with("partition_router"));
     if settings::transparent() && !is_loaded {
         found.push((
             Status::Warn,
             "transparent is on, and sessions do not preload the library: plain SQL is not routed".into(),
-            format!(
-                "ALTER DATABASE {} SET session_preload_libraries = 'partition_router'",
-                Ident::new(server.database.clone())
-            ),
+            preload(server),
         ));
     }
     if settings::shadow_sample() > 0.0 && !settings::transparent() {
@@ -149,6 +175,29 @@ fn routing(pairs: &[PairFacts], server: &Server) -> Vec<Finding> {
         ));
     }
     found
+}
+
+/// Lets sessions preload the library, after what they preload already. What is set for the role counts for more than what is set for
+/// the database, and takes the place of it.
+fn preload(server: &Server) -> String {
+    let (database, role) = (
+        Ident::new(server.database.clone()),
+        Ident::new(server.session_user.clone()),
+    );
+    let set = &server.session_preload;
+    let (whom, others) = match set.source.as_str() {
+        "user" => (format!("ROLE {role}"), &set.value),
+        "database user" => (format!("ROLE {role} IN DATABASE {database}"), &set.value),
+        // The session may have been told otherwise when it began.
+        _ => (
+            format!("DATABASE {database}"),
+            set.of_database.as_ref().unwrap_or(&set.value),
+        ),
+    };
+    format!(
+        "ALTER {whom} SET session_preload_libraries = {}",
+        with_ours(others)
+    )
 }
 
 fn workers(server: &Server) -> Vec<Finding> {
@@ -167,4 +216,20 @@ fn workers(server: &Server) -> Vec<Finding> {
             set(server, "verify_workers", "1")
         ),
     )]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_libraries_keeps_its_names() {
+        assert_eq!(names(""), [""; 0]);
+        assert_eq!(
+            names(" auto_explain ,\t\"$libdir/plugins/a, b\",\"q\"\"t\","),
+            ["auto_explain", "$libdir/plugins/a, b", "q\"t"]
+        );
+        assert_eq!(with_ours(""), "'partition_router'");
+        assert_eq!(with_ours("\"it's\", b"), "'it''s', 'b', 'partition_router'");
+    }
 }

@@ -159,9 +159,14 @@ pub fn draw(table: &TableFacts, drawn: &Drawn) -> Markup {
             figcaption { (what) ", the largest " (size(drawn.most)) "." }
             svg role="img" aria-label={ (what) " of " (table.name) "; the rows below say the same" }
                 viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" {
-                @if !drawn.missing.is_empty() { path class="gap" d=(gaps(&drawn.missing)) {} }
                 path class="bar" d=(bars(&drawn.bars)) {}
-                @if let Some(now) = drawn.now { path class="now" d={ "M" (whole(now)) " 0V" (HEIGHT) } {} }
+                // Above the bars: a day among years is narrower than a line, and is to be seen.
+                @if !drawn.missing.is_empty() { path class="gap" d=(gaps(&drawn.missing)) {} }
+                @if let Some(now) = drawn.now {
+                    @let line = format!("M{} 0V{HEIGHT}", whole(now));
+                    path class="halo" d=(line) {}
+                    path class="now" d=(line) {}
+                }
             }
             div class="scale" aria-hidden="true" {
                 span { (drawn.from) }

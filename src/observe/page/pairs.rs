@@ -100,8 +100,10 @@ fn rollout(pair: &PairFacts) -> Markup {
         return html! { "all read the new table" };
     }
     html! {
-        meter min="0" max="100" value=(pair.percent) aria-label={ "Rollout of " (pair.name()) } {}
-        " " (pair.percent) " %"
+        span class="whole" {
+            meter min="0" max="100" value=(pair.percent) aria-label={ "Rollout of " (pair.name()) } {}
+            " " (pair.percent) " %"
+        }
         @if pair.pilots > 0 { ", " (pair.pilots) " pilots" }
         @if pair.excluded > 0 { ", " (pair.excluded) " excluded" }
     }

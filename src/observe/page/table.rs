@@ -4,7 +4,7 @@ use super::figure::{self, Drawn};
 use super::{grouped, scrolling};
 use crate::bounds::range_bounds;
 use crate::observe::chart::size;
-use crate::observe::checks::COUNTED_ROWS;
+use crate::observe::default_rows::{COUNTED_ROWS, InDefault};
 use crate::observe::facts::{PairFacts, Part, TableFacts};
 use crate::observe::timeline;
 use maud::{Markup, html};
@@ -15,7 +15,7 @@ pub struct Shown<'a> {
     /// In the order of their bounds.
     pub parts: &'a [Part],
     pub pair: Option<&'a PairFacts>,
-    pub default_rows: Option<i64>,
+    pub in_default: InDefault,
     /// How many partitions are listed.
     pub listed: usize,
 }
@@ -55,10 +55,13 @@ fn figures(shown: &Shown<'_>, drawn: &Drawn) -> Markup {
                 div { dt { "Largest" } dd { (format!("{spread:.1}")) " times the average" } }
             }
             @if table.default.is_some() {
-                @let rows = shown.default_rows.unwrap_or(0);
-                div class=(if rows > 0 { "warn" } else { "" }) {
+                @let InDefault { rows, to_move, .. } = shown.in_default;
+                div class=(if to_move > 0 { "warn" } else { "" }) {
                     dt { "In the default" }
-                    dd { @if rows > COUNTED_ROWS { "more than " (grouped(COUNTED_ROWS)) } @else { (grouped(rows)) } " rows" }
+                    dd {
+                        @if rows > COUNTED_ROWS { "more than " (grouped(COUNTED_ROWS)) } @else { (grouped(rows)) } " rows"
+                        @if rows > 0 && to_move == 0 { small { " which maintenance leaves there" } }
+                    }
                 }
             }
             @if !drawn.gaps.is_empty() {
@@ -99,7 +102,7 @@ fn list(shown: &Shown<'_>) -> Markup {
                     caption { (name) }
                     thead { tr {
                         th scope="col" { "Partition" } th scope="col" { "From" } th scope="col" { "To" }
-                        th scope="col" { "Rows" } th scope="col" { "Size" }
+                        th scope="col" class="number" { "Rows" } th scope="col" class="number" { "Size" }
                         @if !parity.is_empty() { th scope="col" { "Parity" } }
                     } }
                     tbody { @for part in &shown.parts[left..] {
