@@ -315,6 +315,20 @@ fn what_pgxn_is_told_is_what_cargo_says() {
     assert_eq!(meta["version"], version);
     assert_eq!(meta["provides"]["partition_router"]["version"], version);
     assert_eq!(meta["name"], env!("CARGO_PKG_NAME"));
+    assert_eq!(meta["license"], env!("CARGO_PKG_LICENSE").to_lowercase());
+    // The oldest that the code is compiled for.
+    let cargo = std::fs::read_to_string(place.join("Cargo.toml")).expect("Cargo.toml");
+    let majors = cargo
+        .lines()
+        .filter_map(|line| line.strip_prefix("pg")?.split_once(' '));
+    let oldest: i32 = majors
+        .filter_map(|(major, _)| major.parse().ok())
+        .min()
+        .expect("features");
+    assert_eq!(
+        meta["prereqs"]["runtime"]["requires"]["PostgreSQL"],
+        format!("{oldest}.0.0")
+    );
     for file in ["file", "docfile"] {
         let path = meta["provides"]["partition_router"][file]
             .as_str()
