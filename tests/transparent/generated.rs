@@ -22,7 +22,9 @@ const PROFILES: &[(&str, &str)] = &[
     ),
     (
         "forced parallel",
-        "SET force_parallel_mode = on; SET parallel_setup_cost = 0; SET min_parallel_table_scan_size = 0",
+        // It has another name from PostgreSQL 16 on.
+        "SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
+         SET parallel_setup_cost = 0; SET min_parallel_table_scan_size = 0",
     ),
     (
         "partitionwise",
