@@ -42,11 +42,11 @@ main() {
 
   # The client unpacks anew for each command: what is built is kept between them.
   export CARGO_TARGET_DIR=$ROOT/target/pgxn TMPDIR=$SCRATCH
-  local -a where=(--pg_config "$SCRATCH$("$PG_CONFIG" --bindir)/pg_config" --nosudo --yes)
-  "$pgxn" install "${where[@]}" "$archive"
+  local -a where=(--pg_config "$SCRATCH$("$PG_CONFIG" --bindir)/pg_config" --yes)
+  "$pgxn" install "${where[@]}" --nosudo "$archive"
   compgen -G "$SCRATCH$("$PG_CONFIG" --pkglibdir)/partition_router.so" >/dev/null || die 'nothing was installed'
   "$pgxn" check "${where[@]}" "$archive"
-  "$pgxn" uninstall "${where[@]}" "$archive"
+  "$pgxn" uninstall "${where[@]}" --nosudo "$archive"
   ! find "$SCRATCH$("$PG_CONFIG" --pkglibdir)" "$SCRATCH$("$PG_CONFIG" --sharedir)" -name '*partition_router*' | grep . ||
     die 'files stayed behind'
   say "installed, checked and removed ${archive##*/} with PGXN's client"
