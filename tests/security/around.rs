@@ -2,12 +2,12 @@
 //! that must be locked.
 
 use crate::common::{one, run, sqlstate, texts};
-use crate::hostile::Scene;
+use crate::scene::Scene;
 
 /// What of the server's the hostile schema `public` offers under the same name. All log themselves.
 const SHADOWS: &[&str] = &[
     "CREATE FUNCTION public.spring(what text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
-         $$BEGIN RAISE LOG 'MARK|%|%|%|', what, current_user, session_user; RETURN true; END$$",
+         $$BEGIN RAISE LOG 'MARK|%|%|%||', what, current_user, session_user; RETURN true; END$$",
     "CREATE FUNCTION public.same(pg_catalog.int4, pg_catalog.int4) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT public.spring('int =')$$",
     "CREATE FUNCTION public.same(pg_catalog.text, pg_catalog.text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT public.spring('text =')$$",
     "CREATE FUNCTION public.same(pg_catalog.oid, pg_catalog.oid) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT public.spring('oid =')$$",

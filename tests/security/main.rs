@@ -8,4 +8,5 @@ mod around;
 mod hostile;
 mod malformed;
 mod rights;
+mod scene;
 mod standby;
