@@ -5,6 +5,7 @@
 mod common;
 
 mod around;
+mod calls;
 mod hostile;
 mod malformed;
 mod rights;
