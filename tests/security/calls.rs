@@ -16,13 +16,15 @@ pub enum By {
 pub enum Asks {
     /// To own the table that the call is about.
     Owner,
+    /// To have SELECT on the keys that it gives.
+    Reader,
     /// Nothing: it tells no row of a table, changes what belongs to the session, or, as `set_rollout()`, chooses between equal
     /// sides for whom EXECUTE was given for just that.
     Nothing,
     /// To be a trigger.
     Trigger,
 }
-use Asks::{Nothing, Owner, Trigger};
+use Asks::{Nothing, Owner, Reader, Trigger};
 use By::{Everybody, Grant, Monitor};
 
 /// Signature, who may, what is asked, and a call: `o.t` is a live pair of the owner, `o.m` a table under maintenance.
@@ -369,7 +371,7 @@ pub const CALLS: &[(&str, By, Asks, &str)] = &[
     (
         "restore_archive(bigint)",
         Grant,
-        Nothing,
+        Owner,
         "SELECT partition_router.restore_archive(1)",
     ),
     (
@@ -448,7 +450,7 @@ pub const CALLS: &[(&str, By, Asks, &str)] = &[
     (
         "take_changes(integer,text)",
         Grant,
-        Nothing,
+        Reader,
         "SELECT * FROM partition_router.take_changes()",
     ),
     (

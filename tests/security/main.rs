@@ -6,6 +6,7 @@ mod common;
 
 mod around;
 mod calls;
+mod classes;
 mod hostile;
 mod malformed;
 mod rights;
