@@ -15,10 +15,11 @@ ALTER EVENT TRIGGER partition_router_ddl_start ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER partition_router_ddl_start IS 'locks both sides of a pair and notes how a table is before a statement changes it; refuses what cannot be carried';
 
 CREATE EVENT TRIGGER partition_router_ddl_end ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'ALTER TRIGGER', 'CREATE INDEX', 'CREATE TABLE', 'CREATE TRIGGER', 'DROP INDEX')
+    WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'ALTER TRIGGER', 'CREATE INDEX', 'CREATE SCHEMA', 'CREATE TABLE', 'CREATE TRIGGER',
+                 'DROP INDEX')
     EXECUTE FUNCTION partition_router.carry_ddl();
 ALTER EVENT TRIGGER partition_router_ddl_end ENABLE ALWAYS;
-COMMENT ON EVENT TRIGGER partition_router_ddl_end IS 'carries what a statement changed to the other side of the pair';
+COMMENT ON EVENT TRIGGER partition_router_ddl_end IS 'carries what a statement changed to the other side of the pair; refuses triggers of change feeds that the extension did not make';
 
 CREATE EVENT TRIGGER partition_router_ddl_drop ON sql_drop
     EXECUTE FUNCTION partition_router.carry_ddl();

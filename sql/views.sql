@@ -349,18 +349,24 @@ COMMENT ON COLUMN partition_router.routing_stats.target IS 'the table that was r
 COMMENT ON COLUMN partition_router.routing_stats.reason IS 'why, as explain_route() says it';
 COMMENT ON COLUMN partition_router.routing_stats.decisions IS 'how often, since reset_routing_stats()';
 
+-- Texts hold values of rows: the query its constants, an error what it stumbled over.
 CREATE VIEW partition_router.shadow_reads AS
-SELECT id, at, query, is_equal, twin_rows, legacy_rows, twin_ms, legacy_ms, error, by_role FROM partition_router.shadow_read;
+SELECT s.id, s.at, CASE WHEN r.may THEN s.query END AS query, s.is_equal, s.twin_rows, s.legacy_rows, s.twin_ms, s.legacy_ms,
+       CASE WHEN r.may THEN s.error END AS error, s.by_role
+FROM partition_router.shadow_read s
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'
+        OR pg_catalog.pg_has_role(pg_catalog.to_regrole(pg_catalog.quote_ident(s.by_role))::oid, 'USAGE') AS may) r;
 COMMENT ON VIEW partition_router.shadow_reads IS 'reads of a twin that also ran on the legacy: whether the rows were the same, and what each side took';
 COMMENT ON COLUMN partition_router.shadow_reads.id IS 'in the order in which they ended';
 COMMENT ON COLUMN partition_router.shadow_reads.at IS 'when';
-COMMENT ON COLUMN partition_router.shadow_reads.query IS 'its text';
+COMMENT ON COLUMN partition_router.shadow_reads.query IS 'its text, for superusers and members of by_role: it has values in it';
 COMMENT ON COLUMN partition_router.shadow_reads.is_equal IS 'whether both gave the same rows; NULL when the legacy gave an error';
 COMMENT ON COLUMN partition_router.shadow_reads.twin_rows IS 'rows that the twin gave';
 COMMENT ON COLUMN partition_router.shadow_reads.legacy_rows IS 'rows that the legacy gave';
 COMMENT ON COLUMN partition_router.shadow_reads.twin_ms IS 'milliseconds on the twin';
 COMMENT ON COLUMN partition_router.shadow_reads.legacy_ms IS 'milliseconds on the legacy';
-COMMENT ON COLUMN partition_router.shadow_reads.error IS 'what the legacy said instead of rows';
+COMMENT ON COLUMN partition_router.shadow_reads.error IS 'what the legacy said instead of rows, for superusers and members of by_role';
 COMMENT ON COLUMN partition_router.shadow_reads.by_role IS 'who read';
 
 CREATE VIEW partition_router.run_log AS

@@ -57,6 +57,10 @@ pub unsafe extern "C-unwind" fn carry_ddl(fcinfo: pg_sys::FunctionCallInfo) -> p
             let data = &*context.cast::<pg_sys::EventTriggerData>();
             (CStr::from_ptr(data.event), data.parsetree)
         };
+        if event.to_bytes() == b"ddl_command_end" {
+            // SAFETY: the parse tree is that of the statement.
+            unsafe { feed::ddl::refuse_foreign_trigger(node) }?;
+        }
         // SAFETY: the parse tree is that of the statement.
         unsafe { tell_feeds(event, node) }?;
         if is_in_force() {

@@ -92,6 +92,14 @@ pub enum Error {
     NotOwner {
         relation: String,
     },
+    /// Changes are told to who may read the keys.
+    FeedOfOthers {
+        feed: Option<String>,
+    },
+    /// The trigger of a change feed says by a number whose feed it writes to.
+    TriggerOfFeed {
+        trigger: String,
+    },
     /// The relation already belongs to a pair.
     AlreadyPaired {
         relation: String,
@@ -291,7 +299,11 @@ impl Error {
             UnknownRelation { .. } => "42P01",
             NameTooLong { .. } => "42622",
             AlreadyExists { .. } | NameTaken { .. } => "42P07",
-            NotOwner { .. } | NoCreate { .. } | UsersCode { .. } => "42501",
+            NotOwner { .. }
+            | NoCreate { .. }
+            | UsersCode { .. }
+            | FeedOfOthers { .. }
+            | TriggerOfFeed { .. } => "42501",
             LockNotAvailable { .. } | MaintenanceRunning { .. } | SnapshotInTheWay { .. } => "55P03",
             Busy { .. } => "55006",
             Unsupported { .. } => "0A000",
@@ -336,6 +348,9 @@ impl Error {
             NameTooLong { name } => format!("name \"{name}\" is longer than 63 bytes"),
             AlreadyExists { name } => format!("relation {name} already exists"),
             NotOwner { relation } => format!("must be owner of {relation}"),
+            FeedOfOthers { feed: Some(feed) } => format!("permission denied for change feed \"{feed}\""),
+            FeedOfOthers { feed: None } => "permission denied for every change feed".into(),
+            TriggerOfFeed { trigger } => format!("cannot create trigger {trigger} of a change feed"),
             AlreadyPaired { relation, .. } => format!("{relation} already belongs to a pair"),
             NotPaired { relation } => format!("{relation} belongs to no pair"),
             SideGone { relation } => format!("the other side of {relation} was dropped"),
@@ -478,6 +493,8 @@ impl Error {
             NameTooLong { .. } => "Choose a shorter name, for the twin with the argument twin.".into(),
             AlreadyExists { .. } => "Rename or drop it, or choose another name for the twin.".into(),
             NotOwner { .. } => "Run the call as the table's owner.".into(),
+            FeedOfOthers { .. } => "Grant SELECT on the key columns of a table of the feed; where it has row security, who takes its changes must be its owner, or have BYPASSRLS.".into(),
+            TriggerOfFeed { .. } => "Let partition_router.enable_change_feed() make it.".into(),
             AlreadyPaired { phase, .. } if phase == "prepared" => {
                 "Go on with partition_router.start_sync(), or go back with partition_router.abandon().".into()
             }

@@ -14,7 +14,7 @@ use crate::ident::{Ident, RelName};
 use crate::locks::budget;
 use crate::pair::store;
 use crate::plan::{Plan, feed};
-use crate::session::with_own_tables;
+use crate::session::{self, with_own_tables};
 use crate::spi;
 use pgrx::pg_sys::Oid;
 use serde::Deserialize;
@@ -164,7 +164,7 @@ fn install(feed: &feed::Feed, relation: Oid) -> Result<Plan> {
 }
 
 /// Lets the owners of these tables add partitions: the server asks them for EXECUTE on the function of a row trigger that comes along.
-/// Not everybody has it, since the trigger takes the number of its feed on trust.
+/// Nobody makes such a trigger by that: [`ddl::refuse_foreign_trigger`].
 fn allow(tables: &[Oid]) -> Result<()> {
     let grants: Vec<String> = with_own_tables(|| {
         spi::latest_rows(
@@ -372,6 +372,48 @@ struct TakenRow {
     at: f64,
 }
 
+#[derive(Deserialize)]
+struct Permitted {
+    id: i32,
+    may: bool,
+    has_tables: bool,
+}
+
+/// The feeds whose changes the current user may take, or this one: he may read the key columns of one of its tables, by
+/// grant as by row security. Of a feed whose tables are gone nothing is left to be read but that all of its keys have changed.
+///
+/// # Errors
+/// `FeedOfOthers` when he may not take those of the feed that he names, or of any at all.
+fn permitted(feed: Option<&str>) -> Result<Vec<Permitted>> {
+    let user = session::current_user();
+    let asked: Vec<Permitted> = with_own_tables(|| {
+        spi::latest_rows(
+            "SELECT pg_catalog.jsonb_build_object('id', f.id, 'has_tables', pg_catalog.count(c.oid) > 0, 'may', COALESCE(pg_catalog.bool_or(
+                 pg_catalog.pg_has_role($1, c.relowner, 'USAGE')
+                 OR (NOT c.relrowsecurity OR r.rolbypassrls)
+                     AND pg_catalog.has_any_column_privilege($1, c.oid, 'SELECT')
+                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                                     WHERE a.attrelid = c.oid AND a.attname = ANY (f.key_columns) AND NOT a.attisdropped
+                                       AND NOT pg_catalog.has_column_privilege($1, c.oid, a.attnum, 'SELECT'))), true))
+             FROM partition_router.change_feed f
+             JOIN pg_catalog.pg_roles r ON r.oid = $1
+             LEFT JOIN (partition_router.change_feed_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.relation::oid)
+                    ON t.feed_id = f.id AND t.is_row AND NOT t.is_inherited
+             WHERE $2 IS NULL OR f.name = $2
+             GROUP BY f.id",
+            &[user.into(), feed.into()],
+        )
+    })?;
+    let is_any = !asked.is_empty();
+    let permitted: Vec<Permitted> = asked.into_iter().filter(|f| f.may).collect();
+    if is_any && permitted.is_empty() {
+        return Err(Error::FeedOfOthers {
+            feed: feed.map(Into::into),
+        });
+    }
+    Ok(permitted)
+}
+
 /// Takes changes out of the outbox: they are gone when the transaction commits, and back when it does not. Whatever others are taking
 /// is left to them.
 pub fn take(max_events: i32, feed: Option<&str>) -> Result<Vec<Taken>> {
@@ -382,18 +424,22 @@ pub fn take(max_events: i32, feed: Option<&str>) -> Result<Vec<Taken>> {
             hint: "Use a number above zero.".into(),
         });
     }
+    let permitted = permitted(feed)?;
+    let feeds: Vec<i32> = permitted.iter().map(|f| f.id).collect();
+    let with_tables: Vec<i32> = permitted.iter().filter(|f| f.has_tables).map(|f| f.id).collect();
     let rows: Vec<TakenRow> = with_own_tables(|| {
         spi::returning_rows(
             "WITH taken AS (
                  DELETE FROM partition_router.change_event WHERE ctid = ANY (ARRAY(
                      SELECT e.ctid FROM partition_router.change_event e
-                     WHERE $2 IS NULL OR e.feed_id = (SELECT f.id FROM partition_router.change_feed f WHERE f.name = $2)
+                     WHERE e.feed_id = ANY ($2)
                      LIMIT $1 FOR UPDATE SKIP LOCKED))
                  RETURNING feed_id, key, changed_at)
-             SELECT pg_catalog.jsonb_build_object('feed', f.name, 'key', t.key,
+             SELECT pg_catalog.jsonb_build_object('feed', f.name,
+                        'key', CASE WHEN f.id = ANY ($3) THEN t.key END,
                         'at', EXTRACT(epoch FROM t.changed_at)::double precision)
              FROM taken t JOIN partition_router.change_feed f ON f.id = t.feed_id",
-            &[i64::from(max_events).into(), feed.into()],
+            &[i64::from(max_events).into(), feeds.into(), with_tables.into()],
         )
     })?;
     rows.into_iter()

@@ -40,9 +40,33 @@ impl Drop for UserGuard {
     }
 }
 
-/// Runs `body` as `user`, in a security-restricted operation: it cannot change roles or settings for good.
+/// What code of users sets while it lives goes with it. A plain SET would outlive the function that it is in, also one that pins
+/// the same setting: the caller's session would look for its functions where the owner of a table wants.
+struct SettingsGuard {
+    level: c_int,
+}
+
+impl SettingsGuard {
+    fn new() -> Self {
+        // SAFETY: the level is closed in `drop`, in the reverse order of its opening.
+        let level = unsafe { pg_sys::NewGUCNestLevel() };
+        SettingsGuard { level }
+    }
+}
+
+impl Drop for SettingsGuard {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: `level` was opened by `new`. When an error unwinds, the server's abort closes it instead.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
+        }
+    }
+}
+
+/// Runs `body` as `user`, in a security-restricted operation: it cannot change roles, nor settings for good.
 pub fn as_user<T>(user: Oid, body: impl FnOnce() -> T) -> T {
     let _guard = UserGuard::switch(user);
+    let _settings = SettingsGuard::new();
     body()
 }
 

@@ -35,7 +35,7 @@ SELECT pg_catalog.jsonb_build_object(
     'placed_on', (SELECT s.srvname FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver
                   WHERE f.ftrelid = c.oid),
     'server', (SELECT pg_catalog.jsonb_build_object(
-                   'is_postgres', h.proname = 'postgres_fdw_handler',
+                   'is_postgres', COALESCE(h.proname = 'postgres_fdw_handler', false),
                    'may_use', pg_catalog.has_server_privilege(c.relowner, s.oid, 'USAGE'),
                    'is_mapped', EXISTS (SELECT FROM pg_catalog.pg_user_mappings m
                                         WHERE m.srvid = s.oid AND m.umuser IN (0, c.relowner)))

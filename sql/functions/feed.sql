@@ -28,5 +28,5 @@ REVOKE ALL ON FUNCTION partition_router.disable_change_feed(regclass, boolean) F
 CREATE FUNCTION partition_router.take_changes(max_events int DEFAULT 1000, feed text DEFAULT NULL) RETURNS TABLE (feed text, key text[], changed_at timestamptz)
      LANGUAGE c SET search_path = pg_catalog, pg_temp
      AS 'MODULE_PATHNAME', 'take_changes_wrapper';
-COMMENT ON FUNCTION partition_router.take_changes(int, text) IS 'takes changes out of the outbox: gone when this transaction commits, back when it does not; a NULL key stands for every key of the feed';
+COMMENT ON FUNCTION partition_router.take_changes(int, text) IS 'takes changes out of the outbox, of feeds whose key columns the caller may read: gone when this transaction commits, back when it does not; a NULL key stands for every key of the feed';
 REVOKE ALL ON FUNCTION partition_router.take_changes(int, text) FROM PUBLIC;

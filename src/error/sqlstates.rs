@@ -64,7 +64,7 @@ pub const SQLSTATES: &[(&str, &str)] = &[
     ),
     (
         "42501",
-        "the caller does not own the table, or what has to follow it; or may not make objects in its schema; or a function of a user would run with more rights than his",
+        "the caller does not own the table, or what has to follow it; or may not make objects in its schema; or may not read the keys of a change feed; or a function of a user would run with more rights than his",
     ),
     ("42622", "a name would be longer than 63 bytes"),
     ("42703", "no such column"),

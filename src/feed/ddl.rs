@@ -4,7 +4,7 @@
 use super::{Row, trigger};
 use crate::catalog::load;
 use crate::ddl::statement::{self, Dropping, Statement};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::RelName;
 use crate::session::with_own_tables;
@@ -91,6 +91,41 @@ pub unsafe fn end(node: *mut pg_sys::Node, is_own: bool) -> Result<()> {
             }
         }
         _ => Ok(()),
+    }
+}
+
+/// A statement has ended that may have made a trigger. That of a feed writes to the feed whose number it is given, and whoever can read
+/// its table can take that feed's changes: so only the extension makes one, and a superuser who restores a dump. A partition has it from its root
+/// without such a statement. Asked of the catalog, since a name in a parse tree may mean something else a moment later.
+///
+/// # Errors
+/// `42501` for the trigger of anybody else.
+///
+/// # Safety
+/// `node` is the parse tree of a utility statement, whose end is an event now.
+#[allow(unsafe_code)]
+pub unsafe fn refuse_foreign_trigger(node: *mut pg_sys::Node) -> Result<()> {
+    // SAFETY: the caller's promise, and a look at who the user is.
+    let (kind, is_superuser) = unsafe { ((*node).type_, pg_sys::superuser()) };
+    let makes_triggers = [
+        pg_sys::NodeTag::T_CreateTrigStmt,
+        pg_sys::NodeTag::T_CreateSchemaStmt,
+    ];
+    if is_superuser || !makes_triggers.contains(&kind) {
+        return Ok(());
+    }
+    let made: Vec<String> = with_own_tables(|| {
+        spi::latest_rows(
+            "SELECT pg_catalog.to_jsonb(pg_catalog.quote_ident(t.tgname))
+             FROM pg_catalog.pg_event_trigger_ddl_commands() c
+             JOIN pg_catalog.pg_trigger t ON c.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid = c.objid
+             WHERE t.tgfoid = 'partition_router.change_feed()'::pg_catalog.regprocedure",
+            &[],
+        )
+    })?;
+    match made.into_iter().next() {
+        Some(trigger) => Err(Error::TriggerOfFeed { trigger }),
+        None => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@
 //! can write gets past it, inlined functions included.
 #![allow(unsafe_code)]
 
-use super::{UserGuard, current_user};
+use super::{SettingsGuard, UserGuard, current_user};
 use crate::error::{self, Error, Result};
 use pgrx::pg_sys;
 use pgrx::pg_sys::{FmgrHookEventType, Oid};
@@ -77,7 +77,12 @@ impl Drop for Guard {
 /// Runs `body` with the rights of the current user, but for the functions of users: they run as `owner`, whose tables `body`
 /// is about.
 pub fn as_owner<T>(owner: Oid, body: impl FnOnce() -> T) -> T {
-    let _guard = (owner != current_user()).then(|| Guard::new(current_user(), Rule::RunAs(owner)));
+    let _guard = (owner != current_user()).then(|| {
+        (
+            Guard::new(current_user(), Rule::RunAs(owner)),
+            SettingsGuard::new(),
+        )
+    });
     body()
 }
 

@@ -174,3 +174,123 @@ fn row_security_hides_rows_from_leaky_functions() {
         "{seen:?}"
     );
 }
+
+#[test]
+fn a_monitor_sees_that_dark_reads_differ_and_no_value_in_them() {
+    let mut reader = Reader::new("dark_texts");
+    reader.admin(&[
+        "GRANT SELECT ON revenues TO $R",
+        "CREATE ROLE $R_watch LOGIN IN ROLE pg_monitor",
+        "SET partition_router.shadow_sample = 1",
+        "SELECT count(*) FROM revenues WHERE org = 'secret of mine'",
+        "SET partition_router.shadow_sample = 0",
+        "UPDATE partition_router.shadow_read SET error = 'secret too', by_role = '$R'",
+    ]);
+    let texts_of =
+        "SELECT concat_ws('|', by_role = SESSION_USER, query, error) FROM partition_router.shadow_reads";
+    let own = texts(&mut reader.routed.client, texts_of);
+    assert!(
+        own[0].contains("secret of mine") && own[0].contains("secret too"),
+        "{own:?}"
+    );
+    let watch = format!("{}_watch", reader.role);
+    let mut watcher = reader.routed.database.connect_as(&watch);
+    assert_eq!(texts(&mut watcher, texts_of), ["f"]);
+    let row = "SELECT to_jsonb(s)::text FROM partition_router.shadow_reads s";
+    assert!(!texts(&mut watcher, row)[0].contains("secret"));
+    // Who read sees what he read, as far as he is given the view; a role that is gone keeps its texts to superusers.
+    reader.admin(&["GRANT SELECT ON partition_router.shadow_reads TO $R"]);
+    assert!(texts(&mut reader.client, texts_of)[0].contains("secret of mine"));
+    reader.admin(&["UPDATE partition_router.shadow_read SET by_role = 'nobody any more'"]);
+    assert_eq!(texts(&mut watcher, texts_of), ["f"]);
+    assert!(texts(&mut reader.routed.client, texts_of)[0].contains("secret too"));
+    drop(watcher);
+    reader.admin(&["DROP ROLE $R_watch"]);
+}
+
+/// Plans are made for one role and run by another (CVE-2023-2455, CVE-2024-10976): policies must be those of whoever runs them.
+#[test]
+fn cve_2023_2455_a_cached_plan_has_the_row_security_of_who_runs_it() {
+    let mut reader = Reader::new("plan_reuse");
+    reader.admin(&[
+        "CREATE ROLE $R_a",
+        "CREATE ROLE $R_b",
+        "CREATE ROLE $R_both LOGIN",
+        "GRANT $R_a, $R_b TO $R_both",
+        "GRANT SELECT ON revenues TO $R_a, $R_b",
+        "ALTER TABLE revenues ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY a ON revenues TO $R_a USING (org = '3')",
+        "CREATE POLICY b ON revenues TO $R_b USING (org = '4')",
+        "CREATE FUNCTION in_sql() RETURNS text LANGUAGE sql STABLE AS $$ SELECT string_agg(DISTINCT side || org, ' ') FROM revenues $$",
+        "CREATE FUNCTION in_plpgsql() RETURNS text LANGUAGE plpgsql STABLE AS
+         $$ BEGIN RETURN (SELECT string_agg(DISTINCT side || org, ' ') FROM revenues); END $$",
+        "CREATE FUNCTION in_atomic() RETURNS SETOF text STABLE BEGIN ATOMIC SELECT DISTINCT side || org FROM revenues; END",
+    ]);
+    let both = format!("{}_both", reader.role);
+    let mut client = reader.routed.database.connect_as(&both);
+    let c = &mut client;
+    run(
+        c,
+        &[
+            "SELECT load()",
+            "SET partition_router.transparent = on",
+            "SET partition_router.use_partitioned_tables = on",
+        ],
+    );
+    let (a, b) = (format!("{}_a", reader.role), format!("{}_b", reader.role));
+    for mode in ["auto", "force_generic_plan", "force_custom_plan"] {
+        run(
+            c,
+            &[
+                &format!("SET plan_cache_mode = {mode}"),
+                "RESET ROLE",
+                "DEALLOCATE ALL",
+                "DISCARD PLANS",
+                &format!("SET ROLE {a}"),
+                "PREPARE p AS SELECT DISTINCT side || org FROM revenues",
+                "PREPARE q(int) AS SELECT DISTINCT side || org FROM revenues WHERE id > $1",
+            ],
+        );
+        // Both directions, and often enough for a generic plan; the side changes in between, so that kept plans of the other side
+        // are run by the other role, too.
+        for round in 0..14 {
+            let (role, org) = if round % 2 == 0 { (&a, "3") } else { (&b, "4") };
+            let (routing, side) = if (round / 4) % 2 == 0 {
+                ("on", "twin")
+            } else {
+                ("off", "legacy")
+            };
+            run(
+                c,
+                &[
+                    &format!("SET ROLE {role}"),
+                    &format!("SET partition_router.use_partitioned_tables = {routing}"),
+                ],
+            );
+            for query in [
+                "EXECUTE p",
+                "EXECUTE q(0)",
+                "SELECT in_sql()",
+                "SELECT in_plpgsql()",
+                "SELECT in_atomic()",
+                "SELECT DISTINCT side || org FROM revenues",
+            ] {
+                assert_eq!(
+                    texts(c, query),
+                    [format!("{side}{org}")],
+                    "{mode}, round {round}: {query} as {role}"
+                );
+            }
+        }
+    }
+    drop(client);
+    reader.admin(&[
+        "ALTER TABLE revenues DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY a ON revenues",
+        "DROP POLICY b ON revenues",
+        "DROP OWNED BY $R_a, $R_b, $R_both",
+        "DROP ROLE $R_both",
+        "DROP ROLE $R_a",
+        "DROP ROLE $R_b",
+    ]);
+}

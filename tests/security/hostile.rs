@@ -1,178 +1,9 @@
-//! A table owner who plants code wherever the server evaluates some: defaults, constraints, indexes, policies, triggers,
-//! domains that are parsed, casts that `to_jsonb` looks for. Each place logs who it runs as, to the server's log, which no
-//! rollback empties. Whoever calls the extension, it must be the owner.
+//! What a hostile owner's code runs as while others call the extension. Whoever calls, it must be the owner, and it must not
+//! become anybody else.
 
-use crate::common::{Cluster, Database, run};
+use crate::common::run;
+use crate::scene::Scene;
 use postgres::Client;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// Places that log themselves. `mallory` owns them all.
-const PLACES: &[&str] = &[
-    "CREATE FUNCTION evil.ok(place text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
-         $$BEGIN RAISE LOG 'MARK|%|%|%|', place, current_user, session_user; RETURN true; END$$",
-    "CREATE FUNCTION evil.num(place text, value int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
-         $$BEGIN RAISE LOG 'MARK|%|%|%|', place, current_user, session_user; RETURN value; END$$",
-    "CREATE FUNCTION evil.next(place text) RETURNS int LANGUAGE plpgsql AS
-         $$BEGIN RAISE LOG 'MARK|%|%|%|', place, current_user, session_user; RETURN pg_catalog.nextval('evil.numbers'); END$$",
-    "CREATE FUNCTION evil.fired() RETURNS trigger LANGUAGE plpgsql AS
-         $$BEGIN RAISE LOG 'MARK|trigger % %|%|%|', TG_WHEN, TG_OP, current_user, session_user; RETURN COALESCE(NEW, OLD); END$$",
-    "CREATE SEQUENCE evil.numbers START 1000",
-    "CREATE DOMAIN evil.digit AS int CHECK (evil.ok('domain'))",
-    "CREATE TYPE evil.mood AS ENUM ('sad', 'happy')",
-    "CREATE FUNCTION evil.to_json(evil.mood) RETURNS json LANGUAGE plpgsql IMMUTABLE AS
-         $$BEGIN RAISE LOG 'MARK|cast to json|%|%|', current_user, session_user; RETURN '1'; END$$",
-    "CREATE FUNCTION evil.to_text(evil.mood) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
-         $$BEGIN RAISE LOG 'MARK|cast to text|%|%|', current_user, session_user; RETURN 'x'; END$$",
-    "CREATE CAST (evil.mood AS json) WITH FUNCTION evil.to_json(evil.mood)",
-    "CREATE CAST (evil.mood AS text) WITH FUNCTION evil.to_text(evil.mood) AS ASSIGNMENT",
-    "CREATE CAST (evil.mood AS jsonb) WITH INOUT AS ASSIGNMENT",
-];
-
-/// Columns whose every part is a place. A constant array of a domain is checked as soon as it is parsed; a function of
-/// constants alone runs as soon as somebody plans.
-const COLUMNS: &str = "
-    id int NOT NULL DEFAULT evil.next('default'),
-    at date NOT NULL,
-    digit evil.digit DEFAULT 1,
-    digits evil.digit[] DEFAULT '{1}'::evil.digit[],
-    mood evil.mood DEFAULT 'sad',
-    n int CONSTRAINT n_vetted CHECK (evil.num('check', n) > 0),
-    folded int CONSTRAINT folded_vetted CHECK (evil.num('check of constants', 1) > 0),
-    parsed int CONSTRAINT parsed_vetted CHECK (parsed = 0 OR '{2}'::evil.digit[] IS NOT NULL),
-    made int GENERATED ALWAYS AS (evil.num('generated', n)) STORED";
-
-/// What else is planted on a table, here `{t}`.
-const TRAPS: &[&str] = &[
-    "CREATE INDEX ON {t} (evil.num('index', n))",
-    "CREATE INDEX ON {t} (evil.num('index of constants', 1))",
-    "CREATE INDEX ON {t} (n) WHERE evil.ok('predicate of constants') AND evil.num('predicate', n) > 0",
-    "CREATE INDEX ON {t} (n) WHERE '{3}'::evil.digit[] IS NOT NULL",
-    "CREATE STATISTICS evil.{s} ON (evil.num('statistics', n)), at FROM {t}",
-    "CREATE POLICY p ON {t} USING (evil.num('policy', n) > 0 AND '{4}'::evil.digit[] IS NOT NULL)",
-    "ALTER TABLE {t} ENABLE ROW LEVEL SECURITY",
-    "ALTER TABLE {t} FORCE ROW LEVEL SECURITY",
-    "CREATE TRIGGER b BEFORE INSERT OR UPDATE OR DELETE ON {t} FOR EACH ROW EXECUTE FUNCTION evil.fired()",
-    "CREATE TRIGGER a AFTER INSERT OR UPDATE OR DELETE ON {t} FOR EACH ROW
-         WHEN (pg_trigger_depth() >= 0 AND evil.ok('trigger condition')) EXECUTE FUNCTION evil.fired()",
-    "ALTER TABLE {t} ENABLE ALWAYS TRIGGER b",
-    "ALTER TABLE {t} ENABLE ALWAYS TRIGGER a",
-    "CREATE VIEW evil.{s}_view AS SELECT id, n, evil.num('view', 1) AS one FROM {t}",
-    "CREATE MATERIALIZED VIEW evil.{s}_kept AS SELECT id, evil.num('materialized view', 1) AS one FROM {t}",
-];
-
-const ROWS: &str = "INSERT INTO {t} (id, at, n, parsed) SELECT g, current_date - 300 + 10 * g, g, 0 FROM generate_series(1, 12) g";
-
-pub struct Scene {
-    pub database: Database,
-    mallory: String,
-    /// How much of the log was read.
-    read: u64,
-    /// Who each place ran as in each call.
-    seen: BTreeMap<(String, String, String), u64>,
-}
-
-impl Scene {
-    pub fn new(test: &str, settings: &[&str]) -> Scene {
-        let cluster = Arc::new(Cluster::start(settings));
-        let database = Database::on(cluster, test);
-        let mut postgres = database.connect();
-        run(
-            &mut postgres,
-            &[
-                "CREATE ROLE mallory LOGIN",
-                "CREATE SCHEMA evil AUTHORIZATION mallory",
-            ],
-        );
-        let mut scene = Scene {
-            database,
-            mallory: "mallory".into(),
-            read: 0,
-            seen: BTreeMap::new(),
-        };
-        let mut mallory = scene.database.connect_as("mallory");
-        run(&mut mallory, PLACES);
-        scene.read = scene.log().1;
-        scene
-    }
-
-    /// A table with all traps, its rows in it. `how` follows the columns.
-    fn plant(&self, name: &str, how: &str, more: &[&str]) {
-        let mut mallory = self.database.connect_as(&self.mallory);
-        let table = format!("evil.{name}");
-        run(
-            &mut mallory,
-            &[&format!("CREATE TABLE {table} ({COLUMNS}, {how}")],
-        );
-        for statement in more.iter().chain(TRAPS).chain([&ROWS]) {
-            let statement = statement.replace("{t}", &table).replace("{s}", name);
-            run(&mut mallory, &[&statement]);
-        }
-    }
-
-    /// The log from where it was read, and its length.
-    fn log(&self) -> (String, u64) {
-        let place = std::fs::read_to_string(format!("{}/where", self.database.cluster.directory()))
-            .expect("the cluster's place");
-        let log = std::fs::read(format!("{}/log", place.trim())).expect("the log is readable");
-        let new = &log[self.read as usize..];
-        (String::from_utf8_lossy(new).into_owned(), log.len() as u64)
-    }
-
-    /// Forgets what was logged: the owner's own doing.
-    pub fn forget(&mut self) {
-        self.read = self.log().1;
-    }
-
-    /// Runs a call, and notes who its places ran as.
-    pub fn call(&mut self, client: &mut Client, statement: &str) {
-        run(client, &[statement]);
-        self.note(statement);
-    }
-
-    pub fn note(&mut self, statement: &str) {
-        let (log, end) = self.log();
-        self.read = end;
-        for line in log.lines() {
-            let Some((_, mark)) = line.split_once("MARK|") else {
-                continue;
-            };
-            let parts: Vec<&str> = mark.split('|').collect();
-            if let [place, user, _, ..] = parts.as_slice() {
-                let key = (statement.to_string(), place.to_string(), user.to_string());
-                *self.seen.entry(key).or_default() += 1;
-            }
-        }
-    }
-
-    /// What ran as somebody else than its owner.
-    pub fn offenders(&self) -> Vec<String> {
-        let others = self.seen.iter().filter(|((_, _, user), _)| *user != self.mallory);
-        others
-            .map(|((statement, place, user), times)| {
-                format!("{place} ran as {user} in {statement}, {times} times")
-            })
-            .collect()
-    }
-
-    pub fn report(&self, least: usize) {
-        let places: std::collections::BTreeSet<&str> =
-            self.seen.keys().map(|(_, place, _)| place.as_str()).collect();
-        println!(
-            "hostile owner: {} places in {} calls: {places:?}",
-            places.len(),
-            self.seen.len()
-        );
-        let offenders = self.offenders();
-        assert!(offenders.is_empty(), "{}", offenders.join("\n"));
-        assert!(
-            self.seen.len() >= least,
-            "only {} of the traps sprang: {:#?}",
-            self.seen.len(),
-            self.seen
-        );
-    }
-}
 
 /// What reads and changes nothing, for `{t}`.
 const LOOKS: &[&str] = &[
@@ -199,6 +30,10 @@ const MIGRATION: &[&str] = &[
     "SELECT * FROM partition_router.verify('evil.bomb', 'counts')",
     "SELECT * FROM partition_router.verify('evil.bomb', 'rows')",
     "SELECT * FROM partition_router.verify('evil.bomb', 'checksum', true)",
+    "DIFFER",
+    "SELECT * FROM partition_router.mismatches('evil.bomb')",
+    "SELECT * FROM partition_router.repair('evil.bomb', true)",
+    "SELECT * FROM partition_router.repair('evil.bomb')",
     "SELECT partition_router.set_rollout('evil.bomb', 50, ARRAY['x'])",
     "LOOKS",
     "CALL partition_router.create_index('evil.bomb', '(n, at)')",
@@ -216,12 +51,25 @@ const MIGRATION: &[&str] = &[
     "SELECT partition_router.abandon('evil.bomb')",
 ];
 
+/// Writes one side of a pair alone, as its owner: rows that repair inserts, changes and deletes.
+fn differ(scene: &mut Scene, client: &mut Client, table: &str) {
+    let write = format!(
+        "SET ROLE mallory; DELETE FROM {table} WHERE n = 2; UPDATE {table} SET digit = 5 WHERE n = 3;
+         INSERT INTO {table} (id, at, n, parsed) VALUES (900, current_date, 13, 0); RESET ROLE"
+    );
+    crate::common::plant(client, table, &[&write]);
+    run(client, &["RESET ALL", "CLOSE ALL"]);
+    scene.forget();
+}
+
 fn play(scene: &mut Scene, client: &mut Client, table: &str, calls: &[&str]) {
     for call in calls {
         if *call == "LOOKS" {
             for look in LOOKS {
                 scene.call(client, &look.replace("{t}", table));
             }
+        } else if *call == "DIFFER" {
+            differ(scene, client, table);
         } else if let Some(own) = call.strip_prefix("mallory: ") {
             run(&mut scene.database.connect_as("mallory"), &[own]);
             scene.forget();
@@ -282,7 +130,7 @@ fn maintenance_of_a_hostile_table_by_a_superuser_runs_nothing_of_it_as_himself()
         &[
             "CREATE TABLE evil.parts_default PARTITION OF evil.parts DEFAULT",
             "CREATE FUNCTION evil.keep(part regclass) RETURNS regclass LANGUAGE plpgsql AS $$DECLARE kept text; BEGIN
-                 RAISE LOG 'MARK|archive function|%|%|', current_user, session_user;
+                 PERFORM evil.say('archive function');
                  kept := 'evil.kept_' || part::oid;
                  EXECUTE format('CREATE TABLE %s AS SELECT * FROM %s', kept, part);
                  RETURN kept::regclass; END$$",
@@ -377,13 +225,103 @@ fn a_background_worker_and_its_helpers_run_hostile_code_as_its_owner() {
     scene.report(8);
 }
 
-/// What `offenders` says is worth nothing unless a place that does run as somebody else is seen.
+/// The worker of `maintenance_interval`, whose role is a member of the owner's.
 #[test]
-fn a_place_that_runs_as_somebody_else_is_seen() {
-    let mut scene = Scene::new("hostile_control", &[]);
+fn maintenance_by_the_clock_runs_hostile_code_as_its_owner() {
+    let mut scene = Scene::new(
+        "hostile_clock",
+        &[
+            "shared_preload_libraries=partition_router",
+            "max_worker_processes=16",
+        ],
+    );
+    scene.plant(
+        "parts",
+        "PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
+        &["CREATE TABLE evil.parts_default PARTITION OF evil.parts DEFAULT"],
+    );
     let mut postgres = scene.database.connect();
-    scene.call(&mut postgres, "SELECT evil.ok('control')");
-    assert_eq!(scene.offenders().len(), 1);
+    let name = scene.database.name.clone();
+    run(
+        &mut postgres,
+        &[
+            "CREATE ROLE keeper LOGIN IN ROLE mallory",
+            "GRANT EXECUTE ON ALL ROUTINES IN SCHEMA partition_router TO keeper",
+            "SELECT partition_router.manage('evil.parts', '1 month', 2)",
+            "SELECT partition_router.set_policy('evil.parts', retention => '6 months', retention_action => 'drop')",
+            &format!("ALTER DATABASE \"{name}\" SET partition_router.maintenance_role = 'keeper'"),
+        ],
+    );
+    scene.forget();
+    run(
+        &mut postgres,
+        &[&format!(
+            "ALTER DATABASE \"{name}\" SET partition_router.maintenance_interval = '1s'"
+        )],
+    );
+    let started = std::time::Instant::now();
+    // What retention takes comes last; the default partition was drained before.
+    let is_done =
+        "SELECT count(*) > 0 FROM partition_router.maintenance_log WHERE status = 'done' AND action = 'drop'";
+    while !crate::common::one::<bool>(&mut postgres, is_done) {
+        assert!(
+            started.elapsed().as_secs() < 120,
+            "the worker never came: {:?}",
+            crate::common::texts(
+                &mut postgres,
+                "SELECT message FROM partition_router.maintenance_log"
+            )
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    run(&mut postgres, &[&format!("ALTER DATABASE \"{name}\" RESET ALL")]);
+    scene.note("the worker");
+    scene.report(5);
+}
+
+/// A deferred trigger would run when the caller's transaction commits, and not before he has his rights back (CVE-2020-25695).
+#[test]
+fn a_deferred_trigger_does_not_wait_for_the_callers_rights() {
+    let mut scene = Scene::new("hostile_deferred", &[]);
+    let deferred = [
+        "CREATE CONSTRAINT TRIGGER d AFTER INSERT OR UPDATE OR DELETE ON {t} DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION evil.fired()",
+        "ALTER TABLE {t} ENABLE ALWAYS TRIGGER d",
+    ];
+    scene.plant("bomb", "PRIMARY KEY (id))", &deferred);
+    let parts = [
+        &["CREATE TABLE evil.parts_default PARTITION OF evil.parts DEFAULT"],
+        &deferred[..],
+    ]
+    .concat();
+    scene.plant("parts", "PRIMARY KEY (id, at)) PARTITION BY RANGE (at)", &parts);
+    let mut postgres = scene.database.connect();
+    scene.forget();
+    let mut refused = 0;
+    for call in MIGRATION.iter().chain(MAINTENANCE) {
+        if *call == "LOOKS" {
+            continue;
+        }
+        if *call == "DIFFER" {
+            differ(&mut scene, &mut postgres, "evil.bomb");
+            continue;
+        }
+        match postgres.batch_execute(call) {
+            Ok(()) => {}
+            Err(error) => refused += usize::from(error.code().is_some_and(|code| code.code() == "42501")),
+        }
+        scene.note(call);
+    }
+    let offenders = scene.offenders();
+    assert!(offenders.is_empty(), "{}", offenders.join("\n"));
+    let failed: i64 = crate::common::one(
+        &mut postgres,
+        "SELECT count(*) FROM partition_router.maintenance_log WHERE sqlstate = '42501'",
+    );
+    assert!(
+        failed > 0,
+        "no deferred trigger was in the way; {refused} calls were refused"
+    );
 }
 
 /// What follows the name and has constants of a domain, which are checked when its text is parsed again: `{who}`'s.
@@ -407,7 +345,7 @@ fn constants_that_are_code_run_as_the_owner_of_what_follows_the_name_or_not_at_a
             "GRANT EXECUTE ON ALL ROUTINES IN SCHEMA partition_router TO mallory",
             "SET ROLE alice",
             "CREATE FUNCTION alice.ok() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
-                 $$BEGIN RAISE LOG 'MARK|alice|%|%|', current_user, session_user; RETURN true; END$$",
+                 $$BEGIN RAISE LOG 'MARK|alice|%|%||', current_user, session_user; RETURN true; END$$",
             "CREATE DOMAIN alice.digit AS int CHECK (alice.ok())",
             "RESET ROLE",
         ],

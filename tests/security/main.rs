@@ -5,7 +5,10 @@
 mod common;
 
 mod around;
+mod calls;
+mod classes;
 mod hostile;
 mod malformed;
 mod rights;
+mod scene;
 mod standby;

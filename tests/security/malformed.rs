@@ -45,9 +45,23 @@ const WORLD: &[&str] = &[
     "CREATE FOREIGN DATA WRAPPER nowhere",
     "CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere",
     "CREATE FOREIGN TABLE o.f (id int, at date) SERVER nowhere",
+    "CREATE EXTENSION postgres_fdw",
+    "CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{socket}', port '5432', dbname 'elsewhere')",
+    "CREATE USER MAPPING FOR postgres SERVER elsewhere OPTIONS (user 'postgres')",
+    "CREATE TABLE o.p (id bigint NOT NULL, at date NOT NULL) PARTITION BY RANGE (at)",
+    "CREATE TABLE o.p_2025_01 PARTITION OF o.p FOR VALUES FROM ('2025-01-01') TO ('2025-02-01')",
+    "INSERT INTO o.p SELECT g, date '2025-01-01' + g FROM generate_series(1, 30) g",
     "CALL partition_router.migrate('o.t', 'at')",
     "SELECT partition_router.manage('o.m', '1 month')",
+    "SELECT partition_router.manage('o.p', '1 month')",
+    "SELECT partition_router.enable_change_feed('o.m', ARRAY['at'])",
     "SELECT partition_router.create_twin('o.plain', 'at')",
+];
+
+/// The place of a partition on the other server, which is another database of this one.
+const ELSEWHERE: &[&str] = &[
+    "CREATE SCHEMA o",
+    "CREATE TABLE o.p_2025_01 (id bigint NOT NULL, at date NOT NULL, CHECK (at >= '2025-01-01' AND at < '2025-02-01'))",
 ];
 
 const RELATIONS: &[&str] = &[
@@ -64,6 +78,8 @@ const RELATIONS: &[&str] = &[
     "'o.m'::regclass",
     "'o.m_default'::regclass",
     "'o.m_2026_01'::regclass",
+    "'o.p'::regclass",
+    "'o.p_2025_01'::regclass",
     "'o.h'::regclass",
     "'o.h_0'::regclass",
     "'o.l'::regclass",
@@ -184,6 +200,8 @@ const TEXTS: &[&str] = &[
     "'TABLE o.t'",
     "'VALUES (1)'",
     "'COPY o.t TO STDOUT'",
+    "'nowhere'",
+    "'elsewhere'",
 ];
 
 const INTEGERS: &[&str] = &[
@@ -247,7 +265,9 @@ fn plausible(argument: &str) -> Option<&'static str> {
     Some(match argument {
         "relation" | "legacy" => "'o.t'",
         "parent" => "'o.m'",
-        "partition" => "'o.m_2026_01'",
+        "partition" => "'o.p_2025_01'",
+        "server" => "'elsewhere'",
+        "key_columns" => "'{id}'",
         "view" => "'o.kept'",
         "partition_key" | "tenant_column" => "'at'",
         "strategy" => "'range'",
@@ -370,8 +390,13 @@ fn malformed_calls_end_with_an_answer_or_an_error_of_their_own() {
     println!("malformed calls: seed {seed}");
     let database = Database::on(Arc::new(Cluster::start(&["log_min_messages=panic"])), "malformed");
     let mut postgres = database.connect();
+    run(&mut postgres, &["CREATE DATABASE elsewhere"]);
+    run(&mut database.cluster.connect("elsewhere"), ELSEWHERE);
     for statement in WORLD {
-        run(&mut postgres, &[&statement.replace("{long}", &"l".repeat(63))]);
+        let statement = statement
+            .replace("{long}", &"l".repeat(63))
+            .replace("{socket}", database.cluster.socket());
+        run(&mut postgres, &[&statement]);
     }
     let started: String = one(&mut postgres, "SELECT pg_postmaster_start_time()::text");
     let functions = functions(&mut postgres);
@@ -421,4 +446,30 @@ fn the_index_of_a_partitioned_table_has_no_chart() {
         crate::common::sqlstate(&mut client, "SELECT partition_router.chart('p_pkey')"),
         "0A000"
     );
+}
+
+/// Found by the 50,000 since there is a server among the arguments.
+#[test]
+fn a_server_whose_wrapper_has_no_handler_takes_no_partition() {
+    let database = Database::new("server_without_handler");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &[
+            "CREATE FOREIGN DATA WRAPPER nowhere",
+            "CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere",
+            "CREATE TABLE p (at date) PARTITION BY RANGE (at)",
+            "CREATE TABLE p_2025_01 PARTITION OF p FOR VALUES FROM ('2025-01-01') TO ('2025-02-01')",
+            "SELECT partition_router.manage('p', '1 month')",
+        ],
+    );
+    for dry_run in [true, false] {
+        assert_eq!(
+            crate::common::sqlstate(
+                &mut client,
+                &format!("CALL partition_router.place('p_2025_01', 'nowhere', {dry_run})")
+            ),
+            "PR023"
+        );
+    }
 }

@@ -1,8 +1,9 @@
 //! Every function and procedure on a streaming standby, and in a read-only transaction: what reads answers, what writes says
 //! 25006 and where to call it instead.
 
+use super::calls::CALLS;
 use super::common::{Cluster, Database, one, run, texts};
-use super::rights::{CALLS, world_on};
+use super::rights::world_on;
 use postgres::{Client, NoTls};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
