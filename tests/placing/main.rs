@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod keyed;
 mod retired;
 
 use common::{Cluster, Database, cluster_sh, is_stress, one, run, sqlstate, texts};
@@ -439,6 +440,7 @@ fn what_cannot_be_placed_is_refused_before_anything_changes() {
         "CREATE TABLE \"public\".\"visits_2025_01\"",
     );
     said(c, "keyed_1", "cold", "unique index");
+    said(c, "keyed_1", "cold", "dry_run => true prints");
     said(c, "listed_1", "cold", "by range of one column, or by hash");
     said(c, "visits_rest", "cold", "by range of one column, or by hash");
     said(c, "computed_1", "cold", "is generated");
