@@ -41,6 +41,7 @@
 #   BENCH_GROWTH       millions of rows to grow to (default "1 3 10 30")
 #   BENCH_SWITCHOVER   millions of rows at which names swap (default "1 3 10")
 #   BENCH_TRIPS        switchovers, and rollbacks, at each size (default 10)
+#   BENCH_FEED_SECONDS seconds of a slice in which many commit at once (default 10)
 #   BENCH_READER       seconds that a reader is in the way of a switchover, or readers of maintenance (default 60)
 #   BENCH_PARTITIONS   numbers of partitions (default "24 240 1000"), with BENCH_COPY_ROWS rows
 set -euo pipefail
@@ -59,12 +60,13 @@ if [[ -n ${BENCH_QUICK:-} ]]; then
     "${BENCH_CHANGES:=5000}" "${BENCH_COPY_ROWS:=200000}" "${BENCH_PARTMAN_ROWS:=20000}" "${BENCH_MEMORY_ROWS:=50000}" \
     "${BENCH_LOAD_SECONDS:=5}" "${BENCH_PARITY_ROUNDS:=1}" "${BENCH_WIDE_ROWS:=20000}" "${BENCH_FEW_ROWS:=200000}" \
     "${BENCH_ROUTE_ROUNDS:=3}" "${BENCH_ROUTE_ONE:=1000}" "${BENCH_CALLS:=20000}" "${BENCH_PAIRS:=20}" "${BENCH_TABLES:=20}" \
-    "${BENCH_GROWTH:=0.1 0.3}" "${BENCH_PARTITIONS:=24 100}" "${BENCH_SWITCHOVER:=0.1}" "${BENCH_TRIPS:=3}" "${BENCH_READER:=5}"
+    "${BENCH_GROWTH:=0.1 0.3}" "${BENCH_PARTITIONS:=24 100}" "${BENCH_SWITCHOVER:=0.1}" "${BENCH_TRIPS:=3}" "${BENCH_READER:=5}" \
+    "${BENCH_FEED_SECONDS:=2}"
 fi
 : "${BENCH_LOAD:=50}" "${BENCH_LOAD_SECONDS:=15}" "${BENCH_ROUNDS:=3}" "${BENCH_ONE_ROUNDS:=15}" "${BENCH_ONE:=3000}" "${BENCH_ONE_ROWS:=100000}" "${BENCH_ROWS:=500000}" \
   "${BENCH_CHANGES:=100000}" "${BENCH_COPY_ROWS:=3000000}" "${BENCH_PARTMAN_ROWS:=1000000}" "${BENCH_MEMORY_ROWS:=1000000}" \
   "${BENCH_PARITY_ROUNDS:=5}" "${BENCH_WIDE_ROWS:=500000}" "${BENCH_FEW_ROWS:=10000000}" \
-  "${BENCH_GROWTH:=1 3 10 30}" "${BENCH_PARTITIONS:=24 240 1000}" "${BENCH_SWITCHOVER:=1 3 10}" "${BENCH_TRIPS:=10}" "${BENCH_READER:=60}"
+  "${BENCH_GROWTH:=1 3 10 30}" "${BENCH_PARTITIONS:=24 240 1000}" "${BENCH_SWITCHOVER:=1 3 10}" "${BENCH_TRIPS:=10}" "${BENCH_READER:=60}" "${BENCH_FEED_SECONDS:=10}"
 : "${BENCH_ROUTE_ROUNDS:=15}" "${BENCH_ROUTE_ONE:=10000}" "${BENCH_ROUTE_SCALE:=5}" "${BENCH_CALLS:=300000}" "${BENCH_PAIRS:=1000}" "${BENCH_TABLES:=1000}"
 MEASURES='one bulk change copy load memory parity_plain parity_wide parity_few parity_memory route pairs maintenance observe'
 : "${BENCH_PARTS:=$MEASURES}"
@@ -104,6 +106,8 @@ report() {
   if [[ -s $BENCH/feed.tsv ]]; then
     feed_table
     echo
+    feed_together_table
+    echo
   fi
   local part
   for part in $MEASURES; do
@@ -129,7 +133,10 @@ publish() {
   [[ ! -s $BENCH/reader.tsv ]] || reader_table | put benchmarks.md reader
   [[ ! -s $BENCH/unique.tsv ]] || unique_table | put benchmarks.md unique
   [[ ! -s $BENCH/bystanders.tsv ]] || bystanders_table | put benchmarks.md bystanders
-  [[ ! -s $BENCH/feed.tsv ]] || feed_table | put benchmarks.md feed
+  [[ ! -s $BENCH/feed.tsv ]] || {
+    feed_table | put benchmarks.md feed
+    feed_together_table | put benchmarks.md 'feed: together'
+  }
   if [[ -s $BENCH/growth.tsv ]]; then
     growth_table rows | put scaling.md 'growth: rows'
     growth_table partitions | put scaling.md 'growth: partitions'

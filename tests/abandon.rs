@@ -279,6 +279,204 @@ fn the_extension_can_be_dropped_at_any_time_and_the_tables_go_on() {
     }
 }
 
+/// What of the extension is in a database, apart from tables of users.
+const OF_THE_EXTENSION: &str =
+    "SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname LIKE 'partition\\_router%'
+    UNION ALL SELECT 'relation ' || oid::regclass FROM pg_class
+        WHERE relname LIKE 'partition\\_router\\_%' OR relname LIKE 'change\\_log%'
+    UNION ALL SELECT 'trigger ' || tgname || ' of ' || tgrelid::regclass FROM pg_trigger
+        WHERE NOT tgisinternal AND tgname NOT IN ('before', 'mine')
+    UNION ALL SELECT 'function ' || oid::regprocedure FROM pg_proc WHERE probin LIKE '%partition_router%'
+    UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger";
+
+/// Drops the extension; then nothing of it is left, the tables have the rows that they had, and take every kind of write. Each takes
+/// a number and a day. Gives the tables that what was under way has left.
+fn goes_and_the_tables_go_on(client: &mut Client, case: &str, tables: &[&str]) -> Vec<String> {
+    let sum = |client: &mut Client, table: &str| -> String {
+        one(
+            client,
+            &format!(
+                "SELECT format('%s %s', count(*), md5(string_agg(id || ' ' || at, ',' ORDER BY id, at))) FROM {table}"
+            ),
+        )
+    };
+    let before: Vec<String> = tables.iter().map(|table| sum(client, table)).collect();
+    run(client, &["DROP EXTENSION partition_router CASCADE"]);
+    let left = common::texts(client, OF_THE_EXTENSION);
+    let tables_left: Vec<String> = left
+        .iter()
+        .filter_map(|line| line.strip_prefix("relation partition_router_"))
+        .map(str::to_string)
+        .collect();
+    assert_eq!(left.len(), tables_left.len(), "{case}: {left:?}");
+    for (table, before) in tables.iter().zip(&before) {
+        assert_eq!(&sum(client, table), before, "{case}: {table}");
+    }
+    for table in tables {
+        let count = format!("SELECT count(*) FROM {table}");
+        let rows: i64 = one(client, &count);
+        run(
+            client,
+            &[
+                &format!(
+                    "INSERT INTO {table} (id, at) VALUES (100001, '2026-01-02'), (100002, '2026-02-02')"
+                ),
+                &format!("COPY {table} (id, at) FROM PROGRAM 'echo 100003,2026-01-03' WITH (FORMAT csv)"),
+                &format!("UPDATE {table} SET at = at + 1 WHERE id > 100000"),
+                &format!("UPDATE {table} SET id = id + 10 WHERE id = 100002"),
+                &format!("DELETE FROM {table} WHERE id = 100001"),
+            ],
+        );
+        assert_eq!(one::<i64>(client, &count), rows + 2, "{case}: {table}");
+    }
+    for table in tables {
+        run(client, &[&format!("TRUNCATE {table}")]);
+        assert_eq!(
+            one::<i64>(client, &format!("SELECT count(*) FROM {table}")),
+            0,
+            "{case}: {table}"
+        );
+    }
+    run(client, &["CREATE EXTENSION partition_router"]);
+    let again = "SELECT count(*) FROM partition_router.status";
+    assert_eq!(one::<i64>(client, again), 0, "{case}");
+    tables_left
+}
+
+#[test]
+fn the_extension_can_be_dropped_after_a_switchover_and_with_a_guard_or_a_feed() {
+    let cases: [(&str, &[&str], &[&str]); 5] = [
+        (
+            "switched",
+            &["CALL partition_router.switchover('t')"],
+            &["t", "t_legacy"],
+        ),
+        (
+            "back",
+            &[
+                "CALL partition_router.switchover('t')",
+                "CALL partition_router.rollback('t')",
+            ],
+            &["t", "t_partitioned"],
+        ),
+        (
+            "a guard",
+            &[
+                "CALL partition_router.switchover('t')",
+                "CALL partition_router.cleanup('t', keep_unique => true)",
+            ],
+            &["t"],
+        ),
+        (
+            "a feed",
+            &["SELECT partition_router.enable_change_feed('t', ARRAY['id'])"],
+            &["t", "t_partitioned"],
+        ),
+        (
+            "a feed of what is switched, a policy and a held partition",
+            &[
+                "SELECT partition_router.enable_change_feed('t', ARRAY['id'])",
+                "CALL partition_router.switchover('t')",
+                "SELECT partition_router.set_policy('t', retention => '24 months')",
+                "SELECT partition_router.hold('t_2026_01')",
+            ],
+            &["t", "t_legacy"],
+        ),
+    ];
+    for (case, steps, tables) in cases {
+        let database = Database::new("drop_later");
+        let mut client = database.connect();
+        run(
+            &mut client,
+            &[
+                "CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, code text UNIQUE)",
+                "INSERT INTO t SELECT g, date '2026-01-01' + g % 60, 'c' || g FROM generate_series(1, 500) g",
+                "CALL partition_router.migrate('t', 'at')",
+            ],
+        );
+        run(&mut client, steps);
+        run(&mut client, &["UPDATE t SET code = code || '!' WHERE id < 50"]);
+        let left = goes_and_the_tables_go_on(&mut client, case, tables);
+        assert!(left.is_empty(), "{case}: {left:?}");
+    }
+}
+
+#[test]
+fn the_extension_can_be_dropped_beside_a_default_that_is_drained() {
+    let task = "SELECT creating[1] FROM partition_router.maintenance_tasks('t')";
+    for stage in ["copy", "index", "flip"] {
+        let database = Database::new("drop_draining");
+        let mut client = database.connect();
+        run(
+            &mut client,
+            &[
+                "CREATE TABLE t (id int NOT NULL, at date NOT NULL, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
+                "CREATE TABLE t_default PARTITION OF t DEFAULT",
+                "INSERT INTO t SELECT g, date '2026-01-01' + g % 60 FROM generate_series(1, 8000) g",
+                "SELECT partition_router.manage('t', '1 month', premake => 1)",
+            ],
+        );
+        let task: String = one(&mut client, task);
+        let now = "SELECT coalesce((SELECT stage FROM partition_router.drain), 'none')";
+        while one::<String>(&mut client, now) != stage {
+            let step = format!("SELECT partition_router.maintenance_task('t', '{task}')");
+            assert!(one::<bool>(&mut client, &step), "{stage}");
+            run(&mut client, &["UPDATE t SET id = id + 10000 WHERE id % 2000 = 7"]);
+        }
+        run(&mut client, &["SELECT partition_router.maintenance_let_go()"]);
+        let left = goes_and_the_tables_go_on(&mut client, stage, &["t"]);
+        assert!(!left.is_empty(), "{stage}: the page says otherwise");
+        let tables: String = left
+            .iter()
+            .map(|table| format!("DROP TABLE IF EXISTS partition_router_{table};"))
+            .collect();
+        run(&mut client, &[&tables]);
+    }
+}
+
+#[test]
+fn the_extension_can_be_dropped_beside_a_partition_that_is_on_another_server_or_on_its_way() {
+    for state in ["copying", "copied", "proven", "placed"] {
+        let (database, far) = (Database::new("drop_placed"), Database::new("drop_far"));
+        let mut client = database.connect();
+        run(
+            &mut far.connect(),
+            &[
+                "CREATE TABLE t_2026_01 (id int NOT NULL, at date NOT NULL, CHECK (at >= '2026-01-01' AND at < '2026-02-01'))",
+            ],
+        );
+        run(
+            &mut client,
+            &[
+                "CREATE EXTENSION postgres_fdw",
+                &format!(
+                    "CREATE SERVER cold FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{}', port '5432', dbname '{}')",
+                    far.cluster.socket(),
+                    far.name
+                ),
+                "CREATE USER MAPPING FOR CURRENT_USER SERVER cold OPTIONS (user 'postgres')",
+                "CREATE TABLE t (id int NOT NULL, at date NOT NULL) PARTITION BY RANGE (at)",
+                "CREATE TABLE t_2026_01 PARTITION OF t FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
+                "CREATE TABLE t_2026_02 PARTITION OF t FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')",
+                "INSERT INTO t SELECT g, date '2026-01-01' + g % 59 FROM generate_series(1, 500) g",
+                "SELECT partition_router.manage('t', '1 month')",
+            ],
+        );
+        let now = "SELECT coalesce((SELECT state FROM partition_router.placement), 'none')";
+        let step = "SELECT partition_router.place_step('t_2026_01', 'cold')";
+        match state {
+            "placed" => run(&mut client, &["CALL partition_router.place('t_2026_01', 'cold')"]),
+            _ => {
+                while one::<String>(&mut client, now) != state {
+                    assert!(one::<bool>(&mut client, step));
+                }
+            }
+        }
+        let left = goes_and_the_tables_go_on(&mut client, state, &["t"]);
+        assert_eq!(left.is_empty(), state == "placed", "{state}: {left:?}");
+    }
+}
+
 #[test]
 fn a_table_of_a_pair_that_was_dropped_is_reported_and_can_be_let_go() {
     for (dropped, rest) in [

@@ -37,9 +37,8 @@ SELECT pg_catalog.jsonb_build_object(
     -- The newest partition, where it has what LIKE and ATTACH do not bring to the next one.
     'template', (
         SELECT p.oid::bigint FROM pg_catalog.pg_class p
-        WHERE p.oid = (SELECT pg_catalog.max(i.inhrelid) FROM pg_catalog.pg_inherits i
-                       WHERE i.inhparent = c.oid AND i.inhrelid <> t.partdefid AND NOT i.inhdetachpending)
-          AND (p.relkind = 'p' OR p.relreplident = 'i' OR p.relacl IS NOT NULL OR p.relrowsecurity OR p.relforcerowsecurity
+        WHERE p.oid = newest.oid
+          AND (newest.is_keyed OR p.relkind = 'p' OR p.relreplident = 'i' OR p.relacl IS NOT NULL OR p.relrowsecurity OR p.relforcerowsecurity
                OR EXISTS (SELECT FROM pg_catalog.pg_class o WHERE o.oid = p.reltoastrelid AND o.reloptions IS NOT NULL)
                OR EXISTS (SELECT FROM pg_catalog.pg_attribute x
                           WHERE x.attrelid = p.oid AND x.attnum > 0 AND NOT x.attisdropped
@@ -50,10 +49,8 @@ SELECT pg_catalog.jsonb_build_object(
                 OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute x ON x.attrelid = i.indexrelid
                            WHERE i.indrelid = c.oid AND i.indexprs IS NOT NULL
                              AND (pg_catalog.to_jsonb(x) ->> 'attstattarget')::int >= 0),
-    'is_deep', COALESCE((
-        SELECT p.relkind = 'p' FROM pg_catalog.pg_class p
-        WHERE p.oid = (SELECT pg_catalog.max(i.inhrelid) FROM pg_catalog.pg_inherits i
-                       WHERE i.inhparent = c.oid AND i.inhrelid <> t.partdefid AND NOT i.inhdetachpending)), false),
+    'is_keyed', newest.is_keyed,
+    'is_deep', COALESCE((SELECT p.relkind = 'p' FROM pg_catalog.pg_class p WHERE p.oid = newest.oid), false),
     'default', (SELECT pg_catalog.jsonb_build_object('schema', dn.nspname, 'name', d.relname)
                 FROM pg_catalog.pg_class d JOIN pg_catalog.pg_namespace dn ON dn.oid = d.relnamespace
                 WHERE d.oid = t.partdefid),
@@ -75,4 +72,13 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_partitioned_table t ON t.partrelid = c.oid
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = t.partattrs[0] AND t.partattrs[0] > 0
 LEFT JOIN pg_catalog.pg_type k ON k.oid = a.atttypid
+-- The newest partition that is here: a foreign one has nothing for others to take after. A key of its own is a unique index that the
+-- table above has none of.
+CROSS JOIN LATERAL (
+    SELECT n.oid, EXISTS (SELECT FROM pg_catalog.pg_index x
+                          WHERE x.indrelid = n.oid AND x.indisunique AND x.indisvalid
+                            AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = x.indexrelid)) AS is_keyed
+    FROM (SELECT pg_catalog.max(i.inhrelid) AS oid
+          FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid
+          WHERE i.inhparent = c.oid AND i.inhrelid <> t.partdefid AND NOT i.inhdetachpending AND p.relkind <> 'f') n) newest
 WHERE c.oid = $1

@@ -359,7 +359,8 @@ fn detach(managed: &Managed, partition: &Partition, archive: &Archive) -> Result
     })
 }
 
-fn kind_of(table: Oid) -> Result<Kind> {
+/// What a table is by now.
+pub fn kind_of(table: Oid) -> Result<Kind> {
     let is_foreign: Option<bool> = spi::row(
         "SELECT pg_catalog.to_jsonb(c.relkind = 'f') FROM pg_catalog.pg_class c WHERE c.oid = $1",
         &[table.into()],

@@ -9,6 +9,7 @@ use crate::ident::RelName;
 use crate::locks::budget;
 use crate::pair::{Pair, store};
 use crate::plan::dress;
+use crate::plan::indexes;
 use crate::plan::maintain::{self, NewPartition, Parent, Range};
 use crate::plan::sync_triggers::{self, Part, Place, Purpose};
 use crate::session::{PinnedSettings, as_user, with_own_tables};
@@ -95,8 +96,22 @@ pub fn make(parent: Oid, owner: Oid, parts: &NewPartition) -> Result<u64> {
     Ok(moved)
 }
 
-/// Gives new tables what the server had to name first: the index that is the replica identity, statistics objects and targets.
+/// Gives new tables the unique indexes that only their models have: a table with a foreign partition has none above.
+pub fn give_keys(owner: Oid, tables: &[(RelName, u32)]) -> Result<()> {
+    for (name, like) in tables {
+        let model = load::table_def(Oid::from(*like))?;
+        let new = load::latest_table_def(latest_oid(name)?)?
+            .ok_or_else(|| Error::Internal(format!("{name} is gone")))?;
+        let keys = indexes::missing_keys(&model, &new);
+        as_user(owner, || execute::run(&indexes::create(&keys, name), Mode::Run))?;
+    }
+    Ok(())
+}
+
+/// Gives new tables what the server had to name first: keys of their own, the index that is the replica identity, statistics objects
+/// and targets.
 pub fn complete(owner: Oid, tables: &[(RelName, u32)]) -> Result<()> {
+    give_keys(owner, tables)?;
     for (name, like) in tables {
         let like = Oid::from(*like);
         let (mine, model) = (latest_oid(name)?, load::table_def(like)?);

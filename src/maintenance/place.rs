@@ -2,19 +2,21 @@
 //! leaves its state in `partition_router.placement`. Rows go over while applications write; who writes to the partition meanwhile is
 //! noted, and then they go over anew. What is here goes in the transaction in which the proven copy takes its place.
 
+mod over_there;
+
 use super::log::{self, Event};
-use super::{lease, table};
+use super::{create, lease, table};
 use crate::archive::write;
 use crate::bounds::range_bounds;
-use crate::catalog::load;
-use crate::error::{Error, Remote, Result};
+use crate::catalog::{Index, load};
+use crate::error::{Error, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, Literal, RelName};
 use crate::locks::{self, LockMode, budget};
 use crate::pair::store;
-use crate::plan::Plan;
-use crate::plan::maintain::Range;
-use crate::plan::place::{Bounds, Direction, IN_BOUNDS, Placing, hash_bounds};
+use crate::plan::maintain::{self, Parent, Range};
+use crate::plan::place::{Bounds, Direction, Placing, hash_bounds};
+use crate::plan::{Plan, indexes};
 use crate::session::{self, as_user, with_own_tables};
 use crate::spi;
 use pgrx::pg_sys::Oid;
@@ -70,6 +72,9 @@ struct Journey {
     facts: Facts,
     server: Option<Ident>,
     bounds: Bounds,
+    /// Its unique constraints, and what CREATE TABLE says of them.
+    unique: Vec<Index>,
+    keys: Vec<String>,
 }
 
 fn refused(facts: &Facts, reason: impl Into<String>, hint: impl Into<String>) -> Error {
@@ -95,12 +100,35 @@ fn facts(partition: Oid, server: Option<&Ident>) -> Result<Facts> {
 impl Journey {
     fn new(oid: Oid, facts: Facts, server: Option<Ident>) -> Result<Journey> {
         let bounds = bounds(&facts)?;
+        let mut unique = load::table_def(oid)?.indexes;
+        unique.retain(|key| key.unique && key.valid && indexes::constraint(key).is_some());
         Ok(Journey {
             oid,
             facts,
             server,
             bounds,
+            keys: unique.iter().filter_map(indexes::constraint).collect(),
+            unique,
         })
+    }
+
+    /// What the partition is to be like when it is back: as a new one would be.
+    fn parent(&self) -> Result<Parent> {
+        let parent = Oid::from(self.facts.parent);
+        let mut table = table::partitioned(parent)?;
+        let policy = match table::resolve(parent) {
+            Ok(target) => target.policy,
+            Err(Error::NotManaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(policy) = &policy {
+            table.take_after(policy)?;
+        }
+        // By a hash of several columns: of the key none of the steps says anything.
+        table.key = table
+            .key
+            .or_else(|| self.facts.keys.iter().flatten().next().cloned());
+        table.as_parent()
     }
 
     fn placing(&self) -> Placing<'_> {
@@ -114,6 +142,7 @@ impl Journey {
             },
             columns: &self.facts.columns,
             definitions: &self.facts.definitions,
+            keys: &self.keys,
             for_values: &self.facts.bounds,
             condition: self.facts.condition.as_deref().unwrap_or("true"),
             bounds: &self.bounds,
@@ -254,14 +283,18 @@ pub fn step(partition: Oid, server: Option<Ident>) -> Result<bool> {
 pub fn dry_run(partition: Oid, server: Option<Ident>) -> Result<()> {
     let facts = claim(partition, server.as_ref())?;
     let _settings = table::pin("UTC");
+    if let (Some(_), Some(_), false) = (&server, &facts.unique_index, facts.in_pair) {
+        execute::run(&one_key_each(&facts)?, Mode::DryRun)?;
+    }
     let journey = Journey::new(partition, checked(facts, server.as_ref())?, server)?;
     let placing = journey.placing();
     let mut plan = Plan::default();
     if journey.server.is_some() {
         plan.push("over there, by hand, if it is not there", placing.over_there());
     }
+    let parent = journey.parent()?;
     for part in [
-        placing.create(),
+        placing.create(&maintain::create_like(&parent, &placing.copy())),
         placing.create_log(),
         placing.note_writes(),
         placing.fill(),
@@ -269,7 +302,23 @@ pub fn dry_run(partition: Oid, server: Option<Ident>) -> Result<()> {
     ] {
         plan.extend(part);
     }
+    if journey.server.is_none() {
+        plan.extend(maintain::dress(&parent, &journey.facts.name));
+    }
     execute::run(&plan, Mode::DryRun)
+}
+
+/// The statements after which the table above has no unique index, and each partition here has its own.
+fn one_key_each(facts: &Facts) -> Result<Plan> {
+    let root = load::table_def(Oid::from(facts.parent))?;
+    let mut leaves = vec![];
+    for below in load::partitions(Oid::from(facts.parent))? {
+        let leaf = load::table_def(Oid::from(below.oid))?;
+        if leaf.kind == "r" {
+            leaves.push(leaf);
+        }
+    }
+    Ok(indexes::one_each(&root, &leaves))
 }
 
 /// What is in the way, from the catalog alone.
@@ -329,7 +378,7 @@ fn checked(facts: Facts, server: Option<&Ident>) -> Result<Facts> {
     if let Some(index) = &facts.unique_index {
         return refuse(
             format!("the unique index {index} of its table cannot be on a foreign table"),
-            "A table with a primary key keeps its partitions here; an archive may be elsewhere.",
+            "Give each partition a key of its own instead: dry_run => true prints the statements. ON CONFLICT (…) on the table ends with it.",
         );
     }
     if let Some(key) = &facts.foreign_key {
@@ -354,9 +403,13 @@ fn prepare(journey: &Journey) -> Result<()> {
         (Oid::from(journey.facts.parent), LockMode::AccessExclusive),
         (journey.oid, LockMode::AccessExclusive),
     ];
-    journey.run(&placing.create())?;
-    if journey.server.is_some() {
-        require_place(journey)?;
+    let parent = journey.parent()?;
+    let mut plan = placing.create(&maintain::create_like(&parent, &placing.copy()));
+    parent.take_defaults(&mut plan, &placing.copy());
+    journey.run(&plan)?;
+    match &journey.server {
+        Some(server) => over_there::require(journey, server)?,
+        None => create::give_keys(journey.facts.owner.into(), &like(&parent, &placing.copy()))?,
     }
     journey.run(&placing.create_log())?;
     budget::undone(|| {
@@ -385,97 +438,6 @@ fn prepare(journey: &Journey) -> Result<()> {
         )
     })?;
     Ok(())
-}
-
-/// The table over there is there, empty, can be written and read, and keeps the bounds.
-fn require_place(journey: &Journey) -> Result<()> {
-    let (facts, placing) = (&journey.facts, journey.placing());
-    let copy = placing.copy();
-    let look = format!("SELECT pg_catalog.to_jsonb(EXISTS (SELECT FROM {copy}))");
-    let looked = budget::subtransaction(|| journey.as_owner(|| spi::row::<bool>(&look, &[])));
-    let has_rows = match looked {
-        Ok(found) => found?,
-        Err(caught) => {
-            let said = Remote::from_caught(&caught);
-            if said.sqlstate == "57014" {
-                caught.rethrow();
-            }
-            return Err(refused(
-                facts,
-                format!("its place over there cannot be read: {}", said.message),
-                format!("Run there, as the user of the mapping: {};", placing.over_there()),
-            ));
-        }
-    };
-    if has_rows == Some(true) {
-        return Err(refused(
-            facts,
-            "the table over there has rows already",
-            "Empty it, or name another server: what is there is not overwritten.",
-        ));
-    }
-    if let Bounds::Range { .. } = journey.bounds
-        && !has_check(journey, &copy)?
-    {
-        return Err(refused(
-            facts,
-            "the table over there has no CHECK of the partition's bounds that its owner, the user of the mapping, sees",
-            format!("Make it anew over there: {};", placing.over_there()),
-        ));
-    }
-    Ok(())
-}
-
-/// Whether the table over there has the CHECK that the copy here has, as the servers print them.
-fn has_check(journey: &Journey, copy: &RelName) -> Result<bool> {
-    let Some(server) = &journey.server else {
-        return Ok(true);
-    };
-    let name = &journey.facts.name;
-    let far = |what: &str| {
-        name.sibling(Ident::new(format!(
-            "partition_router_{what}_{}",
-            journey.oid.to_u32()
-        )))
-    };
-    let (checks, constraints) = (far("checks"), far("constraints"));
-    budget::undone(|| {
-        journey.as_owner(|| {
-            for (table, columns, source) in [
-                (&checks, "constraint_schema text, constraint_name text, check_clause text", "check_constraints"),
-                (&constraints, "constraint_schema text, constraint_name text, table_schema text, table_name text", "table_constraints"),
-            ] {
-                let mut plan = Plan::default();
-                plan.push(
-                    "read the other server's catalog",
-                    format!(
-                        "CREATE FOREIGN TABLE {table} ({columns}) SERVER {server} \
-                         OPTIONS (schema_name 'information_schema', table_name '{source}')"
-                    ),
-                );
-                execute::run(&plan, Mode::Run)?;
-            }
-            // Parentheses are not printed the same way by all versions.
-            let query = format!(
-                "SELECT pg_catalog.to_jsonb(EXISTS (
-                     SELECT FROM {checks} c JOIN {constraints} t ON t.constraint_schema = c.constraint_schema
-                         AND t.constraint_name = c.constraint_name
-                     WHERE t.table_schema = {} AND t.table_name = {}
-                       AND pg_catalog.translate(c.check_clause, '() ', '') = (
-                           SELECT pg_catalog.translate(pg_catalog.pg_get_expr(k.conbin, k.conrelid), '() ', '')
-                           FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class r ON r.oid = k.conrelid
-                           JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
-                           WHERE k.conname = {} AND r.relname = {} AND n.nspname = {})))",
-                Literal(name.schema.as_str()),
-                Literal(name.name.as_str()),
-                Literal(IN_BOUNDS),
-                Literal(copy.name.as_str()),
-                Literal(copy.schema.as_str()),
-            );
-            let found: Vec<bool> = spi::latest_rows(&query, &[])?;
-            Ok(found.first() == Some(&true))
-        })
-    })
 }
 
 fn copy(journey: &Journey, found: &Underway) -> Result<()> {
@@ -551,10 +513,13 @@ fn swap(journey: &Journey, found: &Underway) -> Result<bool> {
     }
     let copy = load::latest_oid_of(&placing.copy())?
         .ok_or_else(|| Error::Internal(format!("{} is gone", placing.copy())))?;
+    // While it is not a sibling of its own.
+    let like_new = journey.parent()?;
     budget::within_budget(parent, || {
         store::change_layout(parent)?;
         journey.change(&placing.swap())?;
-        journey.change(&rename_indexes(journey, copy)?)
+        journey.change(&rename_indexes(journey, copy)?)?;
+        dress(journey, &like_new)
     })?;
     journey.arrived()?;
     with_own_tables(|| {
@@ -572,6 +537,22 @@ fn swap(journey: &Journey, found: &Underway) -> Result<bool> {
     (event.partition, event.row_count) = (Some(facts.name.name.as_str().into()), found.row_count);
     log::write(&event)?;
     Ok(false)
+}
+
+/// What is back has what new partitions have. Not before its rows are there: row security would keep them out.
+fn dress(journey: &Journey, like_new: &Parent) -> Result<()> {
+    if journey.server.is_some() {
+        return Ok(());
+    }
+    let name = &journey.facts.name;
+    journey.change(&maintain::dress(like_new, name))?;
+    create::complete(journey.facts.owner.into(), &like(like_new, name))
+}
+
+/// A table, and each that it takes after.
+fn like(parent: &Parent, table: &RelName) -> Vec<(RelName, u32)> {
+    let models = parent.completed_like.iter();
+    models.map(|model| (table.clone(), *model)).collect()
 }
 
 /// What LIKE has named after the copy is named after the partition, where that name is free.

@@ -14,6 +14,7 @@ use crate::ident::{Ident, RelName};
 use crate::plan::Plan;
 use crate::plan::drain::{IN_BOUNDS, in_bounds};
 use crate::plan::maintain::{Range, create_like};
+use crate::plan::retire::Kind;
 use crate::session::{self, as_user};
 use crate::spi;
 use pgrx::pg_sys::Oid;
@@ -61,6 +62,11 @@ pub fn restore(id: i64) -> Result<Oid> {
     let owner = table.owner();
     let bounded = |name: &RelName| in_bounds(name, &key, &range);
     let execute = |statement: String| as_user(owner, || spi::execute(&statement, &[]));
+    // A foreign table has kept the CHECK of its bounds, and is to keep it.
+    let is_here = match archive.relation {
+        Some(relation) => archive::kind_of(relation.into())? == Kind::Local,
+        None => true,
+    };
     let mut parts = create::plan(&parent, target.pair.as_ref(), &name, &range);
     parts.create = Plan::default(); // the table is there when it is attached
     if archive.destination == "schema" {
@@ -69,7 +75,9 @@ pub fn restore(id: i64) -> Result<Oid> {
             execute(format!("ALTER TABLE {} SET SCHEMA {}", below.name, name.schema))?;
         }
         execute(format!("ALTER TABLE {moved} SET SCHEMA {}", name.schema))?;
-        execute(bounded(&name))?;
+        if is_here {
+            execute(bounded(&name))?;
+        }
         (parts.dress, parts.complete) = (Plan::default(), Vec::new()); // it has kept what it had
     } else {
         execute(create_like(&parent, &name))?;
@@ -80,6 +88,9 @@ pub fn restore(id: i64) -> Result<Oid> {
     create::run(table.oid(), owner, &parts)?;
     as_user(owner, || {
         let mut plan = Plan::default();
+        if !is_here {
+            return Ok(());
+        }
         plan.push(
             "drop the proof of the bounds",
             format!("ALTER TABLE {name} DROP CONSTRAINT {}", Ident::new(IN_BOUNDS)),

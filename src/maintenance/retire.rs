@@ -134,7 +134,7 @@ pub fn plan(managed: &Managed, partition: &Partition) -> Result<Plan> {
         let alone = at_once(managed, partition, &fate)?;
         return Ok(match to {
             None => alone,
-            Some(to) => retire::archived(&partition.name, &to.to_string(), alone),
+            Some(to) => retire::archived(&partition.name, partition.kind(), &to.to_string(), alone),
         });
     };
     let leaving = Leaving::new(managed, pair, partition, fate)?;
@@ -145,7 +145,7 @@ pub fn plan(managed: &Managed, partition: &Partition) -> Result<Plan> {
     plan.extend(paired.finish(managed.table.referenced()));
     Ok(match to {
         None => plan,
-        Some(to) => retire::archived(&partition.name, &to.to_string(), plan),
+        Some(to) => retire::archived(&partition.name, partition.kind(), &to.to_string(), plan),
     })
 }
 

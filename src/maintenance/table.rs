@@ -87,6 +87,8 @@ pub struct Partitioned {
     pub template: Option<u32>,
     /// Whether an index or a statistics object has a statistics target.
     pub has_targets: bool,
+    /// Whether the newest partition has a unique index that the table above has none of.
+    pub is_keyed: bool,
     /// Whether partitions of partitions are to be made: the newest has some, or the policy's template.
     pub is_deep: bool,
     pub default: Option<RelName>,
@@ -179,7 +181,7 @@ impl Partitioned {
     /// The tables whose indexes and statistics objects have what LIKE does not copy.
     fn models(&self, template: Option<&TableDef>) -> Vec<u32> {
         let by_index = |identity: &str| identity == "i";
-        let model = template.filter(|t| self.is_chosen || by_index(&t.replica_identity));
+        let model = template.filter(|t| self.is_chosen || self.is_keyed || by_index(&t.replica_identity));
         let mut models: Vec<u32> = model.map(|template| template.oid).into_iter().collect();
         let has_identity = model.is_some_and(|template| template.replica_identity != "d");
         if self.has_targets || by_index(&self.replica_identity) && !has_identity {
@@ -190,7 +192,8 @@ impl Partitioned {
 
     pub fn as_parent(&self) -> Result<Parent> {
         let template = self.template.map(|oid| load::table_def(oid.into())).transpose()?;
-        let options = match (&template, self.partitions.last()) {
+        let newest = self.partitions.iter().rev().find(|p| !p.is_foreign);
+        let options = match (&template, newest) {
             (Some(template), _) => template.options.clone(),
             (None, last) => last.map(|p| p.options.clone()).unwrap_or_default(),
         };

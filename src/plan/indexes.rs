@@ -69,42 +69,66 @@ pub fn option(stored: &str) -> String {
     }
 }
 
+fn nulls(index: &Index) -> &'static str {
+    match index.nulls_not_distinct {
+        true => " NULLS NOT DISTINCT",
+        false => "",
+    }
+}
+
+fn include(index: &Index) -> String {
+    match index.include.is_empty() {
+        true => String::new(),
+        false => format!(" INCLUDE ({})", list(&index.include)),
+    }
+}
+
+fn kind(index: &Index) -> String {
+    match index.primary {
+        true => "PRIMARY KEY".into(),
+        false => format!("UNIQUE{}", nulls(index)),
+    }
+}
+
+fn deferrable(index: &Index) -> &'static str {
+    match (index.deferrable, index.deferred) {
+        (true, true) => " DEFERRABLE INITIALLY DEFERRED",
+        (true, false) => " DEFERRABLE",
+        _ => "",
+    }
+}
+
+/// What a constraint says in CREATE TABLE: none for an index that is no constraint.
+pub fn constraint(index: &Index) -> Option<String> {
+    let columns: Option<Vec<&Ident>> = index.key_columns.iter().map(Option::as_ref).collect();
+    let columns = columns.filter(|_| index.constraint.is_some())?;
+    Some(format!("{} ({}){}", kind(index), list(columns), include(index)))
+}
+
 /// The statement that makes one index on `table`. The server chooses its name.
 fn statement(index: &Index, table: &RelName) -> String {
-    let nulls = if index.nulls_not_distinct {
-        " NULLS NOT DISTINCT"
-    } else {
-        ""
-    };
-    let include = if index.include.is_empty() {
-        String::new()
-    } else {
-        format!(" INCLUDE ({})", list(&index.include))
-    };
-    let columns = || list(index.key_columns.iter().flatten());
-    if index.constraint.is_some() && index.key_columns.iter().all(Option::is_some) {
-        let kind = if index.primary {
-            "PRIMARY KEY".to_string()
-        } else {
-            format!("UNIQUE{nulls}")
-        };
-        let deferrable = match (index.deferrable, index.deferred) {
-            (true, true) => " DEFERRABLE INITIALLY DEFERRED",
-            (true, false) => " DEFERRABLE",
-            _ => "",
-        };
+    if let Some(constraint) = constraint(index) {
         let tablespace = in_tablespace(index, " USING INDEX TABLESPACE");
         return format!(
-            "ALTER TABLE {table} ADD {kind} ({}){include}{}{tablespace}{deferrable}",
-            columns(),
-            with_options(index)
+            "ALTER TABLE {table} ADD {constraint}{}{tablespace}{}",
+            with_options(index),
+            deferrable(index)
         );
     }
+    format!("CREATE {}INDEX {}", unique(index), on_table(index, table))
+}
+
+fn unique(index: &Index) -> &'static str {
+    if index.unique { "UNIQUE " } else { "" }
+}
+
+fn on_table(index: &Index, table: &RelName) -> String {
     format!(
-        "CREATE {}INDEX ON {table} USING {} ({}){include}{nulls}{}{}{}",
-        if index.unique { "UNIQUE " } else { "" },
+        "ON {table} USING {} ({}){}{}{}{}{}",
         index.method,
         list(&index.keys),
+        include(index),
+        nulls(index),
         with_options(index),
         in_tablespace(index, " TABLESPACE"),
         index
@@ -149,6 +173,79 @@ pub fn missing<'a>(wanted: &'a [Index], existing: &[Index]) -> Vec<&'a Index> {
             None => true,
         })
         .collect()
+}
+
+/// The unique indexes of a model that a new table lacks. It has one primary key.
+pub fn missing_keys(model: &TableDef, new: &TableDef) -> Vec<Index> {
+    let has_primary = new.indexes.iter().any(|index| index.primary);
+    let keys = model
+        .indexes
+        .iter()
+        .filter(|key| key.unique && key.valid && !key.exclusion);
+    let is_there = |key: &Index| new.indexes.iter().any(|have| is_equal(have, key));
+    keys.filter(|key| !is_there(key) && (!key.primary || !has_primary))
+        .cloned()
+        .collect()
+}
+
+/// What a DBA runs by hand so that each partition has the unique indexes of its root, and the root none: first without keeping
+/// anybody out, then in one short transaction. Dropping an index of a root drops those below it.
+pub fn one_each(root: &TableDef, leaves: &[TableDef]) -> Plan {
+    let (mut before, mut change) = (Plan::default(), Plan::default());
+    change.push("first, by hand", "BEGIN");
+    // Nobody is to queue behind it for longer; then it is begun again.
+    change.push("first, by hand", "SET LOCAL lock_timeout = '1s'");
+    for key in root.indexes.iter().filter(|key| key.unique) {
+        change.push(
+            format!("first, by hand, drop {} with what is below it", key.name),
+            match &key.constraint {
+                Some(constraint) => format!("ALTER TABLE {} DROP CONSTRAINT {constraint}", root.name),
+                None => format!("DROP INDEX {}", root.name.sibling(key.name.clone())),
+            },
+        );
+        for leaf in leaves {
+            let Some(have) = leaf.indexes.iter().find(|have| is_equal(have, key)) else {
+                continue;
+            };
+            let own = Ident::new(format!("{}_own", have.name.as_str())).cut();
+            before.push(
+                "first, by hand, make an index of the partition alone",
+                format!(
+                    "CREATE {}INDEX CONCURRENTLY {own} {}",
+                    unique(have),
+                    on_table(have, &leaf.name)
+                ),
+            );
+            keep(&mut change, leaf, have, &own);
+        }
+    }
+    change.push("first, by hand", "COMMIT");
+    before.extend(change);
+    before
+}
+
+/// The partition's own index takes the place of the one that went.
+fn keep(plan: &mut Plan, leaf: &TableDef, have: &Index, own: &Ident) {
+    let action = "first, by hand, let it take the name";
+    let (table, name) = (&leaf.name, &have.name);
+    plan.push(
+        action,
+        match &have.constraint {
+            Some(constraint) => format!(
+                "ALTER TABLE {table} ADD CONSTRAINT {constraint} {} USING INDEX {own}{}",
+                match have.primary {
+                    true => "PRIMARY KEY",
+                    false => "UNIQUE",
+                },
+                deferrable(have)
+            ),
+            None => format!("ALTER INDEX {} RENAME TO {name}", table.sibling(own.clone())),
+        },
+    );
+    if have.replica_identity {
+        let identity = format!("ALTER TABLE {table} REPLICA IDENTITY USING INDEX {name}");
+        plan.push(action, identity);
+    }
 }
 
 /// Statements that drop those indexes of the twin that [`of_twin`] makes again.

@@ -47,6 +47,8 @@ pub struct Placing<'a> {
     pub columns: &'a [Ident],
     /// Name, type, collation and NOT NULL.
     pub definitions: &'a [String],
+    /// Its primary key and unique constraints, which the table over there has as well.
+    pub keys: &'a [String],
     /// As the server prints them.
     pub for_values: &'a str,
     /// The partition constraint, as the server prints it.
@@ -73,18 +75,21 @@ impl Placing<'_> {
     /// The statement for the other server, where its table is made by hand.
     pub fn over_there(&self) -> String {
         let check = match self.bounds {
-            Bounds::Range { key, range } => format!(", CHECK ({})", range.condition(key)),
-            Bounds::Hash { .. } => String::new(),
+            Bounds::Range { key, range } => Some(format!("CHECK ({})", range.condition(key))),
+            Bounds::Hash { .. } => None,
         };
-        format!(
-            "CREATE TABLE {} ({}{check})",
-            self.partition,
-            self.definitions.join(", ")
-        )
+        let parts: Vec<&str> = self
+            .definitions
+            .iter()
+            .chain(self.keys)
+            .chain(&check)
+            .map(String::as_str)
+            .collect();
+        format!("CREATE TABLE {} ({})", self.partition, parts.join(", "))
     }
 
-    /// Makes the copy, empty.
-    pub fn create(&self) -> Plan {
+    /// Makes the copy, empty; of one that comes back by the statement that makes such a table.
+    pub fn create(&self, table: &str) -> Plan {
         let mut plan = Plan::default();
         let copy = self.copy();
         match self.direction {
@@ -111,13 +116,7 @@ impl Placing<'_> {
                 }
             }
             Direction::Back => {
-                plan.push(
-                    "create table",
-                    format!(
-                        "CREATE TABLE {copy} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY)",
-                        self.parent
-                    ),
-                );
+                plan.push("create table", table);
                 plan.push(
                     "let in what belongs to the partition",
                     format!(
@@ -315,6 +314,7 @@ mod tests {
             direction: Direction::There(&server),
             columns: &columns,
             definitions: &definitions,
+            keys: &["UNIQUE (k)".to_string()],
             for_values: "FOR VALUES FROM (1) TO (2)",
             condition: "(k >= 1)",
             bounds: &bounds,
@@ -322,10 +322,10 @@ mod tests {
         assert!(
             placing
                 .over_there()
-                .contains("CHECK (\"k\" OPERATOR(pg_catalog.>=) '1'")
+                .contains("(k int, UNIQUE (k), CHECK (\"k\" OPERATOR(pg_catalog.>=) '1'")
         );
         let before = [
-            placing.create(),
+            placing.create(""),
             placing.create_log(),
             placing.note_writes(),
             placing.fill(),
@@ -339,7 +339,7 @@ mod tests {
         assert!(statements(&placing.swap()).contains(&"DROP TABLE \"s\".\"p\""));
         placing.direction = Direction::Back;
         assert!(statements(&placing.swap()).contains(&"DROP FOREIGN TABLE \"s\".\"p\""));
-        assert!(statements(&placing.create())[0].starts_with("CREATE TABLE"));
+        assert!(statements(&placing.create("CREATE TABLE c ()"))[0].starts_with("CREATE TABLE"));
     }
 
     #[test]
@@ -363,6 +363,7 @@ mod tests {
             direction: Direction::There(&server),
             columns: &[],
             definitions: &[],
+            keys: &[],
             for_values: "",
             condition: "",
             bounds: &bounds,

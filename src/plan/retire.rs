@@ -110,7 +110,7 @@ pub fn finalize(parent: &RelName, partition: &RelName) -> Plan {
 }
 
 /// Around the steps of a partition that is archived to `place`, a file or what a function makes.
-pub fn archived(partition: &RelName, place: &str, detach: Plan) -> Plan {
+pub fn archived(partition: &RelName, kind: Kind, place: &str, detach: Plan) -> Plan {
     let mut plan = Plan::default();
     plan.push(
         "write the archive, read it back and compare it",
@@ -119,7 +119,7 @@ pub fn archived(partition: &RelName, place: &str, detach: Plan) -> Plan {
     plan.extend(detach);
     plan.push(
         "drop it when it still holds what was archived",
-        format!("DROP TABLE {partition}"),
+        kind.drop(partition),
     );
     plan
 }

@@ -35,10 +35,28 @@ pub fn strongest(cell: &str) -> &'static str {
     found.map_or(NOTHING, |strength| MODES[strength].0)
 }
 
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/locks.md");
+    std::fs::read_to_string(path).expect("docs/locks.md")
+}
+
+/// The first cells of the table by call.
+pub fn rows() -> Vec<String> {
+    let page = page();
+    let (_, table) = page
+        .split_once("| --- | --- | --- | --- | --- |\n")
+        .expect("the table");
+    let lines = table.lines().take_while(|line| line.starts_with('|'));
+    let rows: Vec<String> = lines
+        .filter_map(|line| Some(line.split(" | ").next()?.strip_prefix("| ")?.to_string()))
+        .collect();
+    assert!(rows.len() > 30, "{rows:?}");
+    rows
+}
+
 /// What the page says about some rows of its table together: for legacy, twin and referenced tables.
 pub fn promised(rows: &[&str]) -> Held {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/locks.md");
-    let page = std::fs::read_to_string(path).expect("docs/locks.md");
+    let page = page();
     let mut cells = [String::new(), String::new(), String::new()];
     for row in rows {
         let line = page

@@ -4,12 +4,14 @@
 mod catalog;
 #[path = "../common/mod.rs"]
 mod common;
+mod far;
 mod links;
 mod lock_page;
 mod locks;
 
 use common::{Database, one, run};
 use postgres::{Client, SimpleQueryMessage};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 struct Statement {
@@ -53,9 +55,13 @@ fn statements(page: &str) -> Vec<Statement> {
     found
 }
 
-/// Each statement is a query of its own, as psql sends it: procedures may commit.
 fn run_page(client: &mut Client, page: &str) {
-    for statement in statements(page) {
+    run_statements(client, page, statements(page));
+}
+
+/// Each statement is a query of its own, as psql sends it: procedures may commit.
+fn run_statements(client: &mut Client, page: &str, statements: impl IntoIterator<Item = Statement>) {
+    for statement in statements {
         let place = format!("{page}:{}: {}", statement.line, statement.text.trim());
         let messages = client
             .simple_query(&statement.text)
@@ -81,9 +87,43 @@ fn empty_database(test: &str) -> (Database, Client) {
     (database, client)
 }
 
+/// A test for each page with `sql` blocks.
+macro_rules! pages {
+    ($($test:ident: $page:literal => $run:expr;)*) => {
+        const PAGES: &[&str] = &[$($page),*];
+        $(
+            #[test]
+            fn $test() {
+                let run: fn(&str) = $run;
+                run($page);
+            }
+        )*
+    };
+}
+
+pages! {
+    the_tour_of_the_readme_works_when_pasted: "README.md" => run_tour;
+    the_five_minute_start_works_when_pasted: "docs/start.md" => run_tour;
+    the_concepts_work_when_pasted: "docs/concepts.md" => run_alone;
+    the_limits_are_as_the_page_says: "docs/limits.md" => run_alone;
+    the_answers_to_questions_are_true: "docs/questions.md" => run_alone;
+    tables_come_from_elsewhere_as_the_page_says: "docs/coming-from.md" => run_after_partman;
+    the_examples_of_the_reference_work_when_pasted: "docs/reference.md" => run_reference;
+    the_rehearsal_works_when_pasted: "docs/rehearsal.md" => run_rehearsal;
+    the_security_model_works_when_pasted: "docs/security.md" => |page| run_with_roles(page, "shop, migrator");
+    the_rollout_runbook_works_when_pasted: "docs/runbook.md" => run_runbook;
+    the_page_about_caches_works_when_pasted: "docs/caches.md" => |page| run_with_roles(page, "cache_consumer");
+    a_cold_partition_goes_to_another_server_as_the_page_says: "docs/scaling.md" => |_| far::run_page();
+}
+
+fn run_alone(page: &str) {
+    let (_database, mut client) = empty_database("page");
+    run_page(&mut client, page);
+}
+
 /// Runs a page that takes a table there and back.
-fn run_tour(test: &str, page: &str) {
-    let (_database, mut client) = empty_database(test);
+fn run_tour(page: &str) {
+    let (_database, mut client) = empty_database("tour");
     run_page(&mut client, page);
     let left: i64 = one(
         &mut client,
@@ -95,36 +135,21 @@ fn run_tour(test: &str, page: &str) {
     );
 }
 
-#[test]
-fn the_tour_of_the_readme_works_when_pasted() {
-    run_tour("readme", "README.md");
+/// Roles are the cluster's: those that a page makes go with it.
+fn run_with_roles(page: &str, roles: &str) {
+    let (database, mut client) = empty_database("roles");
+    run_page(&mut client, page);
+    drop(client);
+    run(
+        &mut database.connect(),
+        &[
+            &format!("DROP OWNED BY {roles} CASCADE"),
+            &format!("DROP ROLE {roles}"),
+        ],
+    );
 }
 
-#[test]
-fn the_five_minute_start_works_when_pasted() {
-    run_tour("start", "docs/start.md");
-}
-
-#[test]
-fn the_concepts_work_when_pasted() {
-    let (_database, mut client) = empty_database("concepts");
-    run_page(&mut client, "docs/concepts.md");
-}
-
-#[test]
-fn the_limits_are_as_the_page_says() {
-    let (_database, mut client) = empty_database("limits");
-    run_page(&mut client, "docs/limits.md");
-}
-
-#[test]
-fn the_answers_to_questions_are_true() {
-    let (_database, mut client) = empty_database("questions");
-    run_page(&mut client, "docs/questions.md");
-}
-
-#[test]
-fn tables_come_from_elsewhere_as_the_page_says() {
+fn run_after_partman(page: &str) {
     let (_database, mut client) = empty_database("coming_from");
     run(
         &mut client,
@@ -145,15 +170,91 @@ fn tables_come_from_elsewhere_as_the_page_says() {
     };
     let create = format!("SELECT partman.create_parent('public.events', 'at', {interval}, p_premake := 2)");
     run(&mut client, &[&create]);
-    run_page(&mut client, "docs/coming-from.md");
+    run_page(&mut client, page);
 }
 
+/// The page names a database and a role that a server of its own has.
+fn run_reference(page: &str) {
+    let (database, mut client) = empty_database("reference");
+    let role = format!("keeper_{}", database.name);
+    run(&mut client, &[&format!("CREATE ROLE {role} LOGIN")]);
+    let own = statements(page).into_iter().map(|mut statement| {
+        statement.text = statement
+            .text
+            .replace(
+                "ALTER DATABASE shop",
+                &format!("ALTER DATABASE \"{}\"", database.name),
+            )
+            .replace("'keeper'", &format!("'{role}'"));
+        statement
+    });
+    run_statements(&mut client, page, own);
+    let set: i64 = one(
+        &mut client,
+        &format!(
+            "SELECT count(*) FROM pg_db_role_setting s, unnest(setconfig) c WHERE c = 'partition_router.maintenance_role={role}'"
+        ),
+    );
+    assert_eq!(set, 1);
+    run(&mut client, &[&format!("DROP ROLE {role}")]);
+}
+
+/// What the page sets for the server it takes back; others are to see none of it.
+fn run_runbook(page: &str) {
+    let server = std::sync::Arc::new(common::Cluster::start(&["shared_buffers=16MB"]));
+    let database = Database::on(server, "runbook");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &[
+            "DROP EXTENSION partition_router",
+            "SET client_min_messages = warning",
+        ],
+    );
+    let own = statements(page).into_iter().map(|mut statement| {
+        let named = format!("ALTER DATABASE \"{}\"", database.name);
+        statement.text = statement.text.replace("ALTER DATABASE shop", &named);
+        statement
+    });
+    run_statements(&mut client, page, own);
+    let left: i64 = one(
+        &mut database.connect(),
+        "SELECT count(*) FROM pg_settings WHERE name = 'partition_router.enable_partition_routing' AND setting = 'off'",
+    );
+    assert_eq!(left, 0);
+}
+
+fn run_rehearsal(page: &str) {
+    run_alone(page);
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect(page);
+    assert_eq!(text.lines().filter(|line| line.starts_with("## ")).count(), 10);
+}
+
+/// The blocks of a page: where each begins, its language, and its lines without what they are indented by.
+fn blocks(text: &str) -> Vec<(usize, &str, Vec<&str>)> {
+    let mut found = vec![];
+    let mut inside = None;
+    for (number, line) in text.lines().map(str::trim).enumerate() {
+        match (line.strip_prefix("```"), &mut inside) {
+            (Some(language), None) => inside = Some((number + 1, language, vec![])),
+            (Some(_), Some(_)) => found.extend(inside.take()),
+            (None, Some((_, _, lines))) => lines.push(line),
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+/// Words that a statement begins with.
+const SQL: [&str; 16] = [
+    "ALTER", "ANALYZE", "BEGIN", "CALL", "COMMENT", "COPY", "CREATE", "DELETE", "DROP", "GRANT", "INSERT",
+    "RESET", "REVOKE", "SELECT", "SET", "UPDATE",
+];
+
 #[test]
-fn every_page_with_sql_is_run_by_a_test() {
+fn every_statement_of_a_page_is_in_a_block_that_is_run() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tests = ["tests/docs/main.rs", "tests/far.rs"]
-        .map(|file| std::fs::read_to_string(root.join(file)).expect(file));
-    let mut with_sql = 0;
+    let mut with_sql = BTreeSet::new();
     for place in ["", "docs"] {
         for entry in std::fs::read_dir(root.join(place)).expect("a directory") {
             let path = entry.expect("an entry").path();
@@ -161,32 +262,22 @@ fn every_page_with_sql_is_run_by_a_test() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).expect("a page");
-            if text.lines().any(|line| line.trim_start().starts_with("```sql")) {
-                with_sql += 1;
-                let page = path.strip_prefix(root).expect("within").display().to_string();
+            let page = path.strip_prefix(root).expect("within").display().to_string();
+            for (line, language, block) in blocks(&text) {
+                if language == "sql" {
+                    with_sql.insert(page.clone());
+                    continue;
+                }
+                let begins = |line: &str| SQL.contains(&line.split(' ').next().unwrap_or_default());
                 assert!(
-                    tests.iter().any(|t| t.contains(&format!("\"{page}\""))),
-                    "no test runs {page}"
+                    !block.iter().any(|line| begins(line)) || !block.iter().any(|line| line.ends_with(';')),
+                    "{page}:{line}: no test runs a block of {language:?}"
                 );
             }
         }
     }
-    assert!(with_sql > 10, "{with_sql}");
-}
-
-#[test]
-fn the_examples_of_the_reference_work_when_pasted() {
-    let (_database, mut client) = empty_database("reference");
-    run_page(&mut client, "docs/reference.md");
-}
-
-#[test]
-fn the_rehearsal_works_when_pasted() {
-    let (_database, mut client) = empty_database("rehearsal");
-    run_page(&mut client, "docs/rehearsal.md");
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rehearsal.md"))
-        .expect("docs/rehearsal.md");
-    assert_eq!(text.lines().filter(|line| line.starts_with("## ")).count(), 10);
+    let pages: BTreeSet<String> = PAGES.iter().map(|page| page.to_string()).collect();
+    assert_eq!(pages, with_sql);
 }
 
 /// The shell's blocks of a page.
@@ -249,33 +340,6 @@ fn the_log_file_of_the_rehearsal_has_each_stage_as_run_log_has_it() {
         };
         assert!(line.contains(&expected), "{expected}\n{log}");
     }
-}
-
-#[test]
-fn the_security_model_works_when_pasted() {
-    let (database, mut client) = empty_database("security_model");
-    run_page(&mut client, "docs/security.md");
-    // Roles are the cluster's.
-    drop(client);
-    let mut client = database.connect();
-    client
-        .batch_execute("DROP OWNED BY shop, migrator CASCADE; DROP ROLE shop, migrator")
-        .expect("the roles go");
-}
-
-#[test]
-fn the_rollout_runbook_works_when_pasted() {
-    let (_database, mut client) = empty_database("runbook");
-    run_page(&mut client, "docs/runbook.md");
-}
-
-#[test]
-fn the_page_about_caches_works_when_pasted() {
-    let (_database, mut client) = empty_database("caches");
-    run_page(&mut client, "docs/caches.md");
-    client
-        .batch_execute("DROP OWNED BY cache_consumer; DROP ROLE cache_consumer")
-        .expect("the role goes");
 }
 
 #[test]

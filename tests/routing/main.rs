@@ -7,6 +7,7 @@ mod cached;
 mod decisions;
 mod kept;
 mod middle;
+mod reach;
 mod reasons;
 mod rights;
 mod rows;

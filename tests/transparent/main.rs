@@ -12,6 +12,7 @@ mod grammar;
 mod load;
 mod marked;
 mod neighbours;
+mod pooled;
 mod pooler;
 mod pruning;
 mod shapes;

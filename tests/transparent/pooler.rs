@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A pooler on a port of the loopback, with fewer server sessions than clients.
-struct Pooler {
+pub struct Pooler {
     process: Child,
     port: u16,
     directory: PathBuf,
 }
 
-const SERVER_SESSIONS: usize = 3;
+pub const SERVER_SESSIONS: usize = 3;
 const CLIENTS: u64 = 8;
 
 fn is_root() -> bool {
@@ -33,7 +33,7 @@ fn free_port() -> u16 {
 }
 
 impl Pooler {
-    fn start(database: &Database) -> Pooler {
+    pub fn start(database: &Database) -> Pooler {
         let port = free_port();
         let directory =
             std::env::temp_dir().join(format!("partition_router_pooler.{}_{port}", std::process::id()));
@@ -83,7 +83,7 @@ impl Pooler {
         }
     }
 
-    fn connect(&mut self, database: &str) -> Client {
+    pub fn connect(&mut self, database: &str) -> Client {
         let started = Instant::now();
         loop {
             let client = postgres::Config::new()

@@ -1,40 +1,10 @@
 //! Partitions on another server, as docs/scaling.md has it.
 
-mod common;
+use crate::common::{Cluster, Database, one, run, sqlstate, texts};
+use crate::statements;
 
-use common::{Cluster, Database, one, run, sqlstate, texts};
-use std::path::Path;
-
-/// The statements of the page's `sql` blocks, by block.
-fn blocks() -> Vec<Vec<String>> {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scaling.md"))
-        .expect("the page");
-    let blocks = page.split("```sql\n").skip(1);
-    let statements = |block: &str| {
-        let code = block.split("```").next().unwrap_or_default();
-        let mut found = vec![String::new()];
-        for line in code.lines() {
-            let last = found.last_mut().expect("there is one");
-            last.push_str(line);
-            last.push('\n');
-            if line
-                .split(" -- ")
-                .next()
-                .unwrap_or_default()
-                .trim_end()
-                .ends_with(';')
-            {
-                found.push(String::new());
-            }
-        }
-        found.retain(|statement| !statement.trim().is_empty());
-        found
-    };
-    blocks.map(statements).collect()
-}
-
-#[test]
-fn a_cold_partition_goes_to_another_server_as_the_page_says() {
+/// Runs the page on two servers.
+pub fn run_page() {
     let far = Cluster::start(&[]);
     run(&mut far.connect("postgres"), &["CREATE DATABASE cold"]);
     let mut there = far.connect("cold");
@@ -53,20 +23,15 @@ fn a_cold_partition_goes_to_another_server_as_the_page_says() {
     );
     let sum = "SELECT format('%s %s', count(*), sum(hashtextextended(v::text, 0))) FROM visits v";
     let before: String = one(c, sum);
-    let [on_the_other, here] = <[Vec<String>; 2]>::try_from(blocks()).expect("two blocks");
-    for statement in on_the_other {
-        run(&mut there, &[&statement]);
-    }
-    for statement in here {
-        let statement = statement.replace("cold.internal", far.socket());
-        match statement.contains("-- → t") {
-            true => assert!(
-                one::<bool>(c, statement.split(';').next().unwrap_or_default()),
-                "{statement}"
-            ),
-            false => run(c, &[&statement]),
-        }
-    }
+    let (on_the_other, here): (Vec<_>, Vec<_>) = statements("docs/scaling.md")
+        .into_iter()
+        .partition(|statement| statement.text.starts_with("CREATE TABLE visits_"));
+    crate::run_statements(&mut there, "docs/scaling.md", on_the_other);
+    let here = here.into_iter().map(|mut statement| {
+        statement.text = statement.text.replace("cold.internal", far.socket());
+        statement
+    });
+    crate::run_statements(c, "docs/scaling.md", here);
     assert_eq!(one::<String>(c, sum), before);
     let moved: i64 = one(&mut there, "SELECT count(*) FROM visits_2025_01");
     assert_eq!(

@@ -1,6 +1,9 @@
 //! `place()`: partitions go to another server and come back, while applications write, and whatever ends a call.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod keyed;
+mod retired;
 
 use common::{Cluster, Database, cluster_sh, is_stress, one, run, sqlstate, texts};
 use postgres::Client;
@@ -437,6 +440,7 @@ fn what_cannot_be_placed_is_refused_before_anything_changes() {
         "CREATE TABLE \"public\".\"visits_2025_01\"",
     );
     said(c, "keyed_1", "cold", "unique index");
+    said(c, "keyed_1", "cold", "dry_run => true prints");
     said(c, "listed_1", "cold", "by range of one column, or by hash");
     said(c, "visits_rest", "cold", "by range of one column, or by hash");
     said(c, "computed_1", "cold", "is generated");
@@ -602,36 +606,4 @@ fn a_partition_by_hash_goes_and_keeps_the_rows_of_others_out() {
     assert_eq!(one::<String>(c, sum), before);
     run(c, &[&format!("UPDATE h SET org = {ours} WHERE org = {theirs}")]);
     assert_clean(c);
-}
-
-#[test]
-fn retention_drops_a_foreign_partition_and_leaves_what_is_over_there() {
-    for by_hand in [false, true] {
-        let mut world = world("retired_far");
-        let (mut there, c) = (world.there(), &mut world.client);
-        run(&mut there, &[PLACE]);
-        run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
-        let rows: i64 = one(&mut there, "SELECT count(*) FROM visits_2025_01");
-        if by_hand {
-            run(c, &["SELECT partition_router.drop_partition('visits_2025_01')"]);
-        } else {
-            run(
-                c,
-                &[
-                    "SELECT partition_router.set_policy('visits', retention => '1 month')",
-                    "CALL partition_router.run_maintenance('visits')",
-                ],
-            );
-        }
-        let failed = texts(
-            c,
-            "SELECT concat_ws(' ', sqlstate, message) FROM partition_router.maintenance_log WHERE status = 'failed'",
-        );
-        assert!(failed.is_empty(), "{failed:?}");
-        assert!(one::<bool>(c, "SELECT to_regclass('visits_2025_01') IS NULL"));
-        assert_eq!(
-            one::<i64>(&mut there, "SELECT count(*) FROM visits_2025_01"),
-            rows
-        );
-    }
 }
