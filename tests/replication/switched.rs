@@ -112,8 +112,17 @@ fn what_is_applied_to_the_legacys_name_arrives_after_the_names_have_swapped_and_
         let (off, on) = (switch("DISABLE"), switch("ENABLE"));
         run(
             &mut link.target,
-            &[&format!("CALL partition_router.{turn}('a')"), &off, &on],
+            &[&format!("CALL partition_router.{turn}('a')"), &off],
         );
+        // It would not notice what is switched off and on in a moment.
+        let workers = "SELECT count(*) FROM pg_stat_activity
+            WHERE backend_type LIKE 'logical replication%worker' AND datname = current_database()";
+        let begun = std::time::Instant::now();
+        while one::<i64>(&mut link.target, workers) > 0 {
+            assert!(begun.elapsed().as_secs() < 60, "the worker never ends");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        run(&mut link.target, &[&on]);
         run(&mut link.origin, &[&fill("a", first)]);
         change(&mut link.origin, "a", first);
         link.until_same(&content("a"));
