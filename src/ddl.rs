@@ -165,7 +165,7 @@ unsafe fn begin(node: *mut pg_sys::Node) -> Result<()> {
             let is_of_pair = |table: &Oid| pairs::find(&pairs, *table).is_some();
             let concerns_pairs = match &dropping {
                 Dropping::Tables(tables) => tables.iter().any(is_of_pair),
-                Dropping::Schemas(_) | Dropping::Owned(_) | Dropping::Other => true,
+                Dropping::Schemas(_) | Dropping::Owned(_) => true,
             };
             if concerns_pairs {
                 let _path = PinnedSettings::search_path();

@@ -32,14 +32,13 @@ pub enum Statement {
     Other,
 }
 
-/// What a statement drops that may be tables.
+/// Where the tables are that a statement drops.
 pub enum Dropping {
     Tables(Vec<Oid>),
     /// Whatever these schemas have.
     Schemas(Vec<Oid>),
     /// Whatever these roles have.
     Owned(Vec<Oid>),
-    Other,
 }
 
 /// A statement that changes one table.
@@ -254,7 +253,7 @@ unsafe fn drop(node: *mut pg_sys::DropStmt) -> Statement {
                 });
                 Statement::Drop(Dropping::Schemas(schemas.collect()))
             }
-            _ => Statement::Drop(Dropping::Other),
+            _ => Statement::Other, // no event trigger hears of it before it ends
         }
     }
 }

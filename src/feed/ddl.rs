@@ -135,7 +135,6 @@ fn going(dropping: Dropping) -> Result<Vec<Oid>> {
         Dropping::Tables(tables) => return Ok(tables),
         Dropping::Schemas(schemas) => (schemas, vec![]),
         Dropping::Owned(roles) => (vec![], roles),
-        Dropping::Other => return Ok(vec![]),
     };
     let found: Vec<u32> = spi::latest_rows(
         "WITH RECURSIVE going (oid) AS (
