@@ -63,24 +63,22 @@ fn with_ours(list: &str) -> String {
 
 /// The names in a list of libraries: commas between them, with or without quotes.
 fn names(list: &str) -> Vec<String> {
-    let (mut names, mut is_quoted) = (vec![String::new()], false);
+    let (mut names, mut name, mut is_quoted) = (vec![], String::new(), false);
     let mut letters = list.chars().peekable();
     while let Some(letter) = letters.next() {
         match letter {
             '"' if is_quoted && letters.peek() == Some(&'"') => {
                 letters.next();
-                names.last_mut().expect("there is one").push('"');
+                name.push('"');
             }
             '"' => is_quoted = !is_quoted,
-            ',' if !is_quoted => names.push(String::new()),
-            _ => names.last_mut().expect("there is one").push(letter),
+            ',' if !is_quoted => names.push(std::mem::take(&mut name)),
+            _ => name.push(letter),
         }
     }
-    names.retain_mut(|name| {
-        *name = name.trim().to_string();
-        !name.is_empty()
-    });
-    names
+    names.push(name);
+    let trimmed = names.iter().map(|name| name.trim().to_string());
+    trimmed.filter(|name| !name.is_empty()).collect()
 }
 
 fn set(server: &Server, setting: &str, value: &str) -> String {
