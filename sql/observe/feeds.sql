@@ -1,4 +1,4 @@
--- Each change feed that has a table, as one jsonb: what is missing of it, and how long changes wait.
+-- Each change feed as one jsonb: one of its tables, if it has any, what is missing of it, and how long changes wait.
 WITH told AS MATERIALIZED (
     SELECT t.feed_id, t.relation::oid AS oid FROM partition_router.change_feed_trigger t WHERE NOT t.is_inherited),
 -- Both sides of a pair, if one has it.
@@ -16,6 +16,8 @@ SELECT jsonb_build_object(
     'notify', f.notify,
     'retention', f.retention::text,
     'max_lag', f.max_lag::text,
+    'retention_seconds', EXTRACT(epoch FROM f.retention)::double precision,
+    'max_lag_seconds', EXTRACT(epoch FROM f.max_lag)::double precision,
     'silent', (
         SELECT COALESCE(jsonb_agg(x.oid::regclass::text ORDER BY x.oid), '[]')
         FROM (SELECT w.oid, false AS is_part FROM whole w WHERE w.feed_id = f.id
@@ -42,5 +44,4 @@ FROM (
     LEFT JOIN (SELECT feed_id, count(*) AS waiting, min(changed_at) AS oldest_at
                FROM partition_router.change_event GROUP BY feed_id) e ON e.feed_id = c.id) f
 CROSS JOIN LATERAL (SELECT min(w.oid::regclass::text) AS relation FROM whole w WHERE w.feed_id = f.id) s
-WHERE s.relation IS NOT NULL
 ORDER BY f.name

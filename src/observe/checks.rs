@@ -5,6 +5,8 @@ mod pair;
 mod replication;
 mod settings;
 
+pub use feed::{Feed, feeds};
+
 use super::default_rows::{self, InDefault, in_default};
 use super::facts::{self, Bounds, PairFacts, TableFacts};
 use super::overview::Overview;
@@ -89,16 +91,18 @@ pub struct Seen<'a> {
     pub tables: &'a [TableFacts],
     /// Rows of default partitions, by their oids.
     pub defaults: &'a HashMap<u32, i64>,
+    pub feeds: &'a [Feed],
     pub server: &'a Server,
 }
 
-impl Overview {
-    pub fn seen(&self) -> Seen<'_> {
+impl<'a> Seen<'a> {
+    pub fn new(overview: &'a Overview, pairs: &'a [PairFacts], feeds: &'a [Feed]) -> Self {
         Seen {
-            pairs: &self.pairs,
-            tables: &self.tables,
-            defaults: &self.defaults,
-            server: &self.server,
+            pairs,
+            tables: &overview.tables,
+            defaults: &overview.defaults,
+            feeds,
+            server: &overview.server,
         }
     }
 }
@@ -110,6 +114,7 @@ pub fn checks() -> Result<Vec<Check>> {
     checks_of(&Seen {
         pairs: &facts::pairs()?,
         defaults: &default_rows::counted(&tables)?,
+        feeds: &feeds()?,
         server: &server::server()?,
         tables: &tables,
     })
@@ -123,7 +128,7 @@ pub fn checks_of(seen: &Seen<'_>) -> Result<Vec<Check>> {
     sequence_checks(&mut found)?;
     unpartitioning_checks(&mut found)?;
     placement_checks(&mut found)?;
-    feed::checks(&mut found)?;
+    feed::checks(seen.feeds, &mut found);
     settings::checks(seen.tables, seen.pairs, seen.server, &mut found);
     replication::checks(seen.server, &mut found);
     Ok(found)

@@ -1,7 +1,8 @@
 //! `openmetrics()`: all that a rule or a panel asks for, as OpenMetrics text. The names are those that the exporters in
 //! `docs/monitoring` give to the same figures.
 
-use super::checks::{Check, Status, checks_of};
+use super::checks::{self, Check, Feed, Seen, Status};
+use super::facts;
 use super::metrics::{self, PairMetrics, TableMetrics};
 use super::overview::Overview;
 use super::server::{self, Server};
@@ -92,15 +93,14 @@ pub fn openmetrics() -> Result<String> {
     let mut gathered = Gathered(vec![]);
     let overview = Overview::read()?;
     table_families(&metrics::tables_of(&overview), &mut gathered);
-    pair_families(
-        &metrics::pairs_of(&overview.pairs, &overview.tables)?,
-        &mut gathered,
-    );
+    let (pairs, feeds) = (facts::pairs()?, checks::feeds()?);
+    pair_families(&metrics::pairs_of(&pairs, &overview.tables)?, &mut gathered);
     log_families(&mut gathered)?;
     error_families(&mut gathered)?;
     routing_families(&mut gathered)?;
-    health_families(&checks_of(&overview.seen())?, &mut gathered);
-    feed_families(&mut gathered)?;
+    let checks = checks::checks_of(&Seen::new(&overview, &pairs, &feeds))?;
+    health_families(&checks, &mut gathered);
+    feed_families(&feeds, &mut gathered);
     server_families(&overview.server, &mut gathered);
     let mut registry = Registry::with_prefix("partition_router");
     registry.register_collector(Box::new(Families(gathered.0)));
@@ -421,29 +421,9 @@ fn health_families(checks: &[Check], gathered: &mut Gathered) {
     );
 }
 
-/// A change feed and its outbox.
-#[derive(Deserialize)]
-struct Feed {
-    name: String,
-    waiting: f64,
-    lag: f64,
-    max_lag: f64,
-    retention: f64,
-}
-
-fn feed_families(gathered: &mut Gathered) -> Result<()> {
-    let feeds: Vec<Feed> = with_own_tables(|| {
-        spi::rows(
-            "SELECT jsonb_build_object('name', name, 'waiting', waiting,
-                 'lag', COALESCE(EXTRACT(epoch FROM clock_timestamp() - oldest_at), 0)::double precision,
-                 'max_lag', EXTRACT(epoch FROM max_lag)::double precision,
-                 'retention', EXTRACT(epoch FROM retention)::double precision)
-             FROM partition_router.change_feeds ORDER BY name",
-            &[],
-        )
-    })?;
+fn feed_families(feeds: &[Feed], gathered: &mut Gathered) {
     let mut gauge = |named, value: fn(&Feed) -> f64| {
-        gathered.add(named, Kind::Gauge, &feeds, |feed: &Feed| {
+        gathered.add(named, Kind::Gauge, feeds, |feed: &Feed| {
             Some((vec![("feed", feed.name.clone())], value(feed)))
         });
     };
@@ -452,27 +432,26 @@ fn feed_families(gathered: &mut Gathered) -> Result<()> {
             "change_feed_waiting",
             "Changed keys that no consumer has taken yet",
         ),
-        |feed| feed.waiting,
+        |feed| feed.waiting as f64,
     );
     gauge(
         ("change_feed_lag_seconds", "How long the oldest of them waits"),
-        |feed| feed.lag,
+        |feed| feed.lag.unwrap_or(0.0),
     );
     gauge(
         (
             "change_feed_max_lag_seconds",
             "How long a change may wait before health warns",
         ),
-        |feed| feed.max_lag,
+        |feed| feed.max_lag_seconds,
     );
     gauge(
         (
             "change_feed_retention_seconds",
             "How long a change may wait before it becomes one of every key",
         ),
-        |feed| feed.retention,
+        |feed| feed.retention_seconds,
     );
-    Ok(())
 }
 
 fn server_families(server: &Server, gathered: &mut Gathered) {

@@ -1,13 +1,13 @@
-//! What `openmetrics()`, the page and the figures of tables are all made of: each kind of fact, read once.
+//! What `openmetrics()`, the page and the figures of tables are all made of: each kind of fact, read once. Pairs and feeds are read by
+//! those that tell of them.
 
 use super::default_rows;
-use super::facts::{self, Bounds, PairFacts, Part, Source, TableFacts};
+use super::facts::{self, Bounds, Part, Source, TableFacts};
 use super::server::{self, Server};
 use crate::error::Result;
 use std::collections::HashMap;
 
 pub struct Overview {
-    pub pairs: Vec<PairFacts>,
     /// With the bounds of all partitions.
     pub tables: Vec<TableFacts>,
     /// By the table's oid.
@@ -31,7 +31,6 @@ impl Overview {
             tables.iter_mut().for_each(|table| table.take_bounds(&parts));
         }
         Ok(Overview {
-            pairs: facts::pairs()?,
             defaults: default_rows::counted(&tables)?,
             server: server::server()?,
             tables,

@@ -6,8 +6,9 @@ mod pairs;
 mod table;
 
 use super::chart;
-use super::checks::{self, Check, Status};
+use super::checks::{self, Check, Seen, Status};
 use super::default_rows::in_default;
+use super::facts::{self, PairFacts};
 use super::overview::Overview;
 use crate::error::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -26,6 +27,7 @@ const LINKED_TABLES: usize = 60;
 struct Facts {
     at: String,
     checks: Vec<Check>,
+    pairs: Vec<PairFacts>,
     overview: Overview,
 }
 
@@ -36,9 +38,11 @@ struct Facts {
 pub fn report() -> Result<String> {
     let mut overview = Overview::read()?;
     overview.parts.values_mut().for_each(|parts| chart::order(parts));
+    let pairs = facts::pairs()?;
     let facts = Facts {
         at: chart::clock()?,
-        checks: checks::checks_of(&overview.seen())?,
+        checks: checks::checks_of(&Seen::new(&overview, &pairs, &checks::feeds()?))?,
+        pairs,
         overview,
     };
     Ok(page(&facts).into_string())
@@ -66,7 +70,7 @@ fn page(facts: &Facts) -> Markup {
                 main id="main" tabindex="-1" {
                     (summary(facts))
                     (health(&facts.checks))
-                    (pairs::section(&facts.overview.pairs))
+                    (pairs::section(&facts.pairs))
                     (tables(facts))
                 }
                 footer {
@@ -112,7 +116,7 @@ fn summary(facts: &Facts) -> Markup {
         section aria-labelledby="summary" {
             h2 id="summary" class="hidden" { "Summary" }
             dl class="tiles" {
-                div { dt { "Pairs" } dd { (facts.overview.pairs.len()) } }
+                div { dt { "Pairs" } dd { (facts.pairs.len()) } }
                 div { dt { "Tables" } dd { (facts.overview.tables.len()) } }
                 div { dt { "Partitions" } dd { (partitions) } }
                 div { dt { "Size" } dd { (chart::size(bytes)) } }
@@ -170,7 +174,7 @@ fn tables(facts: &Facts) -> Markup {
                 (table::article(&table::Shown {
                     table,
                     parts: facts.overview.parts.get(&table.root).map_or(&[][..], Vec::as_slice),
-                    pair: facts.overview.pairs.iter().find(|pair| pair.twin == table.root),
+                    pair: facts.pairs.iter().find(|pair| pair.twin == table.root),
                     in_default: in_default(table, &facts.overview.defaults),
                     listed: each.max(6),
                 }))

@@ -6,38 +6,44 @@ use crate::ident::Literal;
 use crate::{session, spi};
 use serde::Deserialize;
 
-#[derive(Deserialize)]
-struct Feed {
-    relation: String,
-    name: String,
+/// A change feed and its outbox.
+#[derive(Debug, Deserialize)]
+pub struct Feed {
+    /// One of its tables, if it has any.
+    relation: Option<String>,
+    pub name: String,
     key_columns: Vec<String>,
     notify: bool,
     retention: String,
     max_lag: String,
+    pub retention_seconds: f64,
+    pub max_lag_seconds: f64,
     /// Sides of a pair, and partitions, without triggers that fire always.
     silent: Vec<String>,
     /// Key columns that a table of the feed has no more.
     gone: Vec<String>,
-    waiting: i64,
+    pub waiting: i64,
     /// Seconds since the oldest change that waits.
-    lag: Option<f64>,
+    pub lag: Option<f64>,
     is_late: bool,
     is_lost: bool,
 }
 
+/// Every change feed, by name.
+pub fn feeds() -> Result<Vec<Feed>> {
+    session::with_own_tables(|| spi::rows(include_str!("../../../sql/observe/feeds.sql"), &[]))
+}
+
 /// The checks of every feed that has a table.
-pub fn checks(found: &mut Vec<Check>) -> Result<()> {
-    let feeds: Vec<Feed> =
-        session::with_own_tables(|| spi::rows(include_str!("../../../sql/observe/feeds.sql"), &[]))?;
-    for feed in &feeds {
-        let mut checks = Checks {
-            relation: &feed.relation,
-            found,
+pub fn checks(feeds: &[Feed], found: &mut Vec<Check>) {
+    for feed in feeds {
+        let Some(relation) = &feed.relation else {
+            continue;
         };
+        let mut checks = Checks { relation, found };
         triggers(feed, &mut checks);
         lag(feed, &mut checks);
     }
-    Ok(())
 }
 
 fn triggers(feed: &Feed, checks: &mut Checks<'_>) {
@@ -59,7 +65,7 @@ fn triggers(feed: &Feed, checks: &mut Checks<'_>) {
     let columns: Vec<String> = feed.key_columns.iter().map(|c| Literal(c).to_string()).collect();
     let mend = format!(
         "SELECT partition_router.enable_change_feed({}, ARRAY[{}], name => {}, retention => {}, max_lag => {}, notify => {})",
-        Literal(&feed.relation),
+        Literal(checks.relation),
         columns.join(", "),
         Literal(&feed.name),
         Literal(&feed.retention),
