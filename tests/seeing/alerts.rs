@@ -220,7 +220,7 @@ fn rule_test((alert, all, minute): &(&str, &[Series], u32)) -> Value {
     })
 }
 
-fn promtool(arguments: &[&str], file: &Path) {
+pub fn promtool(arguments: &[&str], file: &Path) {
     let output = Command::new("promtool")
         .args(arguments)
         .arg(file)

@@ -1,5 +1,6 @@
 //! The files of docs/monitoring, in the programs that they are for.
 
+use super::alerts::promtool;
 use super::common::{Cluster, Database, one, run};
 use super::openmetrics::{TYPE, busy};
 use super::processes::{Place, Program, Prometheus, free_port, get, serve};
@@ -130,16 +131,7 @@ fn every_metric_that_a_rule_or_a_panel_names_is_there_by_exporter_and_by_call() 
 
 #[test]
 fn prometheus_takes_the_rules() {
-    let output = Command::new("promtool")
-        .args(["check", "rules"])
-        .arg(shipped("alerts.yml"))
-        .output()
-        .expect("promtool: see scripts/setup.sh test");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    promtool(&["check", "rules"], &shipped("alerts.yml"));
 }
 
 /// A file as whoever reads YAML sees it.

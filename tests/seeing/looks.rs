@@ -1,33 +1,10 @@
 //! The page of `report()` as it is seen, printed, and walked through by keyboard.
 
 use super::browser::{Browser, Picture};
-use super::common::{Database, one, run};
-use super::live;
+use super::common::run;
 use super::processes::Place;
-use postgres::Client;
+use super::{live, report, thousand};
 use std::process::Command;
-
-/// A thousand partitions by day, one missing among them.
-fn thousand(name: &str) -> (Database, Client) {
-    let database = Database::new(name);
-    let mut client = database.connect();
-    run(
-        &mut client,
-        &[
-            "CREATE TABLE days (on_day date NOT NULL) PARTITION BY RANGE (on_day)",
-            "DO $$ BEGIN FOR g IN 1 .. 1001 LOOP CONTINUE WHEN g = 500; EXECUTE format(
-                 'CREATE TABLE days_%s PARTITION OF days FOR VALUES FROM (%L) TO (%L)',
-                 g, current_date - 900 + g, current_date - 899 + g); END LOOP; END $$",
-            "INSERT INTO days SELECT current_date - 900 + g FROM generate_series(1, 400) g",
-            "SELECT partition_router.manage('days', '1 day')",
-        ],
-    );
-    (database, client)
-}
-
-fn report(client: &mut Client) -> String {
-    one(client, "SELECT partition_router.report()")
-}
 
 /// The share of pixels near a colour, in thousandths.
 fn share(picture: &Picture, colour: [u8; 3]) -> f64 {

@@ -1,37 +1,15 @@
 //! The page of `report()`, in a real browser.
 
+use super::browser::Browser;
 use super::common::{Database, one, plant, run};
-use super::live;
 use super::processes::Place;
-use postgres::Client;
-use std::process::Command;
-
-fn report(client: &mut Client) -> String {
-    one(client, "SELECT partition_router.report()")
-}
+use super::{live, report, thousand};
 
 /// What a browser makes of a page: its document as text.
 fn in_browser(name: &str, html: &str) -> String {
     let place = Place::new(name);
-    let page = place.write("page.html", html);
-    let output = Command::new("chromium")
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--dump-dom",
-        ])
-        .arg(format!("--user-data-dir={}", place.0.join("profile").display()))
-        .arg(format!("file://{}", page.display()))
-        .output()
-        .expect("chromium: see scripts/setup.sh test");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).expect("UTF-8")
+    let dom = Browser::open(&place, html).evaluate("document.documentElement.outerHTML");
+    dom.as_str().expect("a document").to_string()
 }
 
 fn occurrences(text: &str, of: &str) -> usize {
@@ -103,20 +81,8 @@ fn the_page_needs_nothing_from_elsewhere() {
 
 #[test]
 fn a_thousand_partitions_with_a_gap_stay_one_drawing_and_rows() {
-    let database = Database::new("thousand");
-    let mut client = database.connect();
+    let (_database, mut client) = thousand("thousand");
     let c = &mut client;
-    run(
-        c,
-        &[
-            "CREATE TABLE days (on_day date NOT NULL) PARTITION BY RANGE (on_day)",
-            "DO $$ BEGIN FOR g IN 1 .. 1001 LOOP CONTINUE WHEN g = 500; EXECUTE format(
-                 'CREATE TABLE days_%s PARTITION OF days FOR VALUES FROM (%L) TO (%L)',
-                 g, current_date - 900 + g, current_date - 899 + g); END LOOP; END $$",
-            "INSERT INTO days SELECT current_date - 900 + g FROM generate_series(1, 400) g",
-            "SELECT partition_router.manage('days', '1 day')",
-        ],
-    );
     let html = report(c);
     assert!(html.len() < 400_000, "{}", html.len());
     let dom = in_browser("thousand", &html);
