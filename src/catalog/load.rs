@@ -86,6 +86,16 @@ pub fn partitions(root: Oid) -> Result<Vec<Partition>> {
     )
 }
 
+/// The partitioned tables that a partitioned table is in, from the outermost to itself.
+pub fn with_ancestors(table: Oid) -> Result<Vec<Oid>> {
+    let found: Vec<u32> = spi::rows(
+        "SELECT pg_catalog.to_jsonb(x.relid::oid::bigint)
+         FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY AS x(relid, distance) ORDER BY x.distance DESC",
+        &[table.into()],
+    )?;
+    Ok(found.into_iter().map(Oid::from).collect())
+}
+
 /// Whether a relation is a leaf partition below `root`.
 pub fn is_leaf_of(oid: Oid, root: Oid) -> Result<bool> {
     Ok(spi::row::<bool>(

@@ -72,9 +72,8 @@ struct Journey {
     facts: Facts,
     server: Option<Ident>,
     bounds: Bounds,
-    /// Its unique constraints, and what CREATE TABLE says of them.
+    /// Its unique constraints.
     unique: Vec<Index>,
-    keys: Vec<String>,
 }
 
 fn refused(facts: &Facts, reason: impl Into<String>, hint: impl Into<String>) -> Error {
@@ -107,7 +106,6 @@ impl Journey {
             facts,
             server,
             bounds,
-            keys: unique.iter().filter_map(indexes::constraint).collect(),
             unique,
         })
     }
@@ -142,7 +140,7 @@ impl Journey {
             },
             columns: &self.facts.columns,
             definitions: &self.facts.definitions,
-            keys: &self.keys,
+            keys: self.unique.iter().filter_map(indexes::constraint).collect(),
             for_values: &self.facts.bounds,
             condition: self.facts.condition.as_deref().unwrap_or("true"),
             bounds: &self.bounds,
@@ -308,17 +306,29 @@ pub fn dry_run(partition: Oid, server: Option<Ident>) -> Result<()> {
     execute::run(&plan, Mode::DryRun)
 }
 
-/// The statements after which the table above has no unique index, and each partition here has its own.
+/// The statements after which no table above has a unique index, and each partition here has its own.
 fn one_key_each(facts: &Facts) -> Result<Plan> {
-    let root = load::table_def(Oid::from(facts.parent))?;
-    let mut leaves = vec![];
-    for below in load::partitions(Oid::from(facts.parent))? {
-        let leaf = load::table_def(Oid::from(below.oid))?;
-        if leaf.kind == "r" {
-            leaves.push(leaf);
+    let mut plan = Plan::default();
+    let mut dropped = vec![];
+    for table in load::with_ancestors(Oid::from(facts.parent))? {
+        let mut table_def = load::table_def(table)?;
+        // What it has from above goes with that.
+        table_def
+            .indexes
+            .retain(|key| key.unique && !dropped.iter().any(|gone| indexes::is_equal(gone, key)));
+        let mut leaves = vec![];
+        for below in load::partitions(table)? {
+            let leaf = load::table_def(Oid::from(below.oid))?;
+            if leaf.kind == "r" {
+                leaves.push(leaf);
+            }
+        }
+        if !table_def.indexes.is_empty() {
+            plan.extend(indexes::one_each(&table_def, &leaves));
+            dropped.append(&mut table_def.indexes);
         }
     }
-    Ok(indexes::one_each(&root, &leaves))
+    Ok(plan)
 }
 
 /// What is in the way, from the catalog alone.

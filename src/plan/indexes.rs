@@ -188,14 +188,14 @@ pub fn missing_keys(model: &TableDef, new: &TableDef) -> Vec<Index> {
         .collect()
 }
 
-/// What a DBA runs by hand so that each partition has the unique indexes of its root, and the root none: first without keeping
+/// What a DBA runs by hand so that each partition has the indexes of its root, and the root none: first without keeping
 /// anybody out, then in one short transaction. Dropping an index of a root drops those below it.
 pub fn one_each(root: &TableDef, leaves: &[TableDef]) -> Plan {
     let (mut before, mut change) = (Plan::default(), Plan::default());
     change.push("first, by hand", "BEGIN");
     // Nobody is to queue behind it for longer; then it is begun again.
     change.push("first, by hand", "SET LOCAL lock_timeout = '1s'");
-    for key in root.indexes.iter().filter(|key| key.unique) {
+    for key in &root.indexes {
         change.push(
             format!("first, by hand, drop {} with what is below it", key.name),
             match &key.constraint {

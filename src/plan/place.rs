@@ -48,7 +48,7 @@ pub struct Placing<'a> {
     /// Name, type, collation and NOT NULL.
     pub definitions: &'a [String],
     /// Its primary key and unique constraints, which the table over there has as well.
-    pub keys: &'a [String],
+    pub keys: Vec<String>,
     /// As the server prints them.
     pub for_values: &'a str,
     /// The partition constraint, as the server prints it.
@@ -81,7 +81,7 @@ impl Placing<'_> {
         let parts: Vec<&str> = self
             .definitions
             .iter()
-            .chain(self.keys)
+            .chain(&self.keys)
             .chain(&check)
             .map(String::as_str)
             .collect();
@@ -314,7 +314,7 @@ mod tests {
             direction: Direction::There(&server),
             columns: &columns,
             definitions: &definitions,
-            keys: &["UNIQUE (k)".to_string()],
+            keys: vec!["UNIQUE (k)".to_string()],
             for_values: "FOR VALUES FROM (1) TO (2)",
             condition: "(k >= 1)",
             bounds: &bounds,
@@ -363,7 +363,7 @@ mod tests {
             direction: Direction::There(&server),
             columns: &[],
             definitions: &[],
-            keys: &[],
+            keys: vec![],
             for_values: "",
             condition: "",
             bounds: &bounds,

@@ -1,7 +1,7 @@
 //! What partitions have of their own, keys above all: when they are placed, made beside a placed one, and back.
 
 use crate::common::{one, run, sqlstate, texts};
-use crate::{PLACE, SUM, World, assert_clean, kind, world};
+use crate::{PLACE, SUM, World, assert_clean, assert_well, kind, world};
 use postgres::Client;
 
 /// A table that was migrated, and is partitioned alone by now: partitions of January to April, with a primary key.
@@ -109,12 +109,7 @@ fn a_table_with_a_key_places_partitions_once_each_has_a_key_of_its_own() {
             "CALL partition_router.run_maintenance('visits')",
         ],
     );
-    let failed = texts(
-        c,
-        "SELECT concat_ws(' ', status, message) FROM partition_router.maintenance_log WHERE status = 'failed'
-         UNION ALL SELECT concat_ws(' ', \"check\", status, message) FROM partition_router.health WHERE status = 'error'",
-    );
-    assert!(failed.is_empty(), "{failed:?}");
+    assert_well(c);
     let keyless = texts(
         c,
         "SELECT inhrelid::regclass::text FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
@@ -216,4 +211,51 @@ fn new_partitions_and_one_that_is_back_take_after_the_newest_one_here() {
         c,
         &[&format!("DROP OWNED BY {role}"), &format!("DROP ROLE {role}")],
     );
+}
+
+#[test]
+fn keys_of_all_tables_above_a_partition_make_way() {
+    let mut world = world("deep_keys");
+    run(
+        &mut world.client,
+        &[
+            "DROP TABLE visits",
+            "CREATE TABLE visits (id bigint, at date, note text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
+            "CREATE TABLE visits_2025_01 PARTITION OF visits FOR VALUES FROM ('2025-01-01') TO ('2025-02-01') PARTITION BY HASH (id)",
+            "CREATE TABLE visits_2025_01_0 PARTITION OF visits_2025_01 FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+            "CREATE TABLE visits_2025_01_1 PARTITION OF visits_2025_01 FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+            "CREATE UNIQUE INDEX ON visits_2025_01 (id)",
+            // Of its own, with a name that the others would be given.
+            "CREATE TABLE visits_2025_02 PARTITION OF visits FOR VALUES FROM ('2025-02-01') TO ('2025-03-01')",
+            "CREATE UNIQUE INDEX visits_2025_02_id_idx ON visits_2025_02 (id)",
+            "INSERT INTO visits SELECT g, date '2025-01-01' + g % 50, 'visit ' || g FROM generate_series(1, 400) g",
+        ],
+    );
+    let first = by_hand(&world, "visits_2025_01_0");
+    let indexes =
+        "SELECT string_agg(concat_ws(' ', c.relname, x.relname), ', ' ORDER BY c.relname, x.relname)
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
+        WHERE c.relname LIKE 'visits\\_2025\\_0%' AND c.relkind = 'r' AND i.indisunique AND i.indisvalid";
+    let (before, leaves): (String, String) = (one(&mut world.client, SUM), one(&mut world.client, indexes));
+    for statement in &first {
+        run(&mut world.client, &[statement]);
+    }
+    assert_eq!(one::<String>(&mut world.client, indexes), leaves);
+    let [over_there] = by_hand(&world, "visits_2025_01_0")
+        .try_into()
+        .expect("one statement");
+    let mut there = world.there();
+    run(&mut there, &[&over_there]);
+    let c = &mut world.client;
+    run(c, &["CALL partition_router.place('visits_2025_01_0', 'cold')"]);
+    assert_eq!(kind(c, "visits_2025_01_0"), "f");
+    assert_eq!(one::<String>(c, SUM), before);
+    assert_eq!(
+        sqlstate(c, "INSERT INTO visits SELECT * FROM visits_2025_01_0 LIMIT 1"),
+        "23505"
+    );
+    run(c, &["CALL partition_router.place('visits_2025_01_0', NULL)"]);
+    assert_eq!(one::<String>(c, indexes), leaves);
+    assert_eq!(one::<String>(c, SUM), before);
+    assert_clean(c);
 }

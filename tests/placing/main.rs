@@ -83,14 +83,22 @@ fn kind(client: &mut Client, table: &str) -> String {
     )
 }
 
-/// The steps of `place()` one by one, until the state is reached.
-fn step_until(client: &mut Client, state: &str) {
+/// Maintenance and health have nothing to say against what was done.
+fn assert_well(client: &mut Client) {
+    let failed = texts(
+        client,
+        "SELECT concat_ws(' ', status, message) FROM partition_router.maintenance_log WHERE status = 'failed'
+         UNION ALL SELECT concat_ws(' ', \"check\", message) FROM partition_router.health WHERE status <> 'ok'",
+    );
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// The steps of `place()` one by one, there (`'cold'`) or back (`NULL`), until the state is reached.
+fn step_until(client: &mut Client, server: &str, state: &str) {
     let found = "SELECT COALESCE((SELECT state FROM partition_router.placement), 'none')";
     while one::<String>(client, found) != state {
-        assert!(one::<bool>(
-            client,
-            "SELECT partition_router.place_step('visits_2025_01', 'cold')"
-        ));
+        let step = format!("SELECT partition_router.place_step('visits_2025_01', {server})");
+        assert!(one::<bool>(client, &step));
     }
 }
 
@@ -148,12 +156,7 @@ fn a_partition_goes_to_another_server_is_written_there_and_comes_back() {
             "ANALYZE visits",
         ],
     );
-    let failed = texts(
-        c,
-        "SELECT concat_ws(' ', status, message) FROM partition_router.maintenance_log WHERE status = 'failed'
-         UNION ALL SELECT concat_ws(' ', \"check\", message) FROM partition_router.health WHERE status <> 'ok'",
-    );
-    assert!(failed.is_empty(), "{failed:?}");
+    assert_well(c);
     let logged = "SELECT string_agg(concat_ws(' ', partition, action, row_count), ', ') FROM partition_router.maintenance_log
                   WHERE action = 'place'";
     assert_eq!(one::<String>(c, logged), format!("visits_2025_01 place {rows}"));
@@ -205,7 +208,7 @@ fn a_row_that_is_written_while_a_partition_is_placed_goes_with_it() {
         "UPDATE visits SET note = 'changed' WHERE id = 9001",
         "DELETE FROM visits WHERE id = 9002",
     ] {
-        step_until(c, "proven");
+        step_until(c, "'cold'", "proven");
         run(c, &[write]);
         assert!(one::<bool>(
             c,
@@ -214,7 +217,7 @@ fn a_row_that_is_written_while_a_partition_is_placed_goes_with_it() {
         assert!(found(c).starts_with("copying"), "{write}: {}", found(c));
     }
     // Without triggers of its own a session that replicates is noted as well.
-    step_until(c, "proven");
+    step_until(c, "'cold'", "proven");
     run(
         c,
         &[
@@ -230,7 +233,7 @@ fn a_row_that_is_written_while_a_partition_is_placed_goes_with_it() {
     ));
     assert!(found(c).starts_with("copying"));
     // Held at the swap: the writer has written and not committed, the copy does not see it.
-    step_until(c, "proven");
+    step_until(c, "'cold'", "proven");
     let mut writer = world.here.connect();
     run(
         &mut writer,
@@ -295,7 +298,7 @@ fn a_truncate_while_a_partition_is_placed_is_seen() {
     let mut world = world("truncated");
     let (mut there, c) = (world.there(), &mut world.client);
     run(&mut there, &[PLACE]);
-    step_until(c, "proven");
+    step_until(c, "'cold'", "proven");
     run(c, &["TRUNCATE visits"]);
     run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
     assert_eq!(one::<i64>(&mut there, "SELECT count(*) FROM visits_2025_01"), 0);
@@ -309,13 +312,7 @@ fn a_truncate_while_a_partition_comes_back_is_seen() {
     let (mut there, c) = (world.there(), &mut world.client);
     run(&mut there, &[PLACE]);
     run(c, &["CALL partition_router.place('visits_2025_01', 'cold')"]);
-    let found = "SELECT COALESCE((SELECT state FROM partition_router.placement), 'none')";
-    while one::<String>(c, found) != "proven" {
-        assert!(one::<bool>(
-            c,
-            "SELECT partition_router.place_step('visits_2025_01', NULL)"
-        ));
-    }
+    step_until(c, "NULL", "proven");
     run(c, &["TRUNCATE visits"]);
     run(c, &["CALL partition_router.place('visits_2025_01', NULL)"]);
     assert_eq!(kind(c, "visits_2025_01"), "r");
@@ -334,7 +331,7 @@ fn a_server_that_is_killed_between_copy_and_swap_goes_on_from_there() {
         let mut there = world.there();
         run(&mut there, &[PLACE]);
         let before: String = one(&mut world.client, SUM);
-        step_until(&mut world.client, state);
+        step_until(&mut world.client, "'cold'", state);
         if state == "copying" {
             // The other server has committed what it got, and this one has not.
             run(
@@ -363,7 +360,7 @@ fn rows_that_only_the_other_server_has_committed_do_not_come_twice() {
     run(&mut there, &[PLACE]);
     let before: String = one(c, SUM);
     // It commits first: what a crash in between leaves is rows over there, and a state here that knows nothing of them.
-    step_until(c, "copied");
+    step_until(c, "'cold'", "copied");
     run(
         c,
         &["UPDATE partition_router.placement SET state = 'copying', attempts = 0"],
@@ -378,7 +375,7 @@ fn what_was_begun_can_be_stopped_and_nothing_is_left() {
     let (mut there, c) = (world.there(), &mut world.client);
     run(&mut there, &[PLACE]);
     let before: String = one(c, SUM);
-    step_until(c, "proven");
+    step_until(c, "'cold'", "proven");
     // Health tells of one that is left so.
     let told =
         "SELECT concat_ws(' ', status, mend) FROM partition_router.health WHERE \"check\" = 'placement'";

@@ -1,12 +1,13 @@
 //! The table on the other server, before anything goes there.
 
 use super::{Journey, refused};
+use crate::catalog::Index;
 use crate::error::{Error, Remote, Result};
 use crate::execute::{self, Mode};
 use crate::ident::{Ident, Literal, RelName};
 use crate::locks::budget;
-use crate::plan::Plan;
 use crate::plan::place::{Bounds, IN_BOUNDS};
+use crate::plan::{Plan, indexes};
 use crate::spi;
 use serde::Deserialize;
 
@@ -41,14 +42,14 @@ pub fn require(journey: &Journey, server: &Ident) -> Result<()> {
     let lacks = match journey.bounds {
         Bounds::Range { .. } if !found.check => Some("no CHECK of the partition's bounds".to_string()),
         _ => {
-            let mut keys = journey.unique.iter().zip(&journey.keys);
-            keys.find(|(key, _)| {
-                !found
-                    .keys
-                    .iter()
-                    .any(|names| key.key_columns.iter().flatten().eq(names))
-            })
-            .map(|(_, clause)| format!("no {clause}"))
+            let is_there = |key: &&Index| {
+                let names = key.key_columns.iter().flatten();
+                found.keys.iter().any(|columns| names.clone().eq(columns))
+            };
+            let lacking = journey.unique.iter().find(|key| !is_there(key));
+            lacking
+                .and_then(indexes::constraint)
+                .map(|clause| format!("no {clause}"))
         }
     };
     match lacks {
