@@ -1,7 +1,7 @@
 //! A whole migration there and back through PgBouncer in transaction mode, beside clients that read and write through the same pool.
 
 use crate::common::{Database, run};
-use crate::pooler::{Pooler, SERVER_SESSIONS};
+use crate::pooler::{Pooler, SERVER_SESSIONS, signal};
 use postgres::{Client, SimpleQueryMessage};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -210,4 +210,92 @@ fn a_migration_there_and_back_goes_through_a_pooler_beside_its_clients() {
         done.into_inner(),
         again.into_inner()
     );
+}
+
+/// What each session of the server is like for whoever has it next: what is set there, its role, and what it has locked. In transactions at
+/// the same time, so that each client has another one.
+fn sessions(clients: &mut [Client]) -> Vec<Vec<String>> {
+    let query =
+        "SELECT (SELECT string_agg(concat_ws('=', name, setting), ', ' ORDER BY name) FROM pg_settings
+        WHERE source = 'session' AND name !~ '^(application_name|transaction_)'),
+        current_user, (SELECT count(*) FROM pg_locks WHERE locktype <> 'virtualxid' AND pid = pg_backend_pid()
+            AND relation IS DISTINCT FROM 'pg_locks'::regclass)";
+    for client in clients.iter_mut() {
+        client.batch_execute("BEGIN").expect("a transaction");
+    }
+    let found = clients
+        .iter_mut()
+        .map(|client| answer(client, query).expect("an answer"));
+    let found = found.collect();
+    for client in clients.iter_mut() {
+        client.batch_execute("COMMIT").expect("a transaction");
+    }
+    found
+}
+
+#[test]
+fn a_call_that_is_cancelled_through_a_pooler_leaves_its_session_as_it_was() {
+    let database = Database::on(crate::server(), "pooled_cancel");
+    let mut holder = database.connect();
+    run(
+        &mut holder,
+        &[
+            "CREATE TABLE bookings (id bigint PRIMARY KEY, at date NOT NULL)",
+            "INSERT INTO bookings SELECT g, date '2026-01-01' + (g % 90)::int FROM generate_series(1, 1000) g",
+            "SELECT partition_router.create_twin('bookings', 'at')",
+            "SELECT partition_router.start_sync('bookings')",
+        ],
+    );
+    let mut pooler = Pooler::start(&database);
+    let mut owner = pooler.connect(&database.name);
+    let mut others: Vec<_> = (0..SERVER_SESSIONS)
+        .map(|_| pooler.connect(&database.name))
+        .collect();
+    let before = sessions(&mut others);
+    for (call, lock) in [
+        (
+            "CALL partition_router.backfill('bookings')",
+            "bookings_partitioned IN EXCLUSIVE MODE",
+        ),
+        (
+            "SELECT * FROM partition_router.verify('bookings', 'rows')",
+            "bookings IN ACCESS EXCLUSIVE MODE",
+        ),
+        (
+            "CALL partition_router.switchover('bookings')",
+            "bookings IN ACCESS SHARE MODE",
+        ),
+        (
+            "CALL partition_router.cleanup('bookings')",
+            "bookings IN ACCESS SHARE MODE",
+        ),
+        (
+            "CALL partition_router.run_maintenance('bookings')",
+            "bookings IN SHARE MODE",
+        ),
+    ] {
+        if call.contains("run_maintenance") {
+            let more = "SELECT partition_router.set_policy('bookings', premake => 20)";
+            run(&mut holder, &[more]);
+        }
+        run(&mut holder, &["BEGIN", &format!("LOCK TABLE {lock}")]);
+        // What psql does when somebody presses Ctrl-C: it waits for the pooler to pass the request on.
+        let mut psql = pooler.psql(&database.name, call);
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let mut ended = None;
+        while answer(&mut holder, waiting).expect("an answer") == ["0"] && ended.is_none() {
+            ended = psql.try_wait().expect("its state can be asked for");
+        }
+        assert!(signal("-INT", &psql), "{call}: it has ended");
+        let said = psql.wait_with_output().expect("psql ends").stderr;
+        let said = String::from_utf8_lossy(&said);
+        run(&mut holder, &["COMMIT"]);
+        assert!(said.contains("57014"), "{call}: {said}");
+        assert_eq!(sessions(&mut others), before, "{call}");
+        // On whichever session of the server it is now.
+        owner
+            .batch_execute(call)
+            .unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
 }

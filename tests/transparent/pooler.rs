@@ -106,14 +106,40 @@ impl Pooler {
             }
         }
     }
+
+    /// A statement by psql, which says SQLSTATEs.
+    pub fn psql(&self, database: &str, statement: &str) -> Child {
+        Command::new("psql")
+            .args([
+                "-X",
+                "-v",
+                "VERBOSITY=verbose",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "postgres",
+                "-c",
+                statement,
+            ])
+            .args(["-p", &self.port.to_string(), "-d", database])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("psql runs")
+    }
+}
+
+/// Whether it was still there.
+pub fn signal(signal: &str, process: &Child) -> bool {
+    let pid = process.id().to_string();
+    let sent = Command::new("kill").args([signal, &pid]).status();
+    sent.is_ok_and(|status| status.success())
 }
 
 impl Drop for Pooler {
     fn drop(&mut self) {
         // runuser passes the signal on to the pooler, which ends at once.
-        let pid = self.process.id().to_string();
-        let ended = Command::new("kill").args(["-TERM", &pid]).status();
-        if ended.is_ok() {
+        if signal("-TERM", &self.process) {
             self.process.wait().ok();
         }
         remove(&self.directory);
