@@ -56,11 +56,12 @@ deb-test: deb ## install that package onto a Debian that has nothing yet, migrat
 	@scripts/setup.sh matrix
 	@tests/deb.sh
 
-pgxn-test: setup ## install the sources as PGXN has them, with its client, try them and take them away again
+pgxn-test: ## install the sources as PGXN has them, with its client, try them and take them away again
+	@scripts/setup.sh packages
 	@tests/pgxn.sh
 
-docker-test: setup ## build the Dockerfile, from stand-ins for its base images, and migrate a table in what it makes; as root
-	@scripts/setup.sh matrix
+docker-test: ## build the Dockerfile, from stand-ins for its base images, and migrate a table in what it makes; as root
+	@scripts/setup.sh packages
 	@tests/docker.sh
 
 setup: ## install what the build needs and is not there yet

@@ -6,6 +6,7 @@
 #   setup.sh lint      the same as build, and the linters
 #   setup.sh bench     the same as build, and pg_partman to compare with, where it can be had
 #   setup.sh matrix    the same as build, and debootstrap, for scripts/matrix.sh
+#   setup.sh packages  the same as matrix, and PGXN's client and buildah, for tests/pgxn.sh and tests/docker.sh
 #
 # PG_CONFIG picks the PostgreSQL; its packages are installed when it names a version that is not there
 # yet (PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config). Works on Debian 12 and later and on Ubuntu, as
@@ -17,6 +18,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 readonly CARGO_PGRX_VERSION=0.18.1
 readonly CARGO_DENY_VERSION=0.20.2
 readonly PGSPOT_VERSION=0.9.4
+readonly PGXNCLIENT_VERSION=1.3.2
 
 PACKAGES=() # Debian packages to install
 REASONS=()  # what is missing, for people
@@ -204,9 +206,11 @@ check_neighbours() {
 
 # --- linters ------------------------------------------------------------------------------------
 
+check_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null || missing python3-venv 'python3 with venv'; }
+
 check_linters() {
   have shellcheck || missing shellcheck shellcheck
-  python3 -c 'import venv, ensurepip' 2>/dev/null || missing python3-venv 'python3 with venv'
+  check_venv
 }
 
 install_linters() {
@@ -215,20 +219,21 @@ install_linters() {
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
       die "cargo has no $component: install it with the Rust toolchain"
   done
-  install_pgspot
+  install_from_pypi pgspot "$PGSPOT_VERSION" pgspot
   cargo deny --version >/dev/null 2>&1 && return
   say "installing cargo-deny $CARGO_DENY_VERSION (some minutes)"
   cargo install --quiet --locked cargo-deny --version "$CARGO_DENY_VERSION"
 }
 
-# In a place of its own: Debian's python takes no packages.
-install_pgspot() {
-  local place=$ROOT/target/pgspot
-  [[ $("$place/bin/pgspot" --version 2>/dev/null) != *"$PGSPOT_VERSION"* ]] || return 0
-  say "installing pgspot $PGSPOT_VERSION"
+# install_from_pypi NAME VERSION PROGRAM [PACKAGE …]: in a place of its own, target/NAME, as Debian's python takes no packages.
+install_from_pypi() {
+  local name=$1 version=$2 program=$3 place=$ROOT/target/$1
+  shift 3
+  [[ $("$place/bin/$program" --version 2>&1) != *"$version"* ]] || return 0
+  say "installing $name $version"
   rm -rf "$place"
   python3 -m venv "$place"
-  "$place/bin/pip" install --quiet --disable-pip-version-check "pgspot==$PGSPOT_VERSION"
+  "$place/bin/pip" install --quiet --disable-pip-version-check "$@" "$name==$version"
 }
 
 check_chroot() {
@@ -236,10 +241,15 @@ check_chroot() {
   have unshare || missing util-linux unshare
 }
 
+check_packaging() {
+  check_chroot
+  check_venv
+  have buildah || missing buildah buildah
+}
+
 main() {
   local mode=${1:-build}
-  [[ $mode == build || $mode == test || $mode == lint || $mode == bench || $mode == matrix ]] ||
-    die "usage: setup.sh [build|test|lint|bench|matrix]"
+  [[ $mode =~ ^(build|test|lint|bench|matrix|packages)$ ]] || die 'usage: setup.sh [build|test|lint|bench|matrix|packages]'
   check_rust
   check_postgres
   check_tools
@@ -247,11 +257,14 @@ main() {
   [[ $mode != lint ]] || check_linters
   [[ $mode != bench ]] || check_rivals
   [[ $mode != matrix ]] || check_chroot
+  [[ $mode != packages ]] || check_packaging
   install_packages
   require_postgres
   install_cargo_pgrx
   init_pgrx
   [[ $mode != lint ]] || install_linters
+  # What the client needs itself is no longer part of Python.
+  [[ $mode != packages ]] || install_from_pypi pgxnclient "$PGXNCLIENT_VERSION" pgxn setuptools
   note "PostgreSQL $PG_MAJOR ($PG_CONFIG), $(rustc --version | cut -d' ' -f1,2), $(cargo pgrx --version)"
 }
 

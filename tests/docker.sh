@@ -11,7 +11,7 @@ source scripts/lib.sh
 
 readonly MAJOR=15 SUITE=bookworm
 
-# image NAME COMMAND …: what the Dockerfile says of it is read from the Dockerfile, so that both name the same.
+# base NAME: the base image of that name as the Dockerfile has it, with its tag, so that both name the same.
 base() { sed -n "s/^FROM \($1:[^ ]*\).*/\1/p" Dockerfile | sed "s/\${PG_MAJOR}/$MAJOR/; s/\${RUST_VERSION}/$RUST_VERSION/" | head -n 1; }
 
 build() { buildah --root "$SCRATCH/storage" --runroot "$SCRATCH/run" "$@"; }
@@ -49,14 +49,22 @@ stand_in_for_rust() {
 }
 
 main() {
-  local container
-  RUST_VERSION=$(sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
+  local status=0
   CHROOTS=${CHROOTS:-$ROOT/target/chroot}
-  command -v buildah >/dev/null || die 'no buildah here: install the package of that name'
+  command -v buildah >/dev/null || die 'no buildah here: scripts/setup.sh packages installs it'
   mkdir -p target
   SCRATCH=$(mktemp -d "$ROOT/target/docker.XXXXXX")
-  trap 'rm -rf "$SCRATCH"' EXIT
+  export CHROOTS SCRATCH
   scripts/chroot.sh make "$SUITE"
+  # What is mounted there goes with it, however it ends.
+  unshare --mount --propagation private tests/docker.sh inside || status=$?
+  rm -rf "$SCRATCH"
+  return "$status"
+}
+
+inside() {
+  local container
+  RUST_VERSION=$(sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
   say "stand-ins for $(base rust) and $(base postgres)"
   stand_in_for_rust
   stand_in_for_postgres
@@ -75,4 +83,4 @@ main() {
   say "built the image and migrated a table in it"
 }
 
-main
+if [[ ${1:-} == inside ]]; then inside; else main; fi

@@ -6,8 +6,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
 
-readonly PGXNCLIENT_VERSION=1.3.2
-
 # A PostgreSQL finds its files beside its programs, wherever they are.
 copy_postgres() {
   local place=$1 directory
@@ -29,10 +27,7 @@ main() {
   require_postgres
   version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
   pgxn=target/pgxnclient/bin/pgxn
-  if [[ ! -x $pgxn ]]; then
-    python3 -m venv target/pgxnclient
-    target/pgxnclient/bin/pip install --quiet --disable-pip-version-check setuptools "pgxnclient==$PGXNCLIENT_VERSION"
-  fi
+  [[ -x $pgxn ]] || die 'no client of PGXN here: scripts/setup.sh packages installs it'
   SCRATCH=$(mktemp -d /tmp/partition_router_pgxn.XXXXXX)
   trap 'rm -rf "$SCRATCH"' EXIT
   chmod a+rx "$SCRATCH"
