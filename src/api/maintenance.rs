@@ -238,7 +238,7 @@ fn maintenance_let_go() {
 #[pg_extern(sql = false)]
 fn maintenance_task(parent: Oid, task: &str) -> bool {
     change(c"run_maintenance()", false, || {
-        about(parent, || maintenance::run_task(parent, task))
+        about(parent, || maintenance::task::run(parent, task))
     })
 }
 
@@ -283,7 +283,7 @@ fn maintenance_failed(
 ) {
     change(c"run_maintenance()", false, || {
         let (sqlstate, message) = (given("sqlstate", sqlstate)?, given("message", message)?);
-        maintenance::failed(given("parent", parent)?, task.as_deref(), sqlstate, message)
+        maintenance::task::failed(given("parent", parent)?, task.as_deref(), sqlstate, message)
     });
 }
 

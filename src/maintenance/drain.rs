@@ -125,7 +125,7 @@ fn parts(slots: &[Slot]) -> Vec<Part> {
         .iter()
         .map(|slot| Part {
             name: slot.name.clone(),
-            range: super::range_of(&slot.lower, &slot.upper),
+            range: super::task::range_of(&slot.lower, &slot.upper),
         })
         .collect()
 }

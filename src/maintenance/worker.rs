@@ -242,7 +242,7 @@ fn run() {
 }
 
 fn work_off(parent: Oid, task: &str) {
-    while attempt(parent, Some(task), || super::run_task(parent, task)) == Some(true) {}
+    while attempt(parent, Some(task), || super::task::run(parent, task)) == Some(true) {}
 }
 
 /// Runs `body` in a transaction of its own; a failure is recorded and stops nothing else.
@@ -250,12 +250,12 @@ fn attempt<T>(parent: Oid, task: Option<&str>, body: impl FnOnce() -> Result<T>)
     transaction(ACTIVITY, || match budget::subtransaction(body) {
         Ok(Ok(value)) => Ok(Some(value)),
         Ok(Err(error)) => {
-            super::failed(parent, task, error.sqlstate(), &error.message())?;
+            super::task::failed(parent, task, error.sqlstate(), &error.message())?;
             Ok(None)
         }
         Err(caught) if budget::is_cancel(&caught) => caught.rethrow(),
         Err(caught) => {
-            super::failed(
+            super::task::failed(
                 parent,
                 task,
                 &budget::sqlstate_text(&caught),

@@ -14,6 +14,7 @@ mod page;
 mod processes;
 mod replication;
 mod roles;
+mod settings;
 
 use common::{Database, migrated_revenues, one, run};
 use postgres::Client;
