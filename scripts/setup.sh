@@ -93,6 +93,13 @@ check_rust() {
     die "Rust $found is too old: this crate needs $wanted"
 }
 
+# component NAME COMMAND …: a part of the Rust toolchain, unless its command runs.
+component() {
+  local name=$1
+  shift
+  "$@" --version >/dev/null 2>&1 || rustup component add "$name" || die "no $name here: install it with the Rust toolchain"
+}
+
 # --- installing ---------------------------------------------------------------------------------
 
 can_apt() { [[ -r /etc/debian_version ]] && have apt-get && { is_root || have sudo; }; }
@@ -214,11 +221,8 @@ check_linters() {
 }
 
 install_linters() {
-  local component
-  for component in clippy rustfmt; do
-    cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
-      die "cargo has no $component: install it with the Rust toolchain"
-  done
+  component clippy cargo clippy
+  component rustfmt cargo fmt
   install_from_pypi pgspot "$PGSPOT_VERSION" pgspot
   cargo deny --version >/dev/null 2>&1 && return
   say "installing cargo-deny $CARGO_DENY_VERSION (some minutes)"
@@ -260,6 +264,8 @@ main() {
   [[ $mode != packages ]] || check_packaging
   install_packages
   require_postgres
+  # pgrx writes its bindings with it.
+  component rustfmt rustfmt
   install_cargo_pgrx
   init_pgrx
   [[ $mode != lint ]] || install_linters

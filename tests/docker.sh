@@ -39,9 +39,16 @@ stand_in_for_rust() {
   for part in bin lib; do
     cp -r "$(rustc --print sysroot)/$part" "$toolchain/rustup/toolchain/"
   done
+  # The image has the least that rustup installs.
   for part in cargo rustc rustdoc; do
     ln -s "/usr/local/rustup/toolchain/bin/$part" "$toolchain/cargo/bin/$part"
   done
+  # rustup component add NAME
+  cat >"$toolchain/cargo/bin/rustup" <<'RUSTUP'
+#!/bin/sh
+ln -s "/usr/local/rustup/toolchain/bin/$3" "/usr/local/cargo/bin/$3"
+RUSTUP
+  chmod +x "$toolchain/cargo/bin/rustup"
   container=$(debian)
   build copy --quiet "$container" "$toolchain" /usr/local >/dev/null
   build commit --quiet --rm "$container" "docker.io/library/$(base rust)" >/dev/null
