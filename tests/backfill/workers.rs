@@ -207,7 +207,11 @@ fn what_a_terminated_worker_leaves_is_done_by_the_leader() {
 
 #[test]
 fn workers_end_with_a_leader_that_is_cancelled_or_terminated() {
-    for (end, code) in [("pg_cancel_backend", "57014"), ("pg_terminate_backend", "57P01")] {
+    // Who is terminated may find the connection closed before the reason is read.
+    for (end, codes) in [
+        ("pg_cancel_backend", &["57014"][..]),
+        ("pg_terminate_backend", &["57P01", "08006"]),
+    ] {
         let database = database_with_workers("leader");
         let (mut backfill, mut other) = (database.connect(), database.connect());
         capture_many(&mut backfill);
@@ -220,7 +224,8 @@ fn workers_end_with_a_leader_that_is_cancelled_or_terminated() {
         until(&mut other, NO_WORKER);
         run(&mut holder, &["COMMIT"]);
         let (_, result) = call.join().expect("the thread ends");
-        assert_eq!(result, Err(code.to_string()));
+        let code = result.expect_err(end);
+        assert!(codes.contains(&code.as_str()), "{end}: {code}");
         let mut again = database.connect();
         assert_eq!(finish(&mut again, "a"), MANY);
     }
