@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod budget;
+mod cancel;
 
 use crate::error::{Error, Result};
 use crate::{calls, pair, session, settings, spi};
@@ -103,6 +104,7 @@ fn patience(attempt: usize, budget: Duration) -> Duration {
 fn try_all(wanted: &[(Oid, LockMode)], limit: Duration) -> Result<Option<(Oid, LockMode)>> {
     let limit = limit.as_millis() as c_int;
     let asked = Cell::new(None);
+    let listening = cancel::Listening::begin();
     // SAFETY: LockTimeout is what the setting lock_timeout stores; it is put back before anything else runs, since the
     // subtransaction hands back every error instead of letting it pass.
     let result = unsafe {
@@ -123,7 +125,10 @@ fn try_all(wanted: &[(Oid, LockMode)], limit: Duration) -> Result<Option<(Oid, L
     };
     match result {
         Ok(locked) => locked.map(|()| None),
-        Err(caught) if budget::is_lock_failure(&caught) => Ok(asked.get()),
+        Err(caught) if budget::is_lock_failure(&caught) => {
+            listening.end_if_asked();
+            Ok(asked.get())
+        }
         Err(caught) => caught.rethrow(),
     }
 }

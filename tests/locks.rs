@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Cluster, Database, one, run};
+use common::{Cluster, Database, one, run, sqlstate};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -139,4 +140,76 @@ fn taking_in_the_foreign_keys_never_deadlocks_with_a_writer() {
         one::<String>(&mut client, "SELECT stage FROM partition_router.copy_state"),
         "done"
     );
+}
+
+fn signal(signal: &str, pid: i32) {
+    let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "{signal} to {pid}");
+}
+
+/// The session is stopped while it waits for a lock until its lock timeout has come, and something else that ends statements: it hears
+/// of both at once. The server alone reports the lock timeout, after which the call would go on.
+#[test]
+fn a_cancel_and_a_statement_timeout_that_come_with_a_lock_timeout_end_the_call() {
+    let database = Database::new("cancel_and_timeout");
+    let mut holder = database.connect();
+    run(
+        &mut holder,
+        &[
+            "CREATE TABLE t (id int PRIMARY KEY, at timestamp NOT NULL)",
+            "SELECT partition_router.create_twin('t', 'at')",
+            "CREATE TABLE m (at date NOT NULL) PARTITION BY RANGE (at)",
+            "SELECT partition_router.manage('m', '1 month')",
+        ],
+    );
+    for (call, lock) in [
+        (
+            "SELECT partition_router.start_sync('t')",
+            "t IN ROW EXCLUSIVE MODE",
+        ),
+        (
+            "SELECT partition_router.create_range_partition('m', 'm_old', '2001-01-01', '2001-02-01')",
+            "m IN SHARE UPDATE EXCLUSIVE MODE",
+        ),
+    ] {
+        for timeout in ["0", "2s"] {
+            run(&mut holder, &["BEGIN", &format!("LOCK TABLE {lock}")]);
+            let mut client = database.connect();
+            let pid: i32 = one(&mut client, "SELECT pg_backend_pid()");
+            run(
+                &mut client,
+                &[
+                    "SET partition_router.lock_timeout = '300ms'",
+                    &format!("SET statement_timeout = '{timeout}'"),
+                ],
+            );
+            let begun = Instant::now();
+            let ended = std::thread::spawn(move || sqlstate(&mut client, call));
+            // Read without a lock that who is stopped might have.
+            let waits = format!(
+                "SELECT wait_event_type IS NOT DISTINCT FROM 'Lock' FROM pg_stat_activity WHERE pid = {pid}"
+            );
+            loop {
+                wait_for(&mut holder, &waits);
+                signal("-STOP", pid);
+                if one::<bool>(&mut holder, &waits) {
+                    break;
+                }
+                signal("-CONT", pid);
+            }
+            if timeout == "0" {
+                std::thread::sleep(Duration::from_millis(400));
+                run(&mut holder, &[&format!("SELECT pg_cancel_backend({pid})")]);
+            } else {
+                std::thread::sleep(Duration::from_millis(2400).saturating_sub(begun.elapsed()));
+            }
+            signal("-CONT", pid);
+            assert_eq!(
+                ended.join().expect("the session lives"),
+                "57014",
+                "{call} {timeout}"
+            );
+            run(&mut holder, &["COMMIT"]);
+        }
+    }
 }

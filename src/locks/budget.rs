@@ -3,6 +3,7 @@
 //! that nobody queues behind us, and the whole is tried again after a pause.
 #![allow(unsafe_code)]
 
+use super::cancel::Listening;
 use crate::error::{Error, Result};
 use crate::session::PinnedSettings;
 use crate::{calls, pair, settings};
@@ -25,6 +26,7 @@ pub fn within_budget<T>(relation: Oid, mut body: impl FnMut() -> Result<T>) -> R
     let limit = format!("{}ms", settings::lock_timeout().as_millis());
     let mut pause = Duration::from_millis(10);
     for attempt in 1..=ATTEMPTS {
+        let listening = Listening::begin();
         let result = subtransaction(|| {
             let _timeout = PinnedSettings::new(&[(c"lock_timeout", &limit)]);
             body()
@@ -33,6 +35,7 @@ pub fn within_budget<T>(relation: Oid, mut body: impl FnMut() -> Result<T>) -> R
             Ok(result) => return result,
             Err(caught) if !is_lock_failure(&caught) => caught.rethrow(),
             Err(_) if attempt < ATTEMPTS => {
+                listening.end_if_asked();
                 calls::waits_for(relation, None)?;
                 super::sleep(pause);
             }
@@ -52,6 +55,7 @@ pub fn within_budget<T>(relation: Oid, mut body: impl FnMut() -> Result<T>) -> R
 /// many things together, each of which is then done by itself, and fails by itself.
 pub fn at_once<T>(body: impl FnOnce() -> Result<T>) -> Option<T> {
     let limit = format!("{}ms", settings::lock_timeout().as_millis());
+    let listening = Listening::begin();
     let result = subtransaction(|| {
         let _timeout = PinnedSettings::new(&[(c"lock_timeout", &limit)]);
         body()
@@ -59,7 +63,10 @@ pub fn at_once<T>(body: impl FnOnce() -> Result<T>) -> Option<T> {
     match result {
         Ok(result) => result.ok(),
         Err(caught) if is_cancel(&caught) => caught.rethrow(),
-        Err(_) => None,
+        Err(_) => {
+            listening.end_if_asked();
+            None
+        }
     }
 }
 
