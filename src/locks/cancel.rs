@@ -46,6 +46,7 @@ impl Listening {
         if IS_LISTENING.get() {
             return listening;
         }
+        WAS_SENT.store(false, Ordering::Relaxed);
         // SAFETY: the handler is replaced by one that calls it, with its flags and its mask, and put back when this is dropped;
         // errors do not jump over that, as [`super::budget::subtransaction`] hands them back.
         unsafe {
@@ -58,7 +59,6 @@ impl Listening {
             if !is_handler || found.sa_flags & libc::SA_SIGINFO != 0 {
                 return listening;
             }
-            WAS_SENT.store(false, Ordering::Relaxed);
             SERVERS.store(found.sa_sigaction, Ordering::Relaxed);
             let mut ours = found;
             ours.sa_sigaction = hear as *const () as usize;
