@@ -74,7 +74,7 @@ pub(super) fn text_of(bound: &RawBound) -> Option<String> {
 }
 
 /// # Errors
-/// `22023` for text that no call of [`tasks`] has given.
+/// `22023` for text that no call of [`super::tasks`] has given.
 fn parse(task: &str) -> Result<Task> {
     serde_json::from_str(task).map_err(|_| Error::BadArgument {
         argument: "task".into(),
